@@ -1,0 +1,72 @@
+# make demo    the page, with a sample scan, at http://127.0.0.1:7860
+# make test    every check: ruff, mypy, pytest (with the page in a real Chromium)
+#
+# Both build .venv on their first run; after that they start at once, until a requirements file changes.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format coverage bench screenshot hooks space clean
+
+help:
+	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
+	@echo "make test        every check: ruff, mypy, pytest (needs Chromium)"
+	@echo "make lint        ruff and mypy alone        make format      let ruff fix what it can"
+	@echo "make coverage    the tests, line by line    make bench       speed and memory here"
+	@echo "make screenshot  docs/screenshot.png anew   make hooks       run the lint before commits"
+	@echo "make space SPACE=owner/name [--dry-run]     upload to a Hugging Face Space"
+	@echo "make clean       remove .venv and caches"
+
+demo: $(VENV)/.installed
+	$(BIN)/python app.py
+
+test: lint
+	$(BIN)/python -m pytest -m "not network"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not network" --cov --cov-report=term
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/latency.py
+
+screenshot: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/screenshot.py
+
+hooks: $(VENV)/.installed-dev
+	$(BIN)/pre-commit install
+
+# `make space SPACE=owner/name --dry-run` lists the files and uploads nothing: the + runs the script
+# under make's own --dry-run (-n) too, and DRY tells it (the first word of MAKEFLAGS holds the letters).
+DRY := $(findstring n,$(firstword -$(MAKEFLAGS)))
+space: $(if $(DRY),,$(VENV)/.installed)
+	+@$(if $(DRY),$(PYTHON),$(BIN)/python) .ci/space.py $(SPACE) $(if $(DRY),--dry-run)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+
+# The stamps: a newer requirements file, or none of these, means installing again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is `$(PYTHON) -V 2>&1`; run: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/pip
+	@echo "Installing into $(VENV) (first time only; it takes a few minutes)"
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt | $(BIN)/pip
+	@echo "Installing into $(VENV) (first time only; it takes a few minutes)"
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $(VENV)/.installed $@

