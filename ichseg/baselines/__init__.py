@@ -1,0 +1,1 @@
+"""The other methods of the comparison, one small file each, all with the Predictor interface."""

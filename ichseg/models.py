@@ -1,0 +1,317 @@
+"""The catalogue: a model's name to a ready predictor, its weights checked before use.
+
+Weights are looked up in this order: an explicit path, ``weights/``, the hub cache, the hub. Every file that the
+manifest names is hashed before it is read, and only safetensors are read, never a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ichseg.errors import WeightsError
+
+if TYPE_CHECKING:
+    from ichseg.network import LiteMedSAM
+    from ichseg.predictor import Predictor
+
+#: Where the repository keeps its weights; ICHSEG_WEIGHTS names another folder of the same layout.
+WEIGHTS_DIR = Path(
+    os.environ.get("ICHSEG_WEIGHTS", Path(__file__).resolve().parent.parent / "weights")
+)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One line of the catalogue, as the page and the command line show it."""
+
+    name: str
+    title: str
+    summary: str
+    weights: tuple[str, ...] = ()
+    """Entries of weights/manifest.json that it needs."""
+
+
+CATALOGUE = {
+    info.name: info
+    for info in (
+        ModelInfo(
+            "litemedsam-rslora",
+            "LiteMedSAM + rsLoRA",
+            "LiteMedSAM fine-tuned on head CT with a rank-stabilised low-rank adapter.",
+            ("litemedsam", "litemedsam-rslora"),
+        ),
+        ModelInfo(
+            "litemedsam",
+            "LiteMedSAM",
+            "The public checkpoint, not tuned to hemorrhage: what the adapter is compared with.",
+            ("litemedsam",),
+        ),
+        ModelInfo(
+            "threshold",
+            "Threshold in the box",
+            "Voxels above 45 HU inside the box, smoothed by a median filter, holes filled.",
+        ),
+    )
+}
+
+#: What the page and the command line use unless told otherwise, best first.
+PREFERENCE = ("litemedsam-rslora", "litemedsam")
+
+
+def default_model() -> str:
+    """The best model whose weights are here."""
+    return next((name for name in PREFERENCE if available(name)[0]), PREFERENCE[-1])
+
+
+def default_baseline() -> str:
+    """What the default model is shown beside: the un-tuned model once an adapter is there."""
+    return "litemedsam" if default_model() == "litemedsam-rslora" else "threshold"
+
+
+def available(name: str) -> tuple[bool, str]:
+    """Whether a catalogue model can be loaded without the network, and a sentence why not."""
+    info = _info(name)
+    for entry_name in info.weights:
+        entry = _manifest().get(entry_name)
+        if entry is None:
+            return False, f"The weights of {info.title} are not published yet."
+        for file in entry["files"]:
+            if _local(entry_name, file["path"]) is None:
+                return (
+                    False,
+                    f"The weights of {info.title} are not on this machine ({file['path']}).",
+                )
+    return True, ""
+
+
+def load_predictor(name: str | None = None, device: str = "auto") -> Predictor:
+    """A ready predictor, shared by all who ask for the same one.
+
+    Args:
+        name: a catalogue name (``CATALOGUE``), a folder that holds a peft LoRA adapter of LiteMedSAM, or the id
+            ``owner/name`` of such an adapter on the Hugging Face hub. None is ``default_model()``.
+        device: "auto" (CUDA where there is one, else the CPU), "cpu" or "cuda".
+
+    Raises:
+        WeightsError: an unknown name; a weight file that is absent or is not what the manifest promises.
+
+    """
+    name = default_model() if name is None else str(name)
+    with _LOADING:
+        key = (name, device)
+        if key not in _LOADED:
+            _LOADED[key] = _load(name, device)
+        return _LOADED[key]
+
+
+_LOADED: dict[tuple[str, str], Predictor] = {}
+_LOADING = threading.Lock()
+
+
+def _load(name: str, device: str) -> Predictor:
+    if name == "threshold":
+        from ichseg.baselines.threshold import ThresholdPredictor
+
+        return ThresholdPredictor()
+    from ichseg.predictor import LiteMedSAMPredictor
+
+    if name in CATALOGUE:
+        title, adapter = CATALOGUE[name].title, None
+        if len(CATALOGUE[name].weights) > 1:
+            adapter = _manifest_folder(CATALOGUE[name].weights[1], title)
+    else:
+        title, adapter = Path(name).name, _adapter_folder(name)
+    network, hashes = load_litemedsam()
+    settings: dict[str, Any] = {}
+    if adapter is not None:
+        hashes |= merge_adapter(network, adapter)
+        training = adapter / "training.json"
+        if training.is_file():
+            settings = json.loads(training.read_text()).get("inference", {})
+    return LiteMedSAMPredictor(network, name, title, hashes, device=device, **settings)
+
+
+def load_litemedsam() -> tuple[LiteMedSAM, dict[str, str]]:
+    """The un-tuned network in float32 on the CPU, in evaluation mode, and {file: sha256} of its weights."""
+    from safetensors.torch import load_file
+
+    from ichseg.network import LiteMedSAM
+
+    folder = _manifest_folder("litemedsam", "LiteMedSAM")
+    path = folder / "model.safetensors"
+    network = LiteMedSAM()
+    network.load_state_dict(load_file(path), strict=True)
+    return network.eval(), {"litemedsam/model.safetensors": sha256(path)}
+
+
+def merge_adapter(network: LiteMedSAM, folder: Path) -> dict[str, str]:
+    """Add a peft LoRA adapter's update to the network's weights in place: W + s B A.
+
+    The scaling s is alpha / sqrt(r) for a rank-stabilised adapter (Kalajdzievski 2023), else alpha / r. Reading
+    the two matrices directly spares the seconds that importing peft takes; a test holds it against peft.
+
+    Args:
+        network: a LiteMedSAM with its base weights.
+        folder: holds adapter_config.json and adapter_model.safetensors, as peft saves them.
+
+    Returns:
+        {file: sha256} of the adapter.
+
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if (
+        config.get("peft_type") != "LORA"
+        or config.get("bias", "none") != "none"
+        or config.get("use_dora")
+    ):
+        raise WeightsError(
+            f"An adapter here is plain LoRA without bias; {folder.name} is {config.get('peft_type')} with "
+            f"bias {config.get('bias')}; export it again with train export."
+        )
+    rank = config["r"]
+    scaling = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    layers = {name.rsplit(".lora_", 1)[0] for name in tensors}
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for layer in sorted(layers):
+            target = modules.get(layer.removeprefix("base_model.model."))
+            down, up = tensors.get(f"{layer}.lora_A.weight"), tensors.get(f"{layer}.lora_B.weight")
+            if not isinstance(target, torch.nn.Linear) or down is None or up is None:
+                raise WeightsError(
+                    f"An adapter's layers are linear layers of LiteMedSAM; {folder.name} has {layer}; "
+                    "use an adapter made for this network."
+                )
+            target.weight += scaling * (up.float() @ down.float())
+    return {f"{folder.name}/{path.name}": sha256(path)}
+
+
+def record_weights(name: str, files: Iterable[Path], *, source: str, licence: str) -> None:
+    """Write a model's files with their hashes into weights/manifest.json."""
+    manifest = _manifest()
+    manifest[name] = {
+        "files": [
+            {
+                "path": path.relative_to(WEIGHTS_DIR).as_posix(),
+                "sha256": sha256(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in files
+        ],
+        "source": source,
+        "licence": licence,
+        "hub_repo": manifest.get(name, {}).get("hub_repo"),
+    }
+    text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+    temporary = WEIGHTS_DIR / "manifest.json.part"
+    temporary.write_text(text)
+    temporary.replace(WEIGHTS_DIR / "manifest.json")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _info(name: str) -> ModelInfo:
+    if name not in CATALOGUE:
+        raise WeightsError(
+            f"A model is one of {', '.join(CATALOGUE)}, an adapter's folder or its hub id owner/name; got '{name}'; "
+            "choose one of them."
+        )
+    return CATALOGUE[name]
+
+
+def _manifest() -> dict[str, Any]:
+    path = WEIGHTS_DIR / "manifest.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _manifest_folder(name: str, title: str) -> Path:
+    """The folder of a manifest entry, every file in it present and verified."""
+    entry = _manifest().get(name)
+    if entry is None:
+        raise WeightsError(
+            f"The weights of {title} are listed in weights/manifest.json; there is no entry '{name}'; "
+            "train and export them as the README says, or choose another model."
+        )
+    paths = []
+    for file in entry["files"]:
+        path = _local(name, file["path"]) or _from_hub(name, file["path"], entry.get("hub_repo"))
+        got = sha256(path)
+        if got != file["sha256"]:
+            raise WeightsError(
+                f"Weights are used only when their hash is the manifest's: expected {file['sha256']} for "
+                f"{file['path']}, got {got}; delete the file and fetch it again."
+            )
+        paths.append(path)
+    return paths[0].parent
+
+
+def _local(name: str, relative: str) -> Path | None:
+    """A manifest file in weights/ or in the hub cache, without the network."""
+    path = WEIGHTS_DIR / relative
+    if path.is_file():
+        return path
+    repo = _manifest()[name].get("hub_repo")
+    if repo:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(repo, Path(relative).name)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def _from_hub(name: str, relative: str, repo: str | None) -> Path:
+    if not repo:
+        raise WeightsError(
+            f"The weights of {name} are needed as weights/{relative}, which is not there and has no place on the "
+            "hub yet; restore it from the repository."
+        )
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, Path(relative).name))
+    except Exception as error:  # the hub's own errors are many; what the person can do is one thing
+        raise WeightsError(
+            f"The weights of {name} come from the hub ({repo}), which could not be reached "
+            f"({type(error).__name__}); connect, or put the file at weights/{relative}."
+        ) from error
+
+
+def _adapter_folder(name: str) -> Path:
+    """An adapter by folder or by hub id, both files present."""
+    folder = Path(name)
+    if folder.is_dir():
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (folder / file).is_file():
+                raise WeightsError(
+                    f"An adapter's folder holds adapter_config.json and adapter_model.safetensors; {folder.name} "
+                    f"has no {file}; point at the folder that peft saved."
+                )
+        return folder
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        _info(name)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["adapter_config.json", "adapter_model.safetensors", "training.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # as in _from_hub
+        raise WeightsError(
+            f"'{name}' is neither a model of the catalogue nor a folder, and as a hub id it could not be fetched "
+            f"({type(error).__name__}); check the name and the connection, or download the adapter's folder."
+        ) from error

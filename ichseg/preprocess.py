@@ -1,0 +1,175 @@
+"""From a slice in HU to the model's 256 x 256 frame and back: window, resampling, boxes, logits.
+
+Everything here is numpy on the CPU and takes a few milliseconds. Resampling is a pair of small
+matrices (rows, columns), so that the image, the box and the logits share one geometry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg.errors import BoxError
+from ichseg.prompt import Box
+
+FloatArray = npt.NDArray[np.float32]
+
+#: The side of LiteMedSAM's input in pixels.
+MODEL_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Window:
+    """A display or model window in HU, as radiologists name it: width and level (its centre)."""
+
+    width: float
+    level: float
+
+    @property
+    def low(self) -> float:
+        """The HU shown black."""
+        return self.level - self.width / 2
+
+    @property
+    def high(self) -> float:
+        """The HU shown white."""
+        return self.level + self.width / 2
+
+    def apply(self, hu: npt.ArrayLike) -> FloatArray:
+        """HU of any shape to float32 in [0, 1], by the fixed window and never by the slice's own range.
+
+        >>> PAPER.apply([0, 30, 65, 100, 300]).tolist()
+        [0.0, 0.0, 0.5, 1.0, 1.0]
+        """
+        values = np.asarray(hu, dtype=np.float32)
+        return np.clip((values - np.float32(self.low)) / np.float32(self.width), 0.0, 1.0)
+
+
+#: 30 to 100 HU: Guo, Law, Park 2024, the window of the fine-tune and of every segmentation here.
+PAPER = Window(width=70, level=65)
+BRAIN = Window(width=80, level=40)
+SUBDURAL = Window(width=200, level=80)
+BONE = Window(width=2000, level=500)
+
+#: The presets offered to people, by the name that is shown.
+WINDOWS = {"paper": PAPER, "brain": BRAIN, "subdural": SUBDURAL, "bone": BONE}
+
+
+@dataclass(frozen=True)
+class SliceFrame:
+    """The geometry between a native slice (or a square crop of it) and the 256 x 256 model frame.
+
+    ``shape_yx`` is the slice's (rows, columns). ``region`` is the part of it that the model sees, in whole
+    native pixels; it may overhang the slice, and what lies outside is black. By default it is the
+    whole slice. The region's longer side fills the frame, the aspect ratio is kept, and the rest of the frame
+    (right or bottom) is black, as in LiteMedSAM's own inference code.
+    """
+
+    shape_yx: tuple[int, int]
+    region: Box = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.region is None:
+            object.__setattr__(self, "region", Box(0, 0, self.shape_yx[1], self.shape_yx[0]))
+        if any(value != int(value) for value in self.region.xyxy):
+            raise BoxError(
+                f"A frame's region is whole pixels; got {self.region.xyxy}; round it outward."
+            )
+
+    @property
+    def scale(self) -> float:
+        """Model pixels per native pixel."""
+        return MODEL_SIZE / max(self.region.width, self.region.height)
+
+    def image(self, slice_hu: npt.ArrayLike, window: Window = PAPER) -> FloatArray:
+        """A slice [y, x] in HU to the model's image: float32 [256, 256] in [0, 1], windowed then resized.
+
+        Pixels are averaged over their area where the frame is coarser than the slice, and interpolated
+        linearly where it is finer.
+        """
+        values = np.asarray(slice_hu)
+        if values.shape != tuple(self.shape_yx):
+            raise BoxError(
+                f"This frame is for a slice of {self.shape_yx}; got {values.shape}; make a new one."
+            )
+        seen = self.region.clip(self.shape_yx)
+        to_rows, to_columns = self._matrices()
+        # Cutting the matrices to what lies on the slice is the same as padding it with black.
+        rows = slice(int(seen.y0 - self.region.y0), int(seen.y1 - self.region.y0))
+        columns = slice(int(seen.x0 - self.region.x0), int(seen.x1 - self.region.x0))
+        windowed = window.apply(values[seen.slices()])
+        small = to_rows[:, rows] @ windowed @ to_columns[:, columns].T
+        out = np.zeros((MODEL_SIZE, MODEL_SIZE), dtype=np.float32)
+        out[: small.shape[0], : small.shape[1]] = small
+        return out
+
+    def mask(self, mask_yx: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """A mask [y, x] to the model frame: a pixel is in where at least half of its area is."""
+        unit = Window(width=1, level=0.5)
+        return self.image(mask_yx.astype(np.float32), unit) >= 0.5
+
+    def box(self, box: Box) -> FloatArray:
+        """A native box to the model frame: float32 (x0, y0, x1, y1), with the last pixel included.
+
+        SAM's prompt encoder takes the centres of the first and the last pixel (it adds 0.5 itself), where a
+        Box runs to the last pixel's far edge: hence the one taken off.
+        """
+        x0, x1 = (box.x0 - self.region.x0) * self.scale, (box.x1 - self.region.x0) * self.scale
+        y0, y1 = (box.y0 - self.region.y0) * self.scale, (box.y1 - self.region.y0) * self.scale
+        return np.array([x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)], dtype=np.float32)
+
+    def logits(self, logits: FloatArray) -> FloatArray:
+        """Model logits [256, 256] to the native slice [y, x] by linear interpolation; outside the region -inf."""
+        rows, columns = self._content_yx()
+        from_rows = _linear(rows, int(self.region.height))
+        from_columns = _linear(columns, int(self.region.width))
+        seen = self.region.clip(self.shape_yx)
+        y, x = int(seen.y0 - self.region.y0), int(seen.x0 - self.region.x0)
+        native = (
+            from_rows[y : y + int(seen.height)]
+            @ np.asarray(logits[:rows, :columns], dtype=np.float32)
+            @ from_columns[x : x + int(seen.width)].T
+        )
+        out = np.full(self.shape_yx, -np.inf, dtype=np.float32)
+        out[seen.slices()] = native
+        return out
+
+    def _content_yx(self) -> tuple[int, int]:
+        """Rows and columns of the model frame that the region fills."""
+        return (
+            max(1, int(self.region.height * self.scale + 0.5)),
+            max(1, int(self.region.width * self.scale + 0.5)),
+        )
+
+    def _matrices(self) -> tuple[FloatArray, FloatArray]:
+        rows, columns = self._content_yx()
+        return _area(int(self.region.height), rows), _area(int(self.region.width), columns)
+
+
+@lru_cache(maxsize=64)
+def _area(size_in: int, size_out: int) -> FloatArray:
+    """Weights [size_out, size_in] of one axis: the mean over each output pixel's area when shrinking."""
+    if size_out >= size_in:
+        return _linear(size_in, size_out)
+    edges = np.linspace(0, size_in, size_out + 1)
+    pixels = np.arange(size_in)
+    upper = np.minimum(edges[1:, None], pixels[None] + 1)
+    lower = np.maximum(edges[:-1, None], pixels[None])
+    return (np.clip(upper - lower, 0, None) * (size_out / size_in)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _linear(size_in: int, size_out: int) -> FloatArray:
+    """Weights [size_out, size_in] of one axis: linear interpolation between pixel centres, flat at the ends."""
+    centres = np.clip((np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5, 0, size_in - 1)
+    left = np.minimum(np.floor(centres).astype(int), max(size_in - 2, 0))
+    weights = np.zeros((size_out, size_in), dtype=np.float32)
+    fraction = (centres - left).astype(np.float32)
+    rows = np.arange(size_out)
+    weights[rows, left] = 1 - fraction
+    if size_in > 1:
+        weights[rows, left + 1] = fraction
+    return weights
