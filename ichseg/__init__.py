@@ -1,0 +1,41 @@
+"""From a box on a head CT to a hematoma in millilitres: the library behind the page.
+
+``import ichseg`` is light: each name below is fetched when it is first used, so that a script that
+only measures never loads torch. Arrays are [z, y, x], z from foot to head, y from anterior to
+posterior, x from the patient's right to left; slices are numbered from 0.
+
+Research software. Not a medical device. Not for clinical use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ichseg.measure import volume_ml
+    from ichseg.models import load_predictor
+    from ichseg.volume import read_volume, write_mask
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load_predictor", "read_volume", "volume_ml", "write_mask"]
+
+_HOME = {
+    "load_predictor": "ichseg.models",
+    "read_volume": "ichseg.volume",
+    "volume_ml": "ichseg.measure",
+    "write_mask": "ichseg.volume",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ichseg' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
