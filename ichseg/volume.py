@@ -1,0 +1,780 @@
+"""A head CT as Hounsfield units with millimetre geometry: NIfTI in, masks out on the scan's own grid.
+
+The frame is the one radiologists look at: arrays are [z, y, x], z from foot to head, y from
+anterior to posterior, x from the patient's right to left. World coordinates are NIfTI's RAS+, in
+millimetres. A slice keeps its own place, so gantry-tilted and unevenly spaced series are held as
+they were scanned; nothing is resampled.
+"""
+
+# mypy: disallow-untyped-calls=False
+# nibabel ships types for only some of its functions.
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import ArrayLike, NDArray
+
+from ichseg.errors import VolumeError
+
+Float = NDArray[np.float64]
+Hounsfield = NDArray[np.int16] | NDArray[np.float32]
+ScanPath = str | os.PathLike[str]
+
+LOWEST_HU = -1024
+"""Air is -1000 HU; scanners pad outside the field of view with values below it, clipped to this."""
+
+MAX_BYTES = 1 << 30
+"""Largest voxel array that is opened: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
+
+POSITION_TOLERANCE_MM = 0.1
+"""Less than a quarter of a head CT's pixel: closer than this two grids are one and the same."""
+
+_DISPLAY_AXES_RAS = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
+_SPACING_RANGE_MM = (0.01, 100.0)
+_LEAST_TILT_DEGREES = 0.1
+_WHOLE_HU = 1e-3
+_OFFSET_HU = -1024
+_SAMPLE_VOXELS = 1 << 20
+
+
+def refusal(name: str, rule: str, received: str, remedy: str) -> VolumeError:
+    """One sentence for the person who gave the file ``name``: rule, value received, remedy."""
+    return VolumeError(f"{name}: {rule}, but {received}; {remedy}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where the voxels of a scan are, slice by slice.
+
+    Attributes:
+        origins_mm: float64 [z, 3], RAS+ mm, the centre of voxel y = 0, x = 0 of each slice.
+        y_step_mm: float64 [3], RAS+ mm from a voxel to the next one down (posterior).
+        x_step_mm: float64 [3], RAS+ mm from a voxel to the next one right (patient's left).
+
+    """
+
+    origins_mm: Float
+    y_step_mm: Float
+    x_step_mm: Float
+
+    @classmethod
+    def from_affine(cls, affine: ArrayLike, slices: int) -> Geometry:
+        """The evenly spaced grid of a 4 x 4 ``affine``, (x, y, z) index -> RAS+ mm."""
+        matrix = np.asarray(affine, dtype=np.float64)
+        origins = matrix[:3, 3] + np.arange(slices)[:, None] * matrix[:3, 2]
+        return cls(origins, matrix[:3, 1].copy(), matrix[:3, 0].copy())
+
+    @property
+    def spacing_yx_mm(self) -> tuple[float, float]:
+        """Distance between neighbouring voxel centres down and across a slice, (dy, dx) in mm."""
+        return float(np.linalg.norm(self.y_step_mm)), float(np.linalg.norm(self.x_step_mm))
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        """Area of one pixel in the plane of its slice."""
+        return float(np.linalg.norm(np.cross(self.x_step_mm, self.y_step_mm)))
+
+    @property
+    def normal(self) -> Float:
+        """Unit vector, RAS+ [3], perpendicular to the slices, from foot to head."""
+        normal = np.cross(self.x_step_mm, self.y_step_mm)
+        towards_head = float(normal @ (self.origins_mm[-1] - self.origins_mm[0]))
+        return np.asarray(normal / np.linalg.norm(normal) * (-1.0 if towards_head < 0 else 1.0))
+
+    @property
+    def slice_positions_mm(self) -> Float:
+        """Position of each slice along ``normal``, float64 [z], rising."""
+        return np.asarray(self.origins_mm @ self.normal)
+
+    @property
+    def slice_heights_mm(self) -> Float:
+        """Height that each slice stands for, float64 [z], measured perpendicular to the slices.
+
+        Half the distance to each neighbour; an end slice counts its one neighbour twice, so that on
+        an even grid every height is the spacing.
+
+        >>> origins = [[0, 0, 0], [0, 0, 4], [0, 0, 8], [0, 0, 15]]
+        >>> grid = Geometry(np.array(origins, float), np.array([0, -1.0, 0]), np.array([-1.0, 0, 0]))
+        >>> grid.slice_heights_mm.tolist()
+        [4.0, 4.0, 5.5, 7.0]
+        """
+        gaps = np.abs(np.diff(self.slice_positions_mm))
+        padded = np.concatenate([gaps[:1], gaps, gaps[-1:]])
+        return np.asarray((padded[:-1] + padded[1:]) / 2)
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Gantry tilt: the angle between the slices' normal and the way they are stacked, >= 0."""
+        stack = self.origins_mm[-1] - self.origins_mm[0]
+        across = np.linalg.norm(np.cross(self.normal, stack))
+        return float(np.degrees(np.arctan2(across, self.normal @ stack)))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether one affine holds every slice within ``POSITION_TOLERANCE_MM``."""
+        even = np.linspace(self.origins_mm[0], self.origins_mm[-1], len(self.origins_mm))
+        error = np.linalg.norm(self.origins_mm - even, axis=1).max()
+        return bool(error <= POSITION_TOLERANCE_MM)
+
+    @property
+    def affine(self) -> Float:
+        """4 x 4, (x, y, z) index -> RAS+ mm; ``VolumeError`` for unevenly spaced slices."""
+        if not self.is_even:
+            raise VolumeError(
+                "An affine needs evenly spaced slices, but these are"
+                f" {_spacing_text(self)} apart; use origins_mm, which holds each slice's own place."
+            )
+        affine = np.eye(4)
+        affine[:3, 0], affine[:3, 1] = self.x_step_mm, self.y_step_mm
+        affine[:3, 2] = (self.origins_mm[-1] - self.origins_mm[0]) / (len(self.origins_mm) - 1)
+        affine[:3, 3] = self.origins_mm[0]
+        return affine
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiGrid:
+    """The grid of a NIfTI file, and how a [z, y, x] array is laid on it.
+
+    Attributes:
+        header: the file's shape, affines, codes and units; nothing about the patient.
+        axes: the file's axis that is z, y and x on screen.
+        flips: whether that axis runs the other way.
+
+    """
+
+    header: nib.nifti1.Nifti1Header
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def to_display(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A [z, y, x] view of the file's array."""
+        spatial = array.reshape(array.shape[:3])
+        return np.flip(spatial.transpose(self.axes), _where(self.flips))
+
+    def to_file(self, array_zyx: NDArray[Any]) -> NDArray[Any]:
+        """A view of a [z, y, x] array in the file's axes and shape."""
+        unflipped = np.flip(array_zyx, _where(self.flips))
+        return unflipped.transpose(np.argsort(self.axes)).reshape(self.header.get_data_shape())
+
+
+@dataclass(frozen=True)
+class SeriesInfo:
+    """One series of a DICOM folder, for a chooser.
+
+    Attributes:
+        key: what ``read_volume(..., series=key)`` takes: the Series Instance UID.
+        number: the series number shown at the scanner, or None; its text is taken as a key too.
+        label: the series description for people; holds no patient data.
+        slices: number of slices.
+        derived: whether it was computed from another series (a reformat, say).
+        refusal: why it cannot be opened, or an empty string.
+
+    """
+
+    key: str
+    number: int | None
+    label: str
+    slices: int
+    derived: bool = False
+    refusal: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class CTVolume:
+    """One head CT.
+
+    Attributes:
+        hu_zyx: Hounsfield units, [z, y, x], int16 where the file's values are whole numbers in
+            range, else float32; nothing below -1024; read-only.
+        geometry: where the voxels are.
+        name: a label for people (file name or series description), without patient data.
+        notes: sentences to say to the user, such as "gantry tilt 18.5 degrees, slices 4.0 and
+            7.0 mm".
+        source: the NIfTI file's own grid, for writing masks back; None for DICOM.
+        series: the other series of the DICOM folder that could be opened instead.
+
+    """
+
+    hu_zyx: Hounsfield
+    geometry: Geometry
+    name: str
+    notes: tuple[str, ...] = ()
+    source: NiftiGrid | None = None
+    series: tuple[SeriesInfo, ...] = ()
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        """Number of slices, rows and columns."""
+        z, y, x = self.hu_zyx.shape
+        return z, y, x
+
+    @property
+    def slice_heights_mm(self) -> Float:
+        """Height that each slice stands for, float64 [z], mm (``Geometry.slice_heights_mm``)."""
+        return self.geometry.slice_heights_mm
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Median slice height, then (dy, dx), in mm; a summary, never a factor of a volume."""
+        return float(np.median(self.slice_heights_mm)), *self.geometry.spacing_yx_mm
+
+    @property
+    def voxel_volumes_ml(self) -> Float:
+        """Volume of one voxel of each slice, float64 [z], mL: pixel area times slice height."""
+        return self.geometry.pixel_area_mm2 * self.slice_heights_mm / 1000.0
+
+
+def read_volume(
+    path_or_paths: ScanPath | Sequence[ScanPath],
+    *,
+    series: str | None = None,
+    add_offset: int = 0,
+) -> CTVolume:
+    """Open a head CT: a NIfTI file, or DICOM as a folder, a zip or a list of files.
+
+    Args:
+        path_or_paths: ``.nii``, ``.nii.gz``, a DICOM folder, zip or file, or a list of DICOM files.
+        series: which DICOM series to open (``SeriesInfo.key`` or its number as text); the axial CT
+            with most slices when None.
+        add_offset: HU added to every voxel, for files that lack the usual offset: -1024.
+
+    Returns:
+        The scan in the display frame [z, y, x]; its ``notes`` say what the user should know.
+
+    Raises:
+        VolumeError: the input is not a readable head CT; the text says how to put it right.
+
+    >>> from ichseg.sample import sample_paths
+    >>> scan, truth = sample_paths()
+    >>> volume = read_volume(scan)
+    >>> volume.shape_zyx[1:], volume.hu_zyx.dtype.name, len(volume.slice_heights_mm) > 20
+    ((512, 512), 'int16', True)
+
+    """
+    given = [path_or_paths] if isinstance(path_or_paths, (str, os.PathLike)) else path_or_paths
+    paths = [Path(path) for path in given]
+    if not paths:
+        raise VolumeError(
+            "A scan needs a file or a folder, but an empty list was given;"
+            " give a NIfTI file, or a DICOM folder, zip or files."
+        )
+    for path in paths:
+        if not path.exists():
+            raise refusal(path.name, "a scan must exist", "nothing is there", "check the path")
+    try:
+        return _read(paths, series, add_offset)
+    except OSError as error:
+        name = Path(error.filename or paths[0]).name
+        remedy = "check its permissions and the disk"
+        raise refusal(name, "a scan must be readable", f"{error.strerror}", remedy) from error
+
+
+def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None:
+    """Write a mask as uint8 NIfTI on the scan's own grid, so that it overlays in any viewer.
+
+    A NIfTI scan's mask has the file's own shape, axis order, affines and codes. A DICOM scan's mask
+    is written in the display frame with the scan's affine (an sform alone where the gantry was
+    tilted: a qform cannot hold a shear).
+
+    Args:
+        path: ends in ``.nii`` or ``.nii.gz``; overwritten.
+        mask_zyx: bool or whole-number labels 0..255, [z, y, x] in the frame of ``volume``.
+        volume: the scan that the mask belongs to.
+
+    Raises:
+        VolumeError: another shape, labels out of range, another file ending, or unevenly spaced
+            slices, which NIfTI cannot hold.
+
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise refusal(
+            path.name,
+            "a mask is written as NIfTI",
+            f"the name ends in '{path.suffix}'",
+            "let it end in .nii or .nii.gz",
+        )
+    if mask_zyx.shape != volume.shape_zyx:
+        raise refusal(
+            path.name,
+            f"a mask has the scan's shape {volume.shape_zyx}",
+            f"this one has {mask_zyx.shape}",
+            "draw it on this scan",
+        )
+    labels = _labels(path.name, mask_zyx)
+    if not volume.geometry.is_even:
+        raise refusal(
+            path.name,
+            "a NIfTI mask needs evenly spaced slices",
+            f"this series has {_spacing_text(volume.geometry)}",
+            "export the slice-wise CSV and PNG instead",
+        )
+    grid = volume.source or _display_grid(volume)
+    image_class = nib.Nifti2Image if grid.header.sizeof_hdr == 540 else nib.Nifti1Image
+    image = image_class(grid.to_file(labels), None, grid.header)
+    data = image.to_bytes()
+    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+
+
+def read_mask(path: ScanPath, volume: CTVolume) -> NDArray[np.uint8]:
+    """Read a mask drawn on ``volume``, in any axis order, as uint8 [z, y, x] in its frame.
+
+    Raises:
+        VolumeError: not NIfTI, labels other than whole numbers 0..255, or another grid than the
+            scan's (beyond ``POSITION_TOLERANCE_MM``).
+
+    """
+    path = Path(path)
+    if not path.is_file() or not _is_nifti(path):
+        raise refusal(
+            path.name,
+            "a mask is a NIfTI file",
+            "this is " + ("something else" if path.exists() else "not there"),
+            "give the .nii or .nii.gz drawn on this scan",
+        )
+    raw_zyx, (slope, intercept), _, geometry = _open_nifti(path)
+    labels = raw_zyx if (slope, intercept) == (1.0, 0.0) else raw_zyx * slope + intercept
+    remedy = "give the mask that was drawn on this scan, not resampled"
+    if raw_zyx.shape != volume.shape_zyx:
+        raise refusal(
+            path.name,
+            f"a mask has the scan's shape {volume.shape_zyx}",
+            f"this one has {raw_zyx.shape}",
+            remedy,
+        )
+    error_mm = np.abs(_corners(geometry, raw_zyx.shape) - _corners(volume.geometry, raw_zyx.shape))
+    if error_mm.max() > POSITION_TOLERANCE_MM:
+        raise refusal(
+            path.name,
+            "a mask lies where the scan lies",
+            f"its voxels are up to {error_mm.max():.1f} mm off",
+            remedy,
+        )
+    return np.ascontiguousarray(_labels(path.name, labels))
+
+
+def display_axes(directions: Float) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which array axis runs along z, y and x of the display frame, and which run backwards.
+
+    Args:
+        directions: [3, 3], column i is the RAS+ direction in which array axis i rises; independent.
+
+    Returns:
+        For z, y and x: the array axis closest to it (each used once), and whether to flip it.
+
+    >>> display_axes(np.diag([1.0, 1.0, 1.0]))  # NIfTI's RAS
+    ((2, 1, 0), (False, True, True))
+
+    """
+    cosines = _DISPLAY_AXES_RAS @ (directions / np.linalg.norm(directions, axis=0))
+    z, y, x = max(
+        itertools.permutations(range(3)),
+        key=lambda axes: float(sum(abs(cosines[row, axis]) for row, axis in enumerate(axes))),
+    )
+    return (z, y, x), (bool(cosines[0, z] < 0), bool(cosines[1, y] < 0), bool(cosines[2, x] < 0))
+
+
+def stack_hounsfield(name: str, slices: Iterable[tuple[NDArray[Any], float, float]]) -> Hounsfield:
+    """Slices of stored values to a checked, read-only HU array [z, y, x].
+
+    Args:
+        name: the file, for the error's text.
+        slices: for each slice the stored values [y, x], the rescale slope and the intercept in HU.
+
+    Raises:
+        VolumeError: NaN or infinite voxels, or values that cannot be Hounsfield units.
+
+    """
+    rescaled, bad = [], 0
+    for raw, slope, intercept in slices:
+        if raw.dtype.kind == "f":
+            bad += int(np.count_nonzero(~np.isfinite(raw)))
+        rescaled.append(_to_hounsfield(raw, slope, intercept))
+    if bad:
+        raise refusal(
+            name,
+            "every voxel needs a finite number",
+            f"{bad:,} voxels are NaN or infinite",
+            f"set voxels outside the scan to {LOWEST_HU} and save it again",
+        )
+    whole = all(plane.dtype == np.int16 for plane in rescaled)
+    dtype = np.int16 if whole else np.float32
+    hu_zyx: Hounsfield = np.stack([plane.astype(dtype, copy=False) for plane in rescaled])
+    _check_hounsfield(name, hu_zyx)
+    hu_zyx.setflags(write=False)
+    return hu_zyx
+
+
+def check_size(name: str, voxels: int, bytes_each: int) -> None:
+    """``VolumeError`` when an array of ``voxels`` would be larger than ``MAX_BYTES``."""
+    if voxels * bytes_each > MAX_BYTES:
+        raise refusal(
+            name,
+            f"a scan is at most {MAX_BYTES / 2**20:,.0f} MiB unpacked",
+            f"this one has {voxels * bytes_each / 2**20:,.0f} MiB",
+            "crop it to the head or give a thicker-sliced series",
+        )
+
+
+def check_spacing(name: str, geometry: Geometry) -> None:
+    """``VolumeError`` for voxel distances that no head CT has (0.01 to 100 mm are taken)."""
+    gaps_mm = np.diff(geometry.slice_positions_mm)
+    least, most = _SPACING_RANGE_MM
+    spacings = [*geometry.spacing_yx_mm, float(gaps_mm.min()), float(gaps_mm.max())]
+    wrong = [value for value in spacings if not least <= value <= most]
+    if wrong:
+        raise refusal(
+            name,
+            f"the distance between voxels is {least:g} to {most:g} mm",
+            f"this file says {wrong[0]:.4g} mm",
+            "correct its header or export the scan again",
+        )
+
+
+def spacing_notes(geometry: Geometry) -> tuple[str, ...]:
+    """What to say of the slices: their tilt and their distances, where they are out of the usual.
+
+    Distances are perpendicular, those that occur more than once (the step between two stacks of
+    slices is no slice spacing).
+    """
+    notes = []
+    tilt = f"gantry tilt {geometry.tilt_degrees:.1f} degrees, "
+    tilted = geometry.tilt_degrees >= _LEAST_TILT_DEGREES
+    if tilted or not geometry.is_even:
+        notes.append(f"{tilt if tilted else ''}slices {_spacing_text(geometry)}")
+    if not geometry.is_even:
+        notes.append(
+            "The slices are not evenly spaced: each counts with its own height"
+            f" ({geometry.slice_heights_mm.min():.1f} to {geometry.slice_heights_mm.max():.1f} mm),"
+            " and the mask is exported slice by slice, for NIfTI cannot hold it."
+        )
+    return tuple(notes)
+
+
+def _spacing_text(geometry: Geometry) -> str:
+    """Slice distances for people: "5.0 mm", "4.0 and 7.0 mm" or "2.1 to 6.8 mm"."""
+    gaps_mm = np.diff(geometry.slice_positions_mm)
+    if geometry.is_even:
+        return f"{gaps_mm.mean():.1f} mm"
+    counts = Counter(f"{gap:.1f}" for gap in gaps_mm)
+    stacks = sorted((text for text, count in counts.items() if count > 1), key=float)
+    if len(stacks) in (2, 3):
+        return f"{', '.join(stacks[:-1])} and {stacks[-1]} mm"
+    return f"{gaps_mm.min():.1f} to {gaps_mm.max():.1f} mm"
+
+
+def _where(flips: tuple[bool, ...]) -> tuple[int, ...]:
+    return tuple(axis for axis, flip in enumerate(flips) if flip)
+
+
+def _corners(geometry: Geometry, shape_zyx: tuple[int, ...]) -> Float:
+    """RAS+ mm of the four corner voxels of every slice, [z, 4, 3]."""
+    down = geometry.y_step_mm * (shape_zyx[1] - 1)
+    right = geometry.x_step_mm * (shape_zyx[2] - 1)
+    offsets = np.stack([0 * down, down, right, down + right])
+    return np.asarray(geometry.origins_mm[:, None, :] + offsets)
+
+
+def _labels(name: str, mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """A mask's values as uint8, refused unless they are whole numbers from 0 to 255."""
+    if mask.dtype in (np.bool_, np.uint8):
+        return mask.astype(np.uint8, copy=False)
+    with np.errstate(invalid="ignore"):
+        labels = mask.astype(np.uint8)
+    wrong = mask[labels != mask]
+    if wrong.size:
+        raise refusal(
+            name,
+            "a mask holds whole numbers from 0 to 255",
+            f"it has {wrong.flat[0]:g}",
+            "give labels, 0 for background, not a scan or a probability map",
+        )
+    return labels
+
+
+# --- Reading -----------------------------------------------------------------------------------------
+
+
+def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
+    """Hand the paths to the reader of their format."""
+    nifti = [path for path in paths if path.is_file() and _is_nifti(path)]
+    if nifti and len(paths) > 1:
+        raise refusal(
+            nifti[0].name,
+            "a NIfTI scan is opened by itself",
+            f"{len(paths)} files were given together",
+            "give one NIfTI file, or the files of one DICOM series",
+        )
+    if nifti:
+        return _read_nifti(nifti[0], add_offset)
+
+    from ichseg import dicom  # pydicom takes a while to import: only when there is DICOM to read
+
+    return dicom.read_series(paths, series=series, add_offset=add_offset)
+
+
+def _is_nifti(path: Path) -> bool:
+    """Whether the file is NIfTI by name or by content (so that a damaged one is named as such)."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return True
+    with path.open("rb") as stream:
+        head = stream.read(348)
+    return head[:2] == b"\x1f\x8b" or head[344:347] == b"n+1" or head[4:7] == b"n+2"
+
+
+def _read_nifti(path: Path, add_offset: int) -> CTVolume:
+    raw_zyx, (slope, intercept), grid, geometry = _open_nifti(path)
+    hu_zyx = stack_hounsfield(
+        path.name, ((plane, slope, intercept + add_offset) for plane in raw_zyx)
+    )
+    notes = [*spacing_notes(geometry), *_orientation_notes(grid.header), *offset_notes(add_offset)]
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    return CTVolume(hu_zyx, geometry, name, tuple(notes), source=grid)
+
+
+def offset_notes(add_offset: int) -> tuple[str, ...]:
+    """What to say when the user asked for an offset."""
+    return (f"{add_offset:+d} HU were added to every voxel, as asked.",) if add_offset else ()
+
+
+def _open_nifti(path: Path) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry]:
+    """The stored values as a [z, y, x] view, their slope and intercept, the grid, the geometry."""
+    name = path.name
+    try:
+        with path.open("rb") as file:
+            gzipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if gzipped else path.open("rb") as stream:
+            header = _read_header(name, stream.read(540))
+            shape, dtype = header.get_data_shape(), header.get_data_dtype()
+            _check_array(name, shape, dtype)
+            voxels = int(np.prod([int(length) for length in shape]))
+            check_size(name, voxels, dtype.itemsize)
+            stream.seek(max(int(header.get_data_offset()), header.sizeof_hdr))
+            data = stream.read(voxels * dtype.itemsize)
+            stream.read(1)  # reaches the end of a gzip stream, where its checksum is verified
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise refusal(
+            name,
+            "a .nii.gz must unpack whole",
+            f"it breaks off or is damaged ({error})",
+            "copy or download it again",
+        ) from error
+    if len(data) < voxels * dtype.itemsize:
+        raise refusal(
+            name,
+            f"its header promises {voxels * dtype.itemsize:,} bytes of voxels",
+            f"only {len(data):,} are there",
+            "the file is truncated, so copy or download it again",
+        )
+    array = np.frombuffer(data, dtype).reshape(shape, order="F")
+    affine = _affine(name, header)
+    axes, flips = display_axes(affine[:3, :3])
+    grid = NiftiGrid(_grid_header(header), axes, flips)
+    return grid.to_display(array), _scaling(name, header), grid, _geometry(name, affine, grid)
+
+
+def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
+    """Parse the first bytes of a NIfTI-1 or NIfTI-2 file."""
+    rule = "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)"
+    remedy = "export the CT in one of these formats"
+    if not head:
+        raise refusal(name, rule, "this file is empty", "copy or download it again")
+    second = head[4:7] == b"n+2"
+    if not second and head[344:347] != b"n+1":
+        raise refusal(name, rule, "this file is neither", remedy)
+    header_class = nib.Nifti2Header if second else nib.Nifti1Header
+    try:
+        return header_class(head[: 540 if second else 348])
+    except (HeaderDataError, ValueError) as error:
+        raise refusal(name, rule, f"its header is damaged ({error})", remedy) from error
+
+
+def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse what is not one 3-D array of grey values; trailing axes of length 1 do not count."""
+    size = " x ".join(map(str, shape))
+    if dtype.kind not in "iuf":
+        raise refusal(
+            name,
+            "a CT voxel is one grey value",
+            f"this file stores {'colours' if dtype.names else dtype.name}",
+            "export the scan itself, not a picture of it",
+        )
+    if any(length > 1 for length in shape[3:]):
+        raise refusal(
+            name,
+            "a scan is one 3-D volume",
+            f"this file has {len(shape)} dimensions ({size})",
+            "export one time point as its own file",
+        )
+    if len(shape) < 3 or min(shape[:3]) < 2:
+        raise refusal(
+            name,
+            "a scan has at least 2 slices of 2 x 2 pixels",
+            f"this file has {size or 'no voxels'}",
+            "give the whole volume, not a single slice",
+        )
+
+
+def _affine(name: str, header: nib.nifti1.Nifti1Header) -> Float:
+    """The header's voxel -> RAS+ mm affine, refused where it does not place voxels in space."""
+    rule = "the affine must give every voxel its place"
+    remedy = "correct the header or export the scan again"
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise refusal(name, rule, f"its qform is damaged ({error})", remedy) from error
+    if not np.isfinite(affine).all():
+        raise refusal(name, rule, "it holds NaN or infinite numbers", remedy)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() == 0:
+        text = " x ".join(f"{value:g}" for value in spacing)
+        raise refusal(name, rule, f"the voxel spacing is {text} mm", remedy)
+    flatness = abs(np.linalg.det(affine[:3, :3] / spacing))
+    if flatness < 0.1:
+        raise refusal(name, rule, f"its axes are not independent (det {flatness:.2g})", remedy)
+    return affine
+
+
+def _geometry(name: str, affine: Float, grid: NiftiGrid) -> Geometry:
+    """The geometry of the [z, y, x] view of a file with this affine."""
+    lengths = np.array(grid.header.get_data_shape()[:3])[list(grid.axes)]
+    steps = affine[:3, list(grid.axes)].T * np.where(grid.flips, -1.0, 1.0)[:, None]
+    first = affine[:3, 3] - np.where(grid.flips, lengths - 1, 0) @ steps
+    origins = first + np.arange(lengths[0])[:, None] * steps[0]
+    geometry = Geometry(origins, steps[1], steps[2])
+    check_spacing(name, geometry)
+    return geometry
+
+
+def _scaling(name: str, header: nib.nifti1.Nifti1Header) -> tuple[float, float]:
+    """Slope and intercept from stored to meant values; NIfTI's slope 0 means none."""
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise refusal(
+            name,
+            "the intensity scaling must be finite",
+            f"the header says otherwise ({error})",
+            "correct it or export the scan again",
+        ) from error
+    return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
+
+
+def _orientation_notes(header: nib.nifti1.Nifti1Header) -> tuple[str, ...]:
+    """What to say when left and right rest on a doubtful header."""
+    try:
+        forms = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
+    except (HeaderDataError, ValueError):  # a damaged qform beside the sform that is used
+        return ()
+    given = [form[:3, :3] for form in forms if form is not None]
+    if not given:
+        return ("The file does not say which side is which: left and right may be swapped.",)
+    if len({display_axes(form) for form in given if np.linalg.det(form) != 0}) > 1:
+        return ("The file's sform and qform name different directions: the sform was used.",)
+    return ()
+
+
+_GRID_FIELDS = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+
+
+def _grid_header(header: nib.nifti1.Nifti1Header) -> nib.nifti1.Nifti1Header:
+    """A new uint8 header with the grid of ``header`` and none of its free text."""
+    grid = type(header)()
+    grid.set_data_shape(header.get_data_shape())
+    for field in _GRID_FIELDS:
+        grid[field] = header[field]
+    grid.set_data_dtype(np.uint8)
+    return grid
+
+
+def _display_grid(volume: CTVolume) -> NiftiGrid:
+    """A NIfTI grid in the display frame, for a scan that did not come from a NIfTI file."""
+    affine, shape_xyz = volume.geometry.affine, volume.shape_zyx[::-1]
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape_xyz)
+    header.set_data_dtype(np.uint8)
+    header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0))
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code="scanner")
+    if volume.geometry.tilt_degrees < _LEAST_TILT_DEGREES:
+        header.set_qform(affine, code="scanner")
+    return NiftiGrid(header, (2, 1, 0), (False, False, False))
+
+
+# --- Hounsfield units ------------------------------------------------------------------------------
+
+
+def _to_hounsfield(raw: NDArray[Any], slope: float, intercept: float) -> Hounsfield:
+    """Stored values to HU, clipped below at -1024; int16 where they are whole, else float32."""
+    most = np.iinfo(np.int16).max
+    if raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        whole = np.maximum(raw.astype(np.int64) * int(slope) + int(intercept), LOWEST_HU)
+        return whole.astype(np.int16) if whole.max() <= most else whole.astype(np.float32)
+    exact = np.maximum(raw.astype(np.float64) * slope + intercept, LOWEST_HU)
+    nearest = np.rint(exact)
+    if exact.max() <= most and np.abs(exact - nearest).max() <= _WHOLE_HU:
+        return nearest.astype(np.int16)
+    return exact.astype(np.float32)
+
+
+def _check_hounsfield(name: str, hu_zyx: NDArray[Any]) -> None:
+    """Refuse values that cannot be a head's Hounsfield units.
+
+    Brain is 20 to 45 HU, blood up to 80, fat -100, air -1000, and all but brain may have been set
+    to 0 by brain extraction. So: a picture of 0..255 has its values above 0 centred outside soft
+    tissue or runs up to white, and a CT stored without its offset has soft tissue near 1024 + 35
+    and, for its air is near 0, nothing just below 0.
+    """
+    low, high = float(hu_zyx.min()), float(hu_zyx.max())
+    received = f"its values run from {low:g} to {high:g}"
+    rule = "a head CT holds Hounsfield units (air -1000, brain about 35)"
+    sample = hu_zyx.reshape(-1)[:: max(1, hu_zyx.size // _SAMPLE_VOXELS) | 1]
+    if low == high:
+        raise refusal(name, rule, f"every voxel is {low:g}", "give the scan itself, not a mask")
+    if _share(sample, 1000, 1150) > 0.02 and _share(sample, -1000, -50) < 0.001:
+        raise refusal(
+            name,
+            rule,
+            f"{received}, with soft tissue near {_OFFSET_HU + 2048 + 35:g}",
+            f"if the usual offset is missing, open it with add_offset={_OFFSET_HU}",
+        )
+    above = sample[sample > 0]
+    centre = float(np.median(above)) if above.size else 0.0
+    windowed = low >= 0 and high <= 255 and (high >= 250 or centre > 80)
+    if windowed:
+        raise refusal(
+            name,
+            rule,
+            f"{received}, like an already windowed picture",
+            "export the CT with its original values",
+        )
+    # Without air nothing but brain is left, whose values are centred in soft tissue; with air the
+    # rest may be bone, but some soft tissue must be there.
+    tissue = 5 <= centre <= 80 if low >= 0 else centre >= 5 and _share(sample, 0, 100) > 0.001
+    if not tissue:
+        raise refusal(
+            name,
+            rule,
+            f"{received} with hardly any soft tissue among them",
+            "give a CT with its original values, not MR or a rescaled image",
+        )
+
+
+def _share(values: NDArray[Any], above: float, up_to: float) -> float:
+    """Fraction of ``values`` in the half-open range (above, up_to]."""
+    return float(np.count_nonzero((values > above) & (values <= up_to)) / values.size)
