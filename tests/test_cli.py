@@ -1,0 +1,540 @@
+"""The command line as a person and as a script meet it: what is printed where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+from ichseg import __main__ as cli
+from ichseg.export import NOTICE
+from ichseg.models import available, load_predictor
+from ichseg.volume import read_mask, read_volume
+
+ROOT = Path(__file__).resolve().parent.parent
+VOXEL_ML = math.prod(phantoms.HEAD_SPACING_MM) / 1000
+BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice
+SCAN_KEYS = {
+    *("sha256", "shape_zyx", "spacing_mm", "slice_heights_mm"),
+    *("tilt_degrees", "evenly_spaced", "notes"),
+}
+SEGMENT_KEYS = {
+    *("schema_version", "scan", "boxes", "model", "weights_sha256", "second_look"),
+    *("mask_sha256", "slices", "volume_ml", "versions", "notice"),
+}
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON object that stdout holds; no progress goes to what is no terminal."""
+        assert (self.code, self.err) == (0, "")
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        assert found["notice"] == NOTICE
+        return found
+
+    @property
+    def sentence(self) -> str:
+        """What a refusal says: one line on stderr, nothing on stdout, exit 2."""
+        assert (self.code, self.out) == (2, "")
+        assert self.err.startswith("Error: ") and self.err.count("\n") == 1, self.err
+        return self.err
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process."""
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["ichseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return Answer(code or 0, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head CT with a hematoma of 65 HU on slices 2 to 5."""
+    folder = tmp_path_factory.mktemp("head")
+    return phantoms.save_nifti(folder / "head.nii.gz", phantoms.head_hu()[0])
+
+
+@pytest.fixture(scope="module")
+def truth(head: Path) -> Path:
+    blood = phantoms.head_hu()[1].astype(np.uint8)
+    return phantoms.save_nifti(head.parent / "truth.nii.gz", blood)
+
+
+def labelled(path: Path, iph: int, ivh: int) -> Path:
+    """A mask with so many voxels of intraparenchymal and of intraventricular blood."""
+    labels = np.zeros(phantoms.HEAD_SHAPE_ZYX, dtype=np.uint8)
+    labels[3].ravel()[:iph] = 1
+    labels[4].ravel()[:ivh] = 2
+    return phantoms.save_nifti(path, labels)
+
+
+# info
+
+
+def test_info_says_what_a_scan_is(run: Run, head: Path) -> None:
+    found = run("info", head, "--json").json
+    assert set(found) == {"scan", "hu_range", "other_series", "versions", "notice"}
+    assert set(found["scan"]) == SCAN_KEYS
+    assert found["scan"]["shape_zyx"] == [8, 64, 64]
+    assert found["scan"]["spacing_mm"] == pytest.approx([5, 3, 3])
+    assert found["hu_range"] == [-1000, 65]
+
+
+def test_info_for_people(run: Run, head: Path) -> None:
+    shown = run("info", head)
+    assert shown.code == 0
+    for text in (
+        "head",
+        "8 of 64 x 64 pixels",
+        "3 x 3",
+        "5.00",
+        "0.0 degrees",
+        "-1000 to 65",
+        NOTICE,
+    ):
+        assert text in shown.out
+
+
+# segment
+
+
+def test_segment_gives_the_volume_in_the_boxes(run: Run, head: Path) -> None:
+    found = run(
+        "segment", head, "--slice", 3, "--box", BOX, "--slice", 2, "--box", BOX,
+        "--model", "threshold", "--json",
+    ).json  # fmt: skip
+    assert set(found) == SEGMENT_KEYS
+    assert found["boxes"] == [{"slice": k, "box_xyxy": [32, 20, 49, 34]} for k in (2, 3)]
+    assert (found["model"], found["weights_sha256"]) == ("threshold", {})
+    blood = phantoms.head_hu()[1]
+    for row, k in zip(found["slices"], (2, 3), strict=True):
+        assert row["slice"] == k and row["height_mm"] == pytest.approx(5)
+        assert row["area_mm2"] == pytest.approx(blood[k].sum() * 9, rel=0.1)  # its median filter
+        assert row["volume_ml"] == pytest.approx(row["area_mm2"] * 5 / 1000)
+    assert found["volume_ml"] == pytest.approx(sum(row["volume_ml"] for row in found["slices"]))
+
+
+def test_segment_for_people_counts_slices_both_ways(run: Run, head: Path) -> None:
+    shown = run("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold")
+    assert shown.code == 0
+    cells = [line.strip("│ ").split("│") for line in shown.out.splitlines() if line.startswith("│")]
+    assert [cell.strip() for cell in cells[0][:2]] == ["4", "3"]
+    assert cells[-1][0].strip() == "Total" and cells[-1][-1].strip() == cells[0][-1].strip()
+    assert shown.out.rstrip().endswith(NOTICE)
+
+
+def test_two_boxes_on_one_slice_are_one_mask(run: Run, head: Path) -> None:
+    def ml(*boxes: str) -> float:
+        pairs = [word for box in boxes for word in ("--slice", 3, "--box", box)]
+        return float(
+            run("segment", head, *pairs, "--model", "threshold", "--json").json["volume_ml"]
+        )
+
+    left, right = "32,20,40,34", "40,20,49,34"
+    assert ml(left, right) == pytest.approx(ml(left) + ml(right))
+    assert ml(left, left) == pytest.approx(ml(left))
+
+
+def test_the_mask_lies_on_the_scans_own_grid(run: Run, head: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mask.nii.gz"
+    found = run(
+        "segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--out", out, "--json"
+    ).json
+    image, scan = nib.load(out), nib.load(head)
+    assert image.shape == scan.shape
+    np.testing.assert_array_equal(image.affine, scan.affine)
+    assert np.asarray(image.dataobj).sum() * VOXEL_ML == pytest.approx(found["volume_ml"])
+
+
+def test_a_box_may_overhang_to_the_left(run: Run, head: Path) -> None:
+    found = run(
+        "segment", head, "--slice", 3, "--box", "-5,-5,49,34", "--model", "threshold", "--json"
+    ).json
+    assert found["boxes"][0]["box_xyxy"] == [0, 0, 49, 34]
+    assert found["volume_ml"] > 0
+
+
+def test_the_answer_is_itself_a_session_that_gives_the_same_mask(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"
+    prompts = ("--slice", 3, "--box", "32.25,20,49,34", "--slice", 4, "--box", BOX)
+    answer = run("segment", head, *prompts, "--model", "threshold", "--out", first, "--json")
+    session = tmp_path / "session.json"
+    session.write_text(answer.out)
+    again = run("segment", head, "--session", session, "--out", second, "--json").json
+    assert again.pop("same_mask") is True
+    assert again == answer.json
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_mask_that_came_out_differently_is_not_called_the_same(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    answer = run("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--json")
+    session = tmp_path / "session.json"
+    session.write_text(json.dumps({**answer.json, "mask_sha256": "0" * 64}))
+    assert run("segment", head, "--session", session, "--json").json["same_mask"] is False
+    assert "The mask differs from the session's" in run("segment", head, "--session", session).out
+
+
+@pytest.mark.skipif(not available("litemedsam")[0], reason="the weights of LiteMedSAM are not here")
+def test_a_network_is_run_again_with_its_own_weights_only(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    answer = run("segment", head, "--slice", 3, "--box", BOX, "--model", "litemedsam", "--json")
+    blood_ml = phantoms.head_hu()[1][3].sum() * VOXEL_ML
+    assert answer.json["volume_ml"] == pytest.approx(blood_ml, rel=0.3)
+    session = tmp_path / "session.json"
+    session.write_text(answer.out)
+    assert run("segment", head, "--session", session, "--json").json["same_mask"] is True
+    other = {"litemedsam/model.safetensors": "0" * 64}
+    session.write_text(json.dumps({**answer.json, "weights_sha256": other}))
+    assert "expected litemedsam/model.safetensors 000000000000, got" in (
+        run("segment", head, "--session", session, "--json").sentence
+    )
+
+
+def test_a_session_of_another_scan_is_refused(run: Run, head: Path, tmp_path: Path) -> None:
+    other_hu = phantoms.head_hu(blood_radii_mm=(9.0, 15.0, 15.0))[0]
+    other = phantoms.save_nifti(tmp_path / "other.nii.gz", other_hu)
+    answer = run("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--json")
+    session = tmp_path / "session.json"
+    session.write_text(answer.out)
+    sentence = run("segment", other, "--session", session, "--json").sentence
+    assert (
+        "A session belongs to the scan it was made on" in sentence and "those of other" in sentence
+    )
+
+
+# compare
+
+
+def test_compare_scores_each_model_on_the_boxed_slices_and_in_total(
+    run: Run, head: Path, truth: Path
+) -> None:
+    found = run(
+        "compare", head, "--slice", 3, "--box", BOX, "--slice", 2, "--box", "40,20,49,34",
+        "--slice", 0, "--box", "0,0,5,5", "--models", "threshold", "--truth", truth, "--json",
+    ).json  # fmt: skip
+    assert set(found) == {"scan", "boxes", "models", "caveat", "versions", "notice"}
+    assert "optimistic" in found["caveat"]
+    (model,) = found["models"]
+    blood = phantoms.head_hu()[1]
+    assert [row["slice"] for row in model["slices"]] == [0, 2, 3]
+    empty, half, whole = model["slices"]
+    assert (empty["dice"], empty["volume_ml"], empty["truth_ml"]) == (None, 0, 0)
+    assert whole["dice"] > 0.9
+    # A box over a part of the blood finds that part: Dice is 2 a / (a + b).
+    part, all_of_it = half["volume_ml"], half["truth_ml"]
+    assert half["dice"] == pytest.approx(2 * part / (part + all_of_it))
+    assert half["difference_ml"] == pytest.approx(part - all_of_it)
+    boxed, total = model["boxed_slices"], model["whole_scan"]
+    assert boxed["volume_ml"] == total["volume_ml"] == pytest.approx(part + whole["volume_ml"])
+    assert boxed["truth_ml"] == pytest.approx(blood[[2, 3]].sum() * VOXEL_ML)
+    assert total["truth_ml"] == pytest.approx(blood.sum() * VOXEL_ML)
+    assert total["dice"] < boxed["dice"]
+
+
+def test_compare_without_truth_gives_volumes_only(run: Run, head: Path) -> None:
+    found = run(
+        "compare", head, "--slice", 3, "--box", BOX, "--models", "threshold,threshold", "--json"
+    ).json
+    assert found["caveat"] is None
+    (model,) = found["models"]
+    assert set(model["whole_scan"]) == {"volume_ml"}
+
+
+def test_compare_for_people(
+    run: Run, head: Path, truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = run(
+        "compare", head, "--slice", 3, "--box", BOX, "--models", "threshold", "--truth", truth
+    )
+    assert shown.code == 0
+    for text in (
+        load_predictor("threshold").title,
+        "with a box",
+        "whole scan",
+        "Dice",
+        "optimistic",
+        NOTICE,
+    ):
+        assert text in shown.out
+
+
+# measure
+
+
+def test_measure_counts_the_mask_in_millilitres(run: Run, head: Path, truth: Path) -> None:
+    found = run("measure", head, truth, "--json").json
+    assert set(found) == {"baseline", "followup", "growth", "versions", "notice"}
+    assert found["followup"] is None and found["growth"] is None
+    baseline, blood = found["baseline"], phantoms.head_hu()[1]
+    assert set(baseline) == {"scan", "volume_ml", "iph_ml", "ivh_ml", "slices", "hu"}
+    assert baseline["volume_ml"] == pytest.approx(blood.sum() * VOXEL_ML)
+    assert baseline["iph_ml"] is None and baseline["ivh_ml"] is None
+    assert baseline["hu"]["voxels"] == blood.sum()
+    assert (baseline["hu"]["mean"], baseline["hu"]["sd"]) == (65, 0)
+
+
+def test_measure_of_an_empty_mask_has_no_hu(run: Run, head: Path, tmp_path: Path) -> None:
+    empty = labelled(tmp_path / "empty.nii.gz", 0, 0)
+    baseline = run("measure", head, empty, "--json").json["baseline"]
+    assert (baseline["volume_ml"], baseline["slices"], baseline["hu"]) == (0, [], None)
+    assert run("measure", head, empty).code == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "of", "verdicts"),
+    [
+        # voxels of (IPH, IVH); 45 uL each: 200 are 9 mL
+        ((200, 0), (266, 0), "all blood", (True, False, None)),  # 2.97 mL, but 33 %
+        ((600, 0), (700, 0), "all blood", (False, False, None)),  # 4.5 mL, 16.7 %
+        ((600, 0), (900, 0), "all blood", (True, True, None)),  # 13.5 mL
+        ((600, 0), (600, 1), "iph", (False, False, True)),  # new IVH
+        ((600, 50), (610, 60), "iph", (False, False, False)),  # IVH grew by 0.45 mL
+        ((600, 50), (610, 73), "iph", (False, False, True)),  # by 1.035 mL
+        ((600, 400), (600, 0), "iph", (False, False, False)),  # IVH cleared
+    ],
+)
+def test_growth_is_judged_by_the_published_definitions(
+    run: Run,
+    head: Path,
+    tmp_path: Path,
+    before: tuple[int, int],
+    after: tuple[int, int],
+    of: str,
+    verdicts: tuple[bool, bool, bool | None],
+) -> None:
+    first = labelled(tmp_path / "first.nii.gz", *before)
+    second = labelled(tmp_path / "second.nii.gz", *after)
+    found = run("measure", head, first, "--followup", head, second, "--json").json
+    growth = found["growth"]
+    assert growth["of"] == of
+    assert growth["growth_ml"] == pytest.approx((after[0] - before[0]) * VOXEL_ML)
+    assert growth["growth_percent"] == pytest.approx(100 * (after[0] / before[0] - 1))
+    definitions = growth["definitions"]
+    assert [definitions[name]["expansion"] for name in ("classic", "absolute", "revised")] == [
+        *verdicts
+    ]
+    assert all(definition["source"] for definition in definitions.values())
+    if of == "iph":
+        assert found["followup"]["ivh_ml"] == pytest.approx(after[1] * VOXEL_ML)
+
+
+def test_strict_asks_for_more_than_the_threshold(run: Run, head: Path, tmp_path: Path) -> None:
+    first = labelled(tmp_path / "first.nii.gz", 100, 0)
+    second = labelled(tmp_path / "second.nii.gz", 133, 0)  # 33 % exactly, 1.5 mL
+    for flag, classic in ((), True), (("--strict",), False):
+        found = run("measure", head, first, "--followup", head, second, *flag, "--json").json
+        assert found["growth"]["strict"] is not classic
+        assert found["growth"]["definitions"]["classic"]["expansion"] is classic
+
+
+def test_growth_for_people_names_the_rules_and_their_sources(
+    run: Run, head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    first = labelled(tmp_path / "first.nii.gz", 600, 10)
+    second = labelled(tmp_path / "second.nii.gz", 900, 10)
+    shown = run("measure", head, first, "--followup", head, second)
+    assert shown.code == 0
+    for text in (
+        *("Baseline: head", "Follow-up: head", "growth of 6 mL or of 33 %", "Dowlatshahi"),
+        *(
+            "Yogendrakumar",
+            "Growth of intraparenchymal blood: +13.50 mL (+50.0 %)",
+            "5.8 mL",
+            "Intraventricular",
+            NOTICE,
+        ),
+    ):
+        assert text in shown.out
+    assert shown.out.count(NOTICE) == 1
+
+
+def test_one_label_of_any_value_is_blood(run: Run, head: Path, tmp_path: Path) -> None:
+    labels = phantoms.head_hu()[1].astype(np.uint8) * 255
+    mask = phantoms.save_nifti(tmp_path / "mask255.nii.gz", labels)
+    baseline = run("measure", head, mask, "--json").json["baseline"]
+    assert baseline["volume_ml"] == pytest.approx(phantoms.head_hu()[1].sum() * VOXEL_ML)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("info", "absent.nii.gz"), "absent.nii.gz"),
+        (("segment", "{head}"), "got 0 --slice and 0 --box; give e.g."),
+        (("segment", "{head}", "--slice", 3), "got 1 --slice and 0 --box"),
+        (
+            ("segment", "{head}", "--slice", 3, "--slice", 4, "--box", BOX),
+            "got 2 --slice and 1 --box",
+        ),
+        (("segment", "{head}", "--slice", 8, "--box", BOX), "slices 0 to 7; got 8"),
+        (("segment", "{head}", "--slice", -1, "--box", BOX), "slices 0 to 7; got -1"),
+        (("segment", "{head}", "--slice", 3, "--box", "1,2,3"), "got '1,2,3'"),
+        (("segment", "{head}", "--slice", 3, "--box", "9,9,3,12"), "x0 < x1"),
+        (("segment", "{head}", "--slice", 3, "--box", "nan,9,13,12"), "finite"),
+        (("segment", "{head}", "--slice", 3, "--box", "70,9,80,12"), "wholly outside"),
+        (("segment", "{head}", "--slice", 3, "--box", BOX, "--model", "thresold"), "'thresold'"),
+        (("segment", "{head}", "--slice", 3, "--box", BOX, "--out", "mask.png"), "got mask.png"),
+        (("segment", "{head}", "--slice", 3, "--box", BOX, "--out", "no/m.zip"), "no folder no"),
+        (("segment", "{head}", "--session", "absent.json"), "absent.json cannot"),
+        (("segment", "{head}", "--session", "x.json", "--slice", 3), "leave them out"),
+        (("segment", "{head}", "--session", "x.json", "--model", "threshold"), "leave them out"),
+        (
+            ("compare", "{head}", "--slice", 3, "--box", BOX, "--models", " , "),
+            "at least one model",
+        ),
+        (("compare", "{head}", "--slice", 3, "--box", BOX, "--models", "sm"), "'sm'"),
+        (("compare", "{head}", "--slice", 3, "--box", BOX, "--truth", "absent.nii"), "absent.nii"),
+        (("measure", "{head}", "absent.nii.gz"), "absent.nii.gz"),
+        (("measure", "{head}", "{head}"), "head.nii.gz"),
+        (("measure", "{head}", "{truth}", "--followup", "{head}", "absent.nii"), "absent.nii"),
+    ],
+)
+@pytest.mark.parametrize("flag", [(), ("--json",)], ids=["people", "json"])
+def test_bad_input_is_one_line_and_exit_2(
+    run: Run,
+    head: Path,
+    truth: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...],
+    sentence: str,
+    flag: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [str(word).format(head=head, truth=truth) for word in arguments]
+    said = run(*words, *flag).sentence
+    assert sentence in said
+    assert str(head.parent) not in said, "a file is named by its base name"
+    assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+def test_labels_that_are_not_told_what_they_are_are_refused(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    labels = np.zeros(phantoms.HEAD_SHAPE_ZYX, dtype=np.uint8)
+    labels[3, 0, :3] = (1, 3, 4)
+    mask = phantoms.save_nifti(tmp_path / "many.nii.gz", labels)
+    assert "many.nii.gz has 1, 3, 4; relabel it" in run("measure", head, mask).sentence
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("segment",),
+        ("inform", "x"),
+        ("info", "x", "--loud"),
+        ("segment", "x", "--slice", "three", "--box", BOX),
+        ("measure", "x", "y", "--followup", "z"),
+    ],
+)
+def test_wrong_usage_exits_2_with_nothing_on_stdout(run: Run, arguments: tuple[str, ...]) -> None:
+    answer = run(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err
+
+
+# As a process
+
+
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ichseg", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_as_a_process_json_is_alone_on_stdout(head: Path) -> None:
+    answer = process("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("\n{") == 0 and answer.stdout.endswith("}\n")
+    assert set(json.loads(answer.stdout)) == SEGMENT_KEYS
+
+
+def test_as_a_process_a_refusal_is_one_line(head: Path) -> None:
+    answer = process("segment", head, "--slice", 99, "--box", BOX)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == "Error: The scan has slices 0 to 7; got 99; choose one of them.\n"
+
+
+def test_help_names_every_command() -> None:
+    answer = process("--help")
+    assert answer.returncode == 0
+    for command in ("info", "segment", "compare", "measure"):
+        assert command in answer.stdout
+
+
+# On real input
+
+
+def test_the_real_tilted_series_from_end_to_end(
+    run: Run, shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "ge-head-ct"
+    scan = run("info", folder, "--json").json["scan"]
+    assert scan["tilt_degrees"] == pytest.approx(18.5, abs=0.05)
+    assert not scan["evenly_spaced"] and len(scan["slice_heights_mm"]) == 28
+    assert any("gantry tilt 18.5 degrees" in note for note in scan["notes"])
+    prompt = ("--slice", 20, "--box", "200,200,300,300", "--model", "threshold")
+    refused = run("segment", folder, *prompt, "--out", tmp_path / "mask.nii.gz")
+    assert "write hematoma-mask-slices.zip instead" in refused.sentence
+    found = run("segment", folder, *prompt, "--out", tmp_path / "mask.zip", "--json").json
+    assert (tmp_path / "mask.zip").stat().st_size > 0
+    row = found["slices"][0] if found["slices"] else {"volume_ml": 0.0, "height_mm": 7.0}
+    assert row["height_mm"] == pytest.approx(7, abs=0.01)
+    assert found["volume_ml"] == pytest.approx(row["volume_ml"])
+
+
+def test_the_sample_from_end_to_end(run: Run, tmp_path: Path) -> None:
+    sample = pytest.importorskip("ichseg.sample", reason="the sample is not here")
+    scan, truth = sample.sample_paths()
+    volume = read_volume(scan)
+    labels = read_mask(truth, volume)
+    k = int(np.argmax((labels == 1).sum(axis=(1, 2))))
+    rows, columns = np.nonzero(labels[k] == 1)
+    box = f"{columns.min()},{rows.min()},{columns.max() + 1},{rows.max() + 1}"
+    prompts = ("--slice", k, "--box", box)
+    found = run("compare", scan, *prompts, "--models", "threshold", "--truth", truth, "--json").json
+    assert found["models"][0]["slices"][0]["dice"] > 0.7
+    measured = run("measure", scan, truth, "--json").json["baseline"]
+    assert measured["iph_ml"] == pytest.approx(30, rel=0.2)
+    assert measured["ivh_ml"] > 0
+    assert 50 < measured["hu"]["mean"] < 75

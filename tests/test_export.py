@@ -1,0 +1,354 @@
+"""What leaves the program: the table, the archive of slices, the picture, and the record of a session."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import phantoms
+import pytest
+from PIL import Image
+
+from ichseg import __version__, export
+from ichseg.errors import InputError, VolumeError
+from ichseg.prompt import Box
+from ichseg.render import render_slice
+from ichseg.volume import CTVolume, read_mask, read_volume
+
+UNEVEN_MM = (0, 4, 8, 15)
+BOXES = {2: (Box(1, 2, 9, 8.5), Box(10, 2, 12, 4)), 1: (Box(0, 0, 4, 4),)}
+
+
+def marked(volume: CTVolume) -> npt.NDArray[np.bool_]:
+    """Ten pixels on slice 1, twenty on the last."""
+    mask = np.zeros(volume.shape_zyx, dtype=bool)
+    mask[1, 3, 2:12] = True
+    mask[-1, 4:6, 2:12] = True
+    return mask
+
+
+def record(volume: CTVolume) -> dict[str, Any]:
+    return export.session_record(
+        volume,
+        BOXES,
+        marked(volume),
+        model="litemedsam",
+        weights_sha256={"litemedsam/model.safetensors": "ab" * 32},
+        second_look=False,
+    )
+
+
+def saved(tmp_path: Path, document: object) -> Path:
+    path = tmp_path / "hematoma-session.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+# The table
+
+
+def test_the_table_has_a_row_a_slice_the_total_and_the_notice() -> None:
+    volume = phantoms.scan(UNEVEN_MM)
+    rows = list(csv.reader(io.StringIO(export.table_csv(marked(volume), volume).decode())))
+    assert rows == [
+        ["slice", "index", "area_mm2", "height_mm", "volume_ml"],
+        ["2", "1", "2.5000", "4.0000", "0.0100"],
+        ["4", "3", "5.0000", "7.0000", "0.0350"],
+        ["total", "", "", "", "0.0450"],
+        ["Research software. Not a medical device. Not for clinical use."],
+    ]
+
+
+def test_the_table_of_an_empty_mask_is_a_total_of_nothing() -> None:
+    volume = phantoms.scan()
+    rows = export.table_csv(np.zeros(volume.shape_zyx), volume).decode().splitlines()
+    assert rows[1] == "total,,,,0.0000"
+
+
+# The archive of slices
+
+
+def test_the_archive_holds_every_slice_as_a_picture_and_the_table() -> None:
+    volume = phantoms.scan(UNEVEN_MM, shape_yx=(9, 14))
+    mask = marked(volume)
+    with zipfile.ZipFile(io.BytesIO(export.slices_zip(mask, volume))) as archive:
+        names = archive.namelist()
+        pictures = {
+            name: Image.open(io.BytesIO(archive.read(name))) for name in names if "png" in name
+        }
+        table, readme = archive.read(export.TABLE_NAME), archive.read("README.txt").decode()
+    assert sorted(pictures) == ["mask-001.png", "mask-002.png", "mask-003.png", "mask-004.png"]
+    assert len(names) == 6
+    for k, name in enumerate(sorted(pictures)):
+        assert pictures[name].mode == "L"
+        np.testing.assert_array_equal(np.asarray(pictures[name]), mask[k] * 255)
+        assert export.NOTICE in pictures[name].text.values()  # type: ignore[attr-defined]
+    assert table == export.table_csv(mask, volume)
+    assert export.NOTICE in readme
+
+
+def test_the_archive_is_the_same_bytes_each_time_and_bears_no_date() -> None:
+    volume = phantoms.scan(UNEVEN_MM)
+    content = export.slices_zip(marked(volume), volume)
+    assert content == export.slices_zip(marked(volume), volume)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
+
+
+# The mask
+
+
+def test_an_even_scan_gets_nifti_and_an_uneven_one_the_archive(tmp_path: Path) -> None:
+    even, uneven = phantoms.scan(), phantoms.scan(UNEVEN_MM)
+    assert export.mask_name(even) == "hematoma-mask.nii.gz"
+    assert export.mask_name(uneven) == "hematoma-mask-slices.zip"
+    for volume in (even, uneven):
+        path = tmp_path / export.mask_name(volume)
+        export.save_mask(path, marked(volume), volume)
+        if volume is even:
+            np.testing.assert_array_equal(read_mask(path, volume), marked(volume))
+        else:
+            assert path.read_bytes() == export.slices_zip(marked(volume), volume)
+
+
+@pytest.mark.parametrize(
+    ("name", "positions_mm", "error", "sentence"),
+    [
+        ("m.nii.gz", UNEVEN_MM, VolumeError, r"NIfTI holds evenly .* m\.nii\.gz .* hematoma-mask-slices\.zip"),
+        ("m.png", (0, 5, 10, 15), InputError, r"\.nii or \.zip .* got m\.png; name it"),
+        ("no/m.zip", (0, 5, 10, 15), InputError, r"m\.zip there is no folder no; make it"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_cannot_be_written_is_refused_before_anything_is(
+    tmp_path: Path, name: str, positions_mm: tuple[float, ...], error: type, sentence: str
+) -> None:
+    volume = phantoms.scan(positions_mm)
+    with pytest.raises(error, match=sentence):
+        export.save_mask(tmp_path / name, marked(volume), volume)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["taken.nii.gz", "taken.zip"])
+def test_a_place_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    volume = phantoms.scan()
+    with pytest.raises(InputError, match=rf"{name} is not \(Is a directory\); choose"):
+        export.save_mask(tmp_path / name, marked(volume), volume)
+
+
+# The picture
+
+
+def test_the_picture_is_the_rendered_slice_with_the_notice_drawn_and_written() -> None:
+    volume = phantoms.scan(shape_yx=(64, 80))
+    mask_yx = np.zeros((64, 80), dtype=bool)
+    mask_yx[20:30, 20:30] = True
+    content = export.slice_png(
+        volume, 1, mask_yx=mask_yx, boxes=[Box(15, 15, 40, 40)], caption="LiteMedSAM 1.2 mL"
+    )
+    picture = Image.open(io.BytesIO(content))
+    assert picture.format == "PNG" and picture.mode == "RGB"
+    assert picture.text["Disclaimer"] == export.NOTICE  # type: ignore[attr-defined]
+    bare = render_slice(volume, 1, mask_yx=mask_yx, boxes=[Box(15, 15, 40, 40)], scale=2)
+    shown = np.asarray(picture)
+    np.testing.assert_array_equal(shown[:128], bare)
+    assert shown.shape[1] == 160 and shown[128:].any()
+
+
+def test_pictures_are_numbered_as_people_count() -> None:
+    assert export.picture_name(0) == "hematoma-slice-001.png"
+    assert export.picture_name(27) == "hematoma-slice-028.png"
+
+
+# The record
+
+
+def test_a_record_says_what_was_done_on_what_with_what() -> None:
+    volume = phantoms.scan(UNEVEN_MM, spacing_yx_mm=(0.5, 0.4), tilt_degrees=10, notes=("tilted",))
+    document = record(volume)
+    assert document["schema_version"] == 1
+    scan = document["scan"]
+    assert scan["shape_zyx"] == [4, 12, 16]
+    assert scan["slice_heights_mm"] == pytest.approx(
+        np.array([4, 4, 5.5, 7]) * np.cos(np.radians(10))
+    )
+    assert scan["spacing_mm"] == pytest.approx([4.75 * np.cos(np.radians(10)), 0.5, 0.4])
+    assert scan["tilt_degrees"] == pytest.approx(10)
+    assert (scan["evenly_spaced"], scan["notes"]) == (False, ["tilted"])
+    assert document["boxes"] == [
+        {"slice": 1, "box_xyxy": [0, 0, 4, 4]},
+        {"slice": 2, "box_xyxy": [1, 2, 9, 8.5]},
+        {"slice": 2, "box_xyxy": [10, 2, 12, 4]},
+    ]
+    assert document["model"] == "litemedsam"
+    assert document["weights_sha256"] == {"litemedsam/model.safetensors": "ab" * 32}
+    assert document["volume_ml"] == pytest.approx(sum(r["volume_ml"] for r in document["slices"]))
+    assert document["versions"]["ichseg"] == __version__
+    assert {"python", "numpy", "torch"} <= set(document["versions"])
+    assert document["notice"] == export.NOTICE
+
+
+def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
+    volume = phantoms.scan(UNEVEN_MM)
+    document = record(volume)
+    path = tmp_path / export.SESSION_NAME
+    export.write_file(path, export.json_bytes(document))
+    session = export.load_session(path)
+    assert session.boxes == BOXES
+    assert (session.model, session.second_look) == ("litemedsam", False)
+    assert session.shape_zyx == volume.shape_zyx
+    assert session.mask_sha256 == export.content_sha256(marked(volume))
+    session.check_scan(volume)
+    session.check_weights(document["weights_sha256"])
+
+
+def test_a_record_is_refused_on_another_scan(tmp_path: Path) -> None:
+    volume = phantoms.scan()
+    session = export.load_session(saved(tmp_path, record(volume)))
+    hu_zyx = volume.hu_zyx.copy()
+    hu_zyx[3, 11, 15] += 1
+    other = CTVolume(hu_zyx, volume.geometry, "other")
+    expected, got = (export.content_sha256(v.hu_zyx)[:12] for v in (volume, other))
+    sentence = rf"SHA-256 {expected}; those of other have {got}; open that scan"
+    with pytest.raises(InputError, match=sentence):
+        session.check_scan(other)
+
+
+def test_a_record_is_refused_with_other_weights(tmp_path: Path) -> None:
+    session = export.load_session(saved(tmp_path, record(phantoms.scan())))
+    with pytest.raises(
+        InputError, match=r"expected litemedsam/model\.safetensors abab.*, got none; fetch"
+    ):
+        session.check_weights({})
+    with pytest.raises(InputError, match=r"got litemedsam/model\.safetensors cdcdcdcdcdcd; fetch"):
+        session.check_weights({"litemedsam/model.safetensors": "cd" * 32})
+
+
+def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """An edit of one entry of a record, by its dotted path; ... removes it."""
+    *inner, last = path.split(".")
+
+    def edit(document: dict[str, Any]) -> None:
+        for key in inner:
+            document = document[int(key) if key.isdigit() else key]
+        if value is ...:
+            del document[last]
+        else:
+            document[last] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (change("schema_version", ...), "it has no schema_version"),
+        (change("schema_version", "one"), "it has no schema_version"),
+        (change("schema_version", 2), "up to schema 1; hematoma-session.json has 2; update"),
+        (change("scan", ...), "'scan'"),
+        (change("scan.shape_zyx", [4, 12]), "not enough values"),
+        (change("boxes", 5), "not iterable"),
+        (change("boxes.0.slice", 4), "slice 4 of 4"),
+        (change("boxes.0.slice", 1.5), "cannot be interpreted as an integer"),
+        (change("boxes.0.box_xyxy", [1, 2, 3]), "y1"),
+        (change("boxes.0.box_xyxy", [9, 2, 3, 4]), "got 9, 2, 3, 4; exchange"),
+        (change("boxes.0.box_xyxy", [90, 2, 93, 4]), "wholly outside"),
+        (change("boxes.0.box_xyxy", [float("nan"), 2, 3, 4]), "finite numbers"),
+        (change("model", ...), "'model'"),
+        (change("model", 7), "model"),
+        (change("weights_sha256", "abab"), "no attribute 'items'"),
+        (change("second_look", "yes"), "second_look"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_its_name(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    document = record(phantoms.scan())
+    edit(document)
+    with pytest.raises(InputError, match=re.escape(why)) as refused:
+        export.load_session(saved(tmp_path, document))
+    assert "hematoma-session.json" in str(refused.value)
+    assert str(tmp_path) not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"[]", "no schema_version"),
+        (b"", "not JSON"),
+    ],
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"notes\.txt is not: .*{why}"):
+        export.load_session(path)
+    with pytest.raises(InputError, match=r"absent\.json cannot \(No such file"):
+        export.load_session(tmp_path / "absent.json")
+
+
+def test_a_hash_is_of_values_and_shape_and_not_of_their_layout() -> None:
+    values = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    flipped = values[:, ::-1][:, ::-1]
+    big_endian = values.astype(">i2")
+    fortran = np.asfortranarray(values)
+    same = {export.content_sha256(array) for array in (values, flipped, big_endian, fortran)}
+    assert same == {export.content_sha256(values.copy())}
+    assert export.content_sha256(values.reshape(3, 2, 4)) not in same
+    assert export.content_sha256(values + 1) not in same
+
+
+def test_a_record_with_nan_is_never_written() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        export.json_bytes({"dice": float("nan")})
+
+
+def test_nothing_that_is_exported_names_the_patient(tmp_path: Path) -> None:
+    hu_zyx, blood = phantoms.head_hu()
+    path = tmp_path / "DOE_JANE_19500102.nii.gz"
+    phantoms.save_nifti(path, hu_zyx, description="Doe^Jane 1950-01-02")
+    assert b"Doe^Jane" in gzip.decompress(path.read_bytes())
+    volume = read_volume(path)
+    mask_path = tmp_path / export.mask_name(volume)
+    export.save_mask(mask_path, blood, volume)
+    document = export.session_record(volume, {}, blood, model="threshold", weights_sha256={})
+    everything = b"".join(
+        [
+            gzip.decompress(mask_path.read_bytes()),
+            mask_path.read_bytes()[:64],  # a gzip header may hold the file's name
+            export.json_bytes(document),
+            export.table_csv(blood, volume),
+            export.slices_zip(blood, volume),
+            export.slice_png(volume, 3, mask_yx=blood[3]),
+        ]
+    ).lower()
+    for word in (b"doe", b"jane", b"1950"):
+        assert word not in everything
+
+
+def test_the_exported_mask_overlays_the_scan_in_another_reader(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is a requirement of the tests")
+    hu_zyx, blood = phantoms.head_hu()
+    scan = phantoms.save_nifti(tmp_path / "head.nii.gz", hu_zyx)
+    volume = read_volume(scan)
+    path = tmp_path / export.MASK_NAME
+    export.save_mask(path, blood, volume)
+    np.testing.assert_array_equal(nib.load(path).affine, nib.load(scan).affine)
+    image, other = sitk.ReadImage(str(scan)), sitk.ReadImage(str(path))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(image, what)() == getattr(other, what)()
+    in_mask = sitk.GetArrayFromImage(image)[sitk.GetArrayFromImage(other) == 1]
+    assert set(in_mask.tolist()) == {phantoms.BLOOD_HU}
+    assert in_mask.size == blood.sum()
