@@ -103,7 +103,9 @@ def info(
     table.add_row("Gantry tilt", f"{volume.geometry.tilt_degrees:.1f} degrees")
     table.add_row("Values, HU", f"{hu_range[0]:g} to {hu_range[1]:g}")
     for other in volume.series:
-        table.add_row("Other series", f"{other.number}: {other.label}, {other.slices} slices")
+        key = other.key if other.number is None else other.number
+        refused = f" ({other.refusal})" if other.refusal else ""
+        table.add_row(f"--series {key}", f"{other.label}, {other.slices} slices{refused}")
     _print_people(table, volume.notes)
 
 

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import pytest
 from ichseg import __main__ as cli
 from ichseg.export import NOTICE
 from ichseg.models import available, load_predictor
-from ichseg.volume import read_mask, read_volume
+from ichseg.volume import CTVolume, SeriesInfo, read_mask, read_volume
 
 ROOT = Path(__file__).resolve().parent.parent
 VOXEL_ML = math.prod(phantoms.HEAD_SPACING_MM) / 1000
@@ -120,6 +121,30 @@ def test_info_for_people(run: Run, head: Path) -> None:
         NOTICE,
     ):
         assert text in shown.out
+
+
+def test_info_names_the_other_series_as_they_are_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+    others = (
+        SeriesInfo("1.2.3", 4, "CT series 4", 60),
+        SeriesInfo("1.2.5", None, "MR", 9, refusal="not CT"),
+    )
+
+    def read(path: Path, **options: object) -> CTVolume:
+        asked.update(options)
+        return replace(phantoms.scan(), series=others)
+
+    monkeypatch.setattr(cli, "read_volume", read)
+    monkeypatch.setenv("COLUMNS", "120")
+    options = ("--series", "7", "--add-offset", "-1024")
+    shown = run("info", "folder", *options).out
+    assert asked == {"series": "7", "add_offset": -1024}
+    assert "--series 4" in shown and "CT series 4, 60 slices" in shown
+    assert "--series 1.2.5" in shown and "MR, 9 slices (not CT)" in shown
+    found = run("info", "folder", *options, "--json").json["other_series"]
+    assert [(other["key"], other["number"]) for other in found] == [("1.2.3", 4), ("1.2.5", None)]
 
 
 # segment
