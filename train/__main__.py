@@ -1,0 +1,246 @@
+"""The command line of the fine-tune: python -m train prepare | finetune | evaluate | sweep | export
+
+Each command takes --help. A whole reproduction, from the data set's folder to the adapter's figures:
+
+    python -m train prepare --dataset ct-ich-1.0.0 --root path/to/ct-ich-1.0.0 --out runs/data
+    python -m train finetune --data runs/data --recipe paper --out runs/paper
+    python -m train evaluate --data runs/data --run runs/paper --out runs/paper/scores
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from ichseg.errors import InputError
+from train.cases import DATASETS
+from train.dataset import Prepared, check_leaks, prepare, split_folds, write_json
+
+app = typer.Typer(
+    help="Reproduce the fine-tune of LiteMedSAM for intracranial hemorrhage on CT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=True)
+
+Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
+Folds = Annotated[
+    int, typer.Option(help="Parts of the cross-validation; 0 trains one adapter on every patient.")
+]
+SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of the split by patient.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A field of the recipe, e.g. --set rank=8 --set examples.box_per=piece."
+    ),
+]
+
+
+@app.command("prepare")
+def prepare_command(
+    root: Annotated[Path, typer.Option(help="The data set's own folder, as it was downloaded.")],
+    out: Annotated[Path, typer.Option(help="Where to write the cache.")],
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "ct-ich-1.0.0",
+) -> None:
+    """Read a data set into a cache that every other command uses."""
+    with Progress(console=console) as progress:
+        task = progress.add_task("scans", total=None)
+        prepared = prepare(dataset, root, out, on_case=lambda _: progress.advance(task))
+    kinds = list(prepared.patients.values())
+    console.print(
+        f"{len(prepared.scans)} scans of {len(kinds)} patients: "
+        + ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    )
+
+
+@app.command("finetune")
+def finetune_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder; fold K goes to OUT/fold-K.")],
+    recipe: Annotated[
+        str, typer.Option(help="A named recipe; `paper` is the published one.")
+    ] = "paper",
+    folds: Folds = 5,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Train these folds alone, e.g. --fold 0 --fold 3.")
+    ] = None,
+    split_seed: SplitSeed = 0,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option(help="Go on where each fold was left.")] = False,
+    device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
+) -> None:
+    """Train one adapter a fold. Interrupt it at any moment; --resume goes on from the last checkpoint.
+
+    On several GPUs or machines: accelerate launch -m train finetune ...
+    """
+    from train.finetune import RECIPES, finetune
+
+    if recipe not in RECIPES:
+        raise InputError(
+            f"A recipe is one of {', '.join(RECIPES)}; got '{recipe}'; choose one of them."
+        )
+    config = RECIPES[recipe].with_settings(settings or [])
+    prepared = Prepared(data)
+    split = make_split(prepared, folds, split_seed)
+    for number in fold if fold is not None else range(len(split["folds"])):
+        if not 0 <= number < len(split["folds"]):
+            raise InputError(
+                f"Folds are numbered 0 to {len(split['folds']) - 1}; got {number}; give one of them."
+            )
+        target = out / f"fold-{number}" if folds else out
+        if (target / "curves.png").exists() and resume:
+            console.print(f"{target.name} is complete")
+            continue
+        finetune(
+            config, prepared, split, number, target, resume=resume, console=console, device=device
+        )
+    write_json(out / "split.json", split)
+
+
+def make_split(prepared: Prepared, folds: int, seed: int) -> dict[str, Any]:
+    """Folds by patient, or (0 folds) every patient to train on and none held out."""
+    if folds:
+        split = dict(split_folds(prepared.patients, folds=folds, seed=seed))
+    else:
+        everyone = {"train": sorted(prepared.patients), "validation": [], "test": []}
+        split = {"method": "all patients", "seed": seed, "folds": [everyone]}
+    check_leaks(split, prepared)
+    return split
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="Where to write scores.csv, summary.json and summary.md.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A catalogue name or an adapter's folder, scored on every patient with blood."
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="A cross-validated run: each fold's adapter on the patients it never saw."
+        ),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="Only these protocols; all by default.")
+    ] = None,
+    paper: Annotated[bool, typer.Option(help="Score in the paper's own protocol, too.")] = True,
+    patient: Annotated[
+        list[str] | None, typer.Option(help="Only these patients (with --model).")
+    ] = None,
+) -> None:
+    """Score at native resolution through the application's own predictor; resumable fold by fold."""
+    from train.evaluate import PROTOCOLS
+    from train.report import evaluate_run, write_report
+
+    names = protocol or list(PROTOCOLS)
+    if unknown := set(names) - set(PROTOCOLS):
+        raise InputError(
+            f"A protocol is one of {', '.join(PROTOCOLS)}; got '{sorted(unknown)[0]}'; choose one of them."
+        )
+    if (model is None) == (run is None):
+        raise InputError(
+            "Evaluate takes either --model or --run; got both or neither; give one of them."
+        )
+    rows, pooled = evaluate_run(
+        Prepared(data),
+        out,
+        [PROTOCOLS[name] for name in names],
+        model=model,
+        run=run,
+        patients=patient,
+        paper=paper,
+        console=console,
+    )
+    print(write_report(out, rows, pooled, title=model or str(run.name if run else "")))
+
+
+@app.command("sweep")
+def sweep_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The sweep's folder; each run has its own below it.")],
+    rank: Annotated[
+        list[int] | None, typer.Option(help="Ranks; 4, 8, 16, 32, 64 by default.")
+    ] = None,
+    dropout: Annotated[
+        list[float] | None, typer.Option(help="Dropouts; 0, 0.1, 0.25 by default.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="The recipe that rank and dropout vary.")] = "paper",
+    fold: Annotated[int, typer.Option(help="Which fold's split.")] = 0,
+    split_seed: SplitSeed = 0,
+    settings: Settings = None,
+) -> None:
+    """Train every pair of rank (alpha = 2 rank) and dropout, as the paper did; one table and one plot at the end.
+
+    What is complete is kept, so an interrupted sweep is simply started again.
+    """
+    from train.report import sweep
+
+    table = sweep(
+        Prepared(data),
+        out,
+        recipe=recipe,
+        ranks=rank or [4, 8, 16, 32, 64],
+        dropouts=dropout or [0.0, 0.1, 0.25],
+        split=make_split(Prepared(data), 5, split_seed),
+        fold=fold,
+        settings=settings or [],
+        console=console,
+    )
+    print(table)
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[
+        Path, typer.Option(help="A finished run's folder (the one that holds `adapter`).")
+    ],
+    name: Annotated[
+        str, typer.Option(help="The model's name in weights/ and in the catalogue.")
+    ] = "litemedsam-rslora",
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="A summary.json of `evaluate`, whose figures go into training.json."),
+    ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            help="Publish the adapter and its card as owner/name on the Hugging Face hub."
+        ),
+    ] = None,
+) -> None:
+    """Put a run's adapter into weights/ with its hash in the manifest, and publish it where asked."""
+    from train.export import export, push
+
+    folder = export(run, name, scores)
+    console.print(f"exported to {folder.parent.name}/{folder.name}")
+    if push_to_hub:
+        console.print(push(folder, push_to_hub))
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on standard error and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(
+            json.dumps({"error": str(error)}) if "--json" in sys.argv else str(error),
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Scores of a predictor on slices with a truth, the same function for the trainer, the command and the tests.
+
+Boxes come from the truth, which is an optimistic setting: the jittered protocols say how much it matters.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg.predictor import Predictor
+from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
+from ichseg.prompt import Box, box_from_mask, jitter
+from train.dataset import REFERENCE_SIDE, NativeSlice, _keep_large
+from train.metrics import (
+    Summary,
+    batch_pooled,
+    dice,
+    jaccard,
+    per_patient,
+    summarise,
+    surface_dice,
+    volume_difference,
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a slice is prompted and scored."""
+
+    name: str
+    boxes: Literal["slice", "piece"]
+    """One box around all blood, or one around each piece."""
+    jitter_px: float = 0.0
+    """Each side of a box moves by up to this many pixels at 512 x 512."""
+    second_look: bool | None = None
+    """As in Predictor.predict; None is the model's own setting."""
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("slice", "slice"),
+        Protocol("piece", "piece"),
+        Protocol("slice jitter 5", "slice", jitter_px=5),
+        Protocol("slice jitter 10", "slice", jitter_px=10),
+        Protocol("piece jitter 5", "piece", jitter_px=5),
+        Protocol("piece jitter 10", "piece", jitter_px=10),
+        Protocol("slice instant", "slice", second_look=False),
+        Protocol("piece instant", "piece", second_look=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One slice under one protocol. Areas are pixels; ``volume_difference`` is signed and relative."""
+
+    patient: str
+    scan: str
+    slice: int
+    types: str
+    protocol: str
+    dice: float
+    jaccard: float
+    volume_difference: float
+    surface_dice: float
+    predicted_px: int
+    truth_px: int
+    pieces: int
+    seconds: float
+
+
+def score(
+    predictor: Predictor,
+    slices: Iterable[NativeSlice],
+    protocols: Sequence[Protocol],
+    *,
+    seed: int = 0,
+    on_slice: Callable[[], None] | None = None,
+) -> list[Score]:
+    """Score a predictor at native resolution: one row for each slice and protocol.
+
+    ``on_slice`` is called after each slice, for a progress display. Surface Dice (2 mm) is NaN where the data
+    set does not give the pixel spacing. The same seed draws the same jitter for every method.
+    """
+    rows = []
+    for item in slices:
+        started = time.perf_counter()
+        embedding = predictor.embed(item.slice_hu)
+        embedded = time.perf_counter() - started
+        for protocol in protocols:
+            started = time.perf_counter()
+            boxes = prompt_boxes(item, protocol, seed)
+            mask = predictor.predict(embedding, boxes, second_look=protocol.second_look).union
+            seconds = time.perf_counter() - started + embedded
+            rows.append(_row(item, protocol, mask, seconds))
+        if on_slice is not None:
+            on_slice()
+    return rows
+
+
+def prompt_boxes(item: NativeSlice, protocol: Protocol, seed: int) -> list[Box]:
+    """The boxes that a protocol gives for a slice."""
+    boxes = [item.slice_box] if protocol.boxes == "slice" else list(item.piece_boxes)
+    if not protocol.jitter_px:
+        return boxes
+    rows, columns = item.slice_hu.shape
+    extent = protocol.jitter_px * max(rows, columns) / 512
+    rng = np.random.default_rng([seed, *item.scan_id.encode(), item.slice_index])
+    return [jitter(box, extent, rng, (rows, columns)) for box in boxes]
+
+
+def score_as_paper(predictor: Predictor, slices: Iterable[NativeSlice]) -> tuple[float, float]:
+    """Dice and Jaccard in the paper's own protocol: (mean over batches of 8 pooled slices of each).
+
+    Everything happens at 256 x 256: the slice is resized, pieces under 100 px are dropped from the truth, and the
+    box is the small mask's, grown by 3 px. The image goes in as HU again, so that every method takes it.
+    """
+    predictions, truths = [], []
+    for item in slices:
+        rows, columns = item.slice_hu.shape
+        frame = SliceFrame((rows, columns))
+        least_px = 100 * (max(rows, columns) / REFERENCE_SIDE) ** 2
+        truth = frame.mask(_keep_large(item.mask, least_px) > 0)
+        box = box_from_mask(truth, 3)
+        if box is None:
+            continue
+        small_hu = frame.image(item.slice_hu) * PAPER.width + PAPER.low
+        mask = predictor.predict(predictor.embed(small_hu), [box], second_look=False).union
+        predictions.append(mask)
+        truths.append(truth)
+    assert all(truth.shape == (MODEL_SIZE, MODEL_SIZE) for truth in truths)
+    return batch_pooled(predictions, truths)
+
+
+def summary_of(rows: Sequence[Score]) -> dict[str, dict[str, Summary]]:
+    """For each protocol: per-slice Dice, Jaccard and absolute volume difference, and Dice over patients."""
+    out: dict[str, dict[str, Summary]] = {}
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        mine = [row for row in rows if row.protocol == protocol]
+        patients = [row.patient for row in mine]
+        by_patient = per_patient([row.dice for row in mine], patients)
+        out[protocol] = {
+            "dice": summarise([row.dice for row in mine], patients),
+            "jaccard": summarise([row.jaccard for row in mine], patients),
+            "surface_dice": summarise([row.surface_dice for row in mine], patients),
+            "volume_difference": summarise([abs(row.volume_difference) for row in mine], patients),
+            "patient_dice": summarise(by_patient.values()),
+            "patient_volume_difference": summarise(_patient_volume_differences(mine)),
+        }
+    return out
+
+
+def by_type(rows: Sequence[Score], protocol: str) -> dict[str, Summary]:
+    """Per-slice Dice for each hemorrhage type; a slice with several types counts under each."""
+    mine = [row for row in rows if row.protocol == protocol]
+    types = sorted({name for row in mine for name in row.types.split("+") if name})
+    return {
+        name: summarise(
+            [row.dice for row in mine if name in row.types.split("+")],
+            [row.patient for row in mine if name in row.types.split("+")],
+        )
+        for name in types
+    }
+
+
+def write_scores(path: Path, rows: Sequence[Score]) -> None:
+    """Scores as CSV, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=[item.name for item in dataclasses.fields(Score)])
+        writer.writeheader()
+        for row in rows:
+            values = dataclasses.asdict(row)
+            writer.writerow(
+                {
+                    key: f"{value:.5g}" if isinstance(value, float) else value
+                    for key, value in values.items()
+                }
+            )
+    os.replace(temporary, path)
+
+
+def read_scores(path: Path) -> list[Score]:
+    """What ``write_scores`` wrote."""
+    kinds = {"str": str, "int": int, "float": float}
+    with path.open(newline="") as file:
+        return [
+            Score(
+                **{
+                    item.name: kinds[str(item.type)](row[item.name])
+                    for item in dataclasses.fields(Score)
+                }
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def _row(
+    item: NativeSlice, protocol: Protocol, mask: npt.NDArray[np.bool_], seconds: float
+) -> Score:
+    spacing = item.pixel_spacing_mm
+    return Score(
+        patient=item.patient_id,
+        scan=item.scan_id,
+        slice=item.slice_index,
+        types="+".join(item.types),
+        protocol=protocol.name,
+        dice=dice(mask, item.mask),
+        jaccard=jaccard(mask, item.mask),
+        volume_difference=volume_difference(mask, item.mask),
+        surface_dice=float("nan")
+        if spacing is None
+        else surface_dice(mask, item.mask, spacing_mm=spacing),
+        predicted_px=int(mask.sum()),
+        truth_px=int(item.mask.sum()),
+        pieces=len(item.piece_boxes),
+        seconds=seconds,
+    )
+
+
+def _patient_volume_differences(rows: Sequence[Score]) -> list[float]:
+    """|predicted - true| / true over each patient's slices taken together."""
+    out = []
+    for patient in dict.fromkeys(row.patient for row in rows):
+        mine = [row for row in rows if row.patient == patient]
+        truth = sum(row.truth_px for row in mine)
+        out.append(
+            abs(sum(row.predicted_px for row in mine) - truth) / truth if truth else float("nan")
+        )
+    return out
