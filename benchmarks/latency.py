@@ -1,0 +1,308 @@
+"""How fast the page is, and what a session costs, on this machine: python benchmarks/latency.py
+
+Starts app.py as a person would, drives it in an installed Chromium on the sample scan, and prints one
+table. The background embedding is waited for before anything is timed that it could disturb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from ichseg.models import default_model, load_predictor  # noqa: E402
+from ichseg.prompt import Box, box_from_mask  # noqa: E402
+from ichseg.sample import sample_paths  # noqa: E402
+from ichseg.volume import CTVolume, read_mask, read_volume  # noqa: E402
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Milliseconds from an event on the left canvas until what it changed is painted. A task that is
+# posted from an animation frame runs after that frame's drawing.
+TIMER = """
+window.measured = [];
+const root = document.querySelector('.ich');
+const painted = (start) => requestAnimationFrame(() => {
+  const after = new MessageChannel();
+  after.port1.onmessage = () => window.measured.push(performance.now() - start);
+  after.port2.postMessage(0);
+});
+let released = 0;
+const canvas = root.querySelector('.ich-stage canvas');
+canvas.addEventListener('wheel', (event) => painted(event.timeStamp), { capture: true });
+window.addEventListener('pointerup', (event) => { released = event.timeStamp; }, { capture: true });
+new MutationObserver(() => { if (released) painted(released); released = 0; })
+  .observe(root, { attributes: true, attributeFilter: ['data-done'] });
+"""
+
+
+class Row(NamedTuple):
+    what: str
+    samples: list[float]
+    unit: str
+    aim: str = ""
+
+
+def timed(work: Callable[[], object], runs: int) -> list[float]:
+    """Milliseconds of each run, after one that is not counted."""
+    work()
+    samples = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        samples.append((time.perf_counter() - start) * 1e3)
+    return samples
+
+
+@contextmanager
+def serving() -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
+    """app.py on a free port: the process, its address, and when it was started."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1"}
+    with tempfile.TemporaryFile() as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+        try:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None:
+                        log.seek(0)
+                        sys.exit(f"app.py ended before it served:\n{log.read().decode()}")
+                    time.sleep(0.02)
+            yield process, f"http://127.0.0.1:{port}", start
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def ps(process: subprocess.Popen[bytes], column: str) -> str:
+    """One column that ps prints of a process, on Linux and macOS alike."""
+    command = ["ps", "-o", f"{column}=", "-p", str(process.pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def resident_mb(process: subprocess.Popen[bytes]) -> float:
+    return int(ps(process, "rss")) / 1024
+
+
+def settled_mb(process: subprocess.Popen[bytes], window_seconds: float = 6.0) -> float:
+    """Resident memory once the process is idle: every slice that will be embedded is."""
+    last = ""
+    while last != (now := ps(process, "time")):  # its CPU time, in whole seconds
+        last = now
+        time.sleep(window_seconds)
+    return resident_mb(process)
+
+
+def new_page(browser: Browser, address: str) -> Page:
+    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.goto(address)
+    page.wait_for_selector(".ich[data-live]", timeout=60_000)
+    return page
+
+
+def open_sample(page: Page) -> float:
+    """Click the sample, wait until it is shown; milliseconds."""
+    start = time.perf_counter()
+    page.click("[data-do=sample]:visible")
+    page.wait_for_selector(".ich[data-state=ready]", timeout=60_000)
+    return (time.perf_counter() - start) * 1e3
+
+
+def go_to(page: Page, k: int) -> None:
+    """Show slice k (from 0); the slider counts from 1."""
+    page.evaluate(
+        """(value) => {
+             const slider = document.querySelector('.ich-slider');
+             slider.value = value;
+             slider.dispatchEvent(new Event('input', { bubbles: true }));
+           }""",
+        k + 1,
+    )
+    page.wait_for_selector(f".ich[data-slice='{k}']")
+
+
+def settled(page: Page) -> None:
+    page.wait_for_selector(".ich[data-pending='0']", timeout=60_000)
+
+
+def drag_box(page: Page, box: Box, shape_yx: tuple[int, int]) -> None:
+    """Drag a box, in pixels of the slice, on the left canvas at its first zoom."""
+    frame = page.locator(".ich-stage canvas").first.bounding_box()
+    assert frame is not None
+    rows, columns = shape_yx
+    scale = min(frame["width"] / columns, frame["height"] / rows)
+    left = frame["x"] + (frame["width"] - columns * scale) / 2
+    top = frame["y"] + (frame["height"] - rows * scale) / 2
+    x0, y0, x1, y1 = box.xyxy
+    page.mouse.move(left + x0 * scale, top + y0 * scale)
+    page.mouse.down()
+    page.mouse.move(left + (x0 + x1) / 2 * scale, top + (y0 + y1) / 2 * scale)
+    page.mouse.move(left + x1 * scale, top + y1 * scale)
+    page.mouse.up()
+
+
+def measured(page: Page, action: Callable[[], object]) -> float:
+    """The one time in ms that TIMER takes of an action."""
+    page.evaluate("window.measured.length = 0")
+    action()
+    page.wait_for_function("window.measured.length > 0", timeout=60_000)
+    return float(page.evaluate("window.measured[0]"))
+
+
+def in_the_browser(page: Page, volume: CTVolume, k: int, box: Box, runs: int) -> list[Row]:
+    """Scrolling, and a box on a slice that is embedded already."""
+    page.evaluate(TIMER)
+    page.locator(".ich-stage canvas").first.hover()
+    scrolls = []
+    go_to(page, 2)
+    for turn in range(2 * runs):
+        down = turn // (volume.shape_zyx[0] - 6) % 2 == 0
+        before = page.get_attribute(".ich", "data-slice")
+        scrolls.append(measured(page, lambda down=down: page.mouse.wheel(0, 100 if down else -100)))
+        assert page.get_attribute(".ich", "data-slice") != before, "the wheel changed no slice"
+    go_to(page, k)
+    boxes = []
+    for run in range(runs + 1):
+        moved = box.grow(1 + run % 8, volume.shape_zyx[1:])  # masks of a box seen before are kept
+        moved = replace(moved, x0=moved.x0 - run // 8)
+        boxes.append(
+            measured(page, lambda moved=moved: drag_box(page, moved, volume.shape_zyx[1:]))
+        )
+        settled(page)
+        page.click("[data-do=clear_slice]")
+        settled(page)
+        page.wait_for_timeout(300)
+    return [
+        Row("scroll by one slice, wheel to painted", scrolls, "ms", "< 50"),
+        Row("box released to both masks painted, slice embedded", boxes[1:], "ms"),
+    ]
+
+
+def on_the_server(volume: CTVolume, k: int, box: Box, runs: int) -> list[Row]:
+    """The default model and the reader, without the page."""
+    predictor = load_predictor()
+    embedding = predictor.embed(volume.hu_zyx[k])
+    scan, _ = sample_paths()
+    return [
+        Row("read the scan from disk", timed(lambda: read_volume(scan), 5), "ms"),
+        Row(
+            "embed a slice",
+            timed(lambda: predictor.embed(volume.hu_zyx[k]), runs),
+            "ms",
+        ),
+        Row(
+            "box to mask on an embedded slice",
+            timed(lambda: predictor.predict(embedding, [box], second_look=False), runs),
+            "ms",
+            "< 150",
+        ),
+    ]
+
+
+def machine() -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].split(": ")[1] if models else name
+    return (
+        f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__} with {torch.get_num_threads()} threads, {default_model()}"
+    )
+
+
+def show(rows: list[Row], scan: CTVolume) -> None:
+    depth, height, width = scan.shape_zyx
+    table = Table(title=f"The sample, {width} x {height} x {depth}", caption=machine())
+    for heading in ("what", "median", "worst", "runs", "aim"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for what, samples, unit, aim in rows:
+        digits = 1 if max(samples) < 20 else 0
+        middle, worst = (f"{f(samples):,.{digits}f} {unit}" for f in (statistics.median, max))
+        table.add_row(what, middle, worst, str(len(samples)), f"{aim} {unit}" if aim else "")
+    Console(width=max(110, shutil.get_terminal_size().columns)).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=20, help="repetitions of the quick ones")
+    parser.add_argument("--sessions", type=int, default=3, help="further pages, to weigh one")
+    parser.add_argument("--chromium", default=os.environ.get("CHROMIUM"), help="its path")
+    options = parser.parse_args()
+    chromium = options.chromium or shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        sys.exit(
+            "A Chromium is needed and none was found; install one, or set CHROMIUM to its path."
+        )
+
+    scan, truth = sample_paths()
+    volume = read_volume(scan)
+    blood_zyx = read_mask(truth, volume) != 0
+    k = int(blood_zyx.sum(axis=(1, 2)).argmax())
+    box = box_from_mask(blood_zyx[k], margin_px=3)
+    assert box is not None
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        with serving() as (process, address, start):
+            page = new_page(browser, address)
+            rows = [Row("process start to page ready", [time.perf_counter() - start], "s", "< 10")]
+            opened = [open_sample(page)]
+            first_mb = settled_mb(process)
+            rows += in_the_browser(page, volume, k, box, options.runs)
+            fresh_mb, full_mb = [], []
+            for _ in range(options.sessions):
+                before = resident_mb(process)
+                other = new_page(browser, address)
+                opened.append(open_sample(other))
+                fresh_mb.append(resident_mb(process) - before)
+                full_mb.append(settled_mb(process) - before)
+            rows.insert(1, Row("scan open, click to shown", opened, "ms"))
+        browser.close()
+    rows += on_the_server(volume, k, box, options.runs)
+    rows += [
+        Row("memory of the server with its first session, all embedded", [first_mb], "MB"),
+        Row("memory of a further session, just opened", fresh_mb, "MB"),
+        Row("memory of a further session, every slice embedded", full_mb, "MB"),
+    ]
+    show(rows, volume)
+
+
+if __name__ == "__main__":
+    main()
