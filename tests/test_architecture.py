@@ -120,7 +120,10 @@ def requirement_lines(name: str) -> list[str]:
     return [line for line in stripped if line and not line.startswith("-r ")]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+REQUIREMENTS = ("requirements.txt", "train/requirements.txt", "requirements-dev.txt")
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
 def test_every_requirement_is_pinned(name: str) -> None:
     loose = [
         line
@@ -142,7 +145,8 @@ def pinned(*names: str) -> set[str]:
     ("folders", "files"),
     [
         (("app.py", "ichseg"), ("requirements.txt",)),
-        (("train", "tests", "benchmarks", ".ci"), ("requirements.txt", "requirements-dev.txt")),
+        (("train",), REQUIREMENTS[:2]),
+        (("tests", "benchmarks", ".ci"), REQUIREMENTS),
     ],
 )
 def test_what_is_imported_is_required_by_name(
@@ -167,7 +171,7 @@ def test_what_is_imported_is_required_by_name(
 def test_nothing_that_is_required_brings_torchvision() -> None:
     """A torchvision from the registry beside a CPU build of torch breaks ``import peft``."""
     todo, closure = (
-        {("", name) for name in pinned("requirements-dev.txt", "requirements.txt")},
+        {("", name) for name in pinned(*REQUIREMENTS)},
         set(),
     )
     while todo:
