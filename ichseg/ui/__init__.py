@@ -1,0 +1,1 @@
+"""All that knows Gradio: the viewer (its .html, .js and .css beside it), the session store, the page."""

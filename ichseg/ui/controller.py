@@ -1,0 +1,490 @@
+"""What the page asks for and what it is answered: plain dictionaries in and out, no Gradio.
+
+The page sends the operations that it has no answer to yet, each with a rising number::
+
+    {"case": token, "slice": k, "busy": bool, "ops": [{"id": 7, "op": "boxes", "slice": 12, "boxes": [...]}, ...]}
+
+and is answered with the number of the last one that was done and what changed::
+
+    {"done": 7, "slices": {"12": {"boxes", "masks", "ml"}}, "totals", "models", "undo", "redo", ...}
+
+Operations that were done already are not done twice, so that the page may send them again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ichseg import export, models
+from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.preprocess import Window
+from ichseg.prompt import Box, as_boxes
+from ichseg.sample import sample_paths
+from ichseg.ui.embeddings import Embeddings, Key
+from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
+from ichseg.volume import CTVolume, read_volume
+
+#: The page's own bound on the files of one upload together; Gradio's bound is for each file.
+MAX_UPLOAD_BYTES = 1 << 30
+MAX_UPLOAD_FILES = 5000
+MAX_BOXES = 64
+
+#: The operations that need no open scan.
+_OPENS = ("sample", "open", "reopen")
+
+Message = Mapping[str, Any]
+Reply = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Carries out what pages ask for, each on its own session."""
+
+    def __init__(
+        self,
+        upload_root: Path,
+        *,
+        store: SessionStore | None = None,
+        embeddings: Embeddings | None = None,
+        read: Callable[..., CTVolume] = read_volume,
+    ) -> None:
+        """``upload_root`` is the folder below which uploaded files arrive; others are refused."""
+        self.upload_root = upload_root.resolve()
+        self.embeddings = embeddings or Embeddings()
+        self.store = store or SessionStore(on_evict=self._forget)
+        self._read = read
+        self._replies = itertools.count(1)
+        self._steps: dict[str, Callable[[Session, Message, Reply], Iterable[Reply]]] = {
+            "boxes": self._boxes,
+            "undo": self._undo,
+            "redo": self._undo,
+            "clear_slice": self._clear,
+            "clear": self._clear,
+            "fetched": self._fetched,
+            "sample": self._open,
+            "open": self._open,
+            "reopen": self._open,
+            "models": self._models,
+            "export": self._export,
+        }
+
+    # What the page's events call
+
+    def work(self, session_hash: str, message: Message) -> Iterator[Reply]:
+        """Do the operations of a message, in order; replies tell of progress, the last one of the result."""
+        session = self.store.get(session_hash)
+        reply: Reply = {"slices": {}, "error": None, "trouble": {}}
+        for op in message.get("ops", ()):
+            if op["id"] <= session.done:
+                continue
+            try:
+                self._check_case(session, op, message)
+                for progress in self._steps[op["op"]](session, op, reply):
+                    yield {**self._state(session, {}), **progress, "done": None}
+            except InputError as error:
+                reply["error"] = {"text": str(error), **self._remedy(session, op, error)}
+            except Exception:
+                _log.exception("operation %s failed", op.get("op"))
+                reply["error"] = {
+                    "text": "Something failed on the server that should not have; "
+                    "the details are in its log; try again."
+                }
+            session.done = op["id"]
+        yield self._state(session, reply)
+
+    def answer(self, session_hash: str, message: Message) -> Reply:
+        """``work`` without progress: for what takes a moment."""
+        *_, reply = self.work(session_hash, message)
+        return reply
+
+    def look(self, session_hash: str, message: Message) -> None:
+        """Take note of the slice on screen; embed it at once where a person has begun to draw."""
+        session = self.store.get(session_hash)
+        case = session.case
+        if case is None or case.volume is None or case.token != message.get("case"):
+            return
+        hu_zyx, k = case.volume.hu_zyx, int(message.get("slice", 0))
+        if not 0 <= k < len(hu_zyx):
+            return
+        if message.get("busy"):
+            self.embeddings.hold(seconds=4.0)
+            for model in case.models:
+                try:
+                    self.embeddings.get(Key(case.token, model, k), hu_zyx[k])
+                except InputError:
+                    continue  # the box itself will say so
+        else:
+            self.embeddings.plan(case.token, case.models, hu_zyx, k)
+
+    def drop(self, session_hash: str) -> None:
+        """End a session, with all that belongs to it."""
+        self.store.drop(session_hash)
+
+    # Operations: each changes the session, writes what changed into the reply, and may yield progress
+
+    def _open(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        yield _progress("Reading the scan")
+        series, add_offset = op.get("series"), int(op.get("add_offset", 0))
+        with session.lock:
+            if op["op"] == "sample":
+                upload, read = None, partial(self._read, sample_paths()[0])
+            else:
+                upload = self._upload(session, op)
+                paths: Any = upload.paths if len(upload.paths) > 1 else upload.paths[0]
+                read = partial(self._read, paths, series=series, add_offset=add_offset)
+            try:
+                case = Case(read, _pair(session.case.models if session.case else None))
+            except Exception:
+                if upload is not None and upload is not session.upload:
+                    self._refuse(session, upload)
+                raise
+            volume = case.volume
+            assert volume is not None
+        yield _progress("Preparing the scan")
+        with session.lock:
+            voxels = session.write_voxels(volume)
+            self.store.open(session, case, upload)
+            self.embeddings.admit(case.token)
+            self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
+        reply["slices"] = {}
+        reply["scan"] = _describe(case, volume, voxels)
+
+    def _boxes(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        with session.lock:
+            case, volume = self._case(session)
+            k = int(op["slice"])
+            try:
+                boxes = _distinct(as_boxes(op["boxes"], volume.shape_zyx[1:]))
+                if len(boxes) > MAX_BOXES:
+                    raise BoxError(
+                        f"A slice takes at most {MAX_BOXES} boxes; got {len(boxes)}; use larger ones."
+                    )
+                case.segmentation.boxes(k)  # refuses a slice that is not there
+                masks = self._masks(case, volume, k, boxes, case.models, reply)
+                case.segmentation.set_slice(k, boxes, masks)
+            finally:
+                if 0 <= k < len(volume.hu_zyx):
+                    reply["slices"][str(k)] = self._slice(case, volume, k)
+        return ()
+
+    def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        with session.lock:
+            case, volume = self._case(session)
+            marked = case.segmentation
+            before = {k: marked.boxes(k) for k in marked.marked_slices()}
+            if not (marked.undo() if op["op"] == "undo" else marked.redo()):
+                return ()
+            after = {k: marked.boxes(k) for k in marked.marked_slices()}
+            for k in sorted(before.keys() | after.keys()):
+                if before.get(k) != after.get(k):
+                    self._fill(case, volume, k, reply)
+                    reply["slices"][str(k)] = self._slice(case, volume, k)
+        return ()
+
+    def _clear(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        with session.lock:
+            case, volume = self._case(session)
+            marked = case.segmentation.marked_slices()
+            if op["op"] == "clear":
+                case.segmentation.clear()
+            else:
+                marked = [int(op["slice"])]
+                case.segmentation.clear_slice(marked[0])
+            for k in marked:
+                reply["slices"][str(k)] = self._slice(case, volume, k)
+        return ()
+
+    def _models(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Choose the two methods; slices that are marked get the masks that they lack."""
+        left, right = (str(name) for name in op["models"])
+        for name in (left, right):
+            ready, why = models.available(name)
+            if not ready:
+                raise InputError(why)
+        with session.lock:
+            case, volume = self._case(session)
+            case.models = (left, right)
+        slices = case.segmentation.marked_slices()
+        for number, k in enumerate(slices):
+            yield _progress(f"Segmenting slice {k + 1}", number / len(slices))
+            with session.lock:
+                self._fill(case, volume, k, reply)
+                reply["slices"][str(k)] = self._slice(case, volume, k)
+        centre = int(op.get("slice", len(volume.hu_zyx) // 2))
+        self.embeddings.plan(case.token, case.models, volume.hu_zyx, centre)
+
+    def _fetched(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """The browser has the voxels: their file need not lie about any longer."""
+        with session.lock:
+            for path in session.public.glob("*/voxels.gz"):
+                path.unlink(missing_ok=True)
+        return ()
+
+    def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        yield _progress("Writing the file")
+        with session.lock:
+            case, volume = self._case(session)
+            folder = session.new_folder()
+            path = self._write(folder, case, volume, op)
+            reply["download"] = {"path": str(path), "name": path.name}
+
+    # Parts of them
+
+    def _write(self, folder: Path, case: Case, volume: CTVolume, op: Message) -> Path:
+        """Write one download into a folder and return its path."""
+        kind, model = op["kind"], str(op.get("model", case.models[0]))
+        marked = case.segmentation
+        if kind == "picture":
+            k = int(op["slice"])
+            path = folder / export.picture_name(k)
+            path.write_bytes(
+                export.slice_png(
+                    volume,
+                    k,
+                    mask_yx=marked.slice_mask(model, k),
+                    boxes=marked.boxes(k),
+                    window=Window(float(op["width"]), float(op["level"])),
+                    scale=2.0,
+                    opacity=float(op.get("opacity", 0.25)),
+                )
+            )
+            return path
+        if not marked.marked_slices():
+            raise InputError("A download needs something marked; nothing is yet; draw a box first.")
+        mask = marked.mask_zyx(model)
+        if kind == "mask":
+            path = folder / export.mask_name(volume)
+            export.save_mask(path, mask, volume)
+        elif kind == "table":
+            path = folder / export.TABLE_NAME
+            path.write_bytes(export.table_csv(mask, volume))
+        else:
+            predictor = self.embeddings.load(model)
+            path = folder / export.SESSION_NAME
+            boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
+            record = export.session_record(
+                volume,
+                boxes,
+                mask,
+                model=model,
+                weights_sha256=predictor.weights_sha256,
+                second_look=predictor.second_look,
+            )
+            path.write_bytes(export.json_bytes(record))
+        return path
+
+    @staticmethod
+    def _check_case(session: Session, op: Message, message: Message) -> None:
+        """Refuse to apply what was drawn on one scan to another, as after a restart of the server."""
+        token = session.case.token if session.case else None
+        if session.closed or (op["op"] not in _OPENS and message.get("case") != token):
+            raise VolumeError(
+                "A box belongs to the scan it was drawn on; the server no longer has that one open; "
+                "open the scan again."
+            )
+
+    def _case(self, session: Session) -> tuple[Case, CTVolume]:
+        """The open case with its volume, rebuilt where it was evicted."""
+        volume = self.store.volume(session)
+        assert session.case is not None
+        self.embeddings.admit(session.case.token)
+        return session.case, volume
+
+    def _forget(self, case: Case) -> None:
+        self.embeddings.forget(case.token)
+
+    def _fill(self, case: Case, volume: CTVolume, k: int, reply: Reply) -> None:
+        """Make the masks that slice k shows and does not have (an empty one is made again: it may be missing)."""
+        boxes = case.segmentation.boxes(k)
+        lacking = [m for m in case.models if not case.segmentation.slice_mask(m, k).any()]
+        if boxes and lacking:
+            masks = self._masks(case, volume, k, boxes, lacking, reply)
+            case.segmentation.add_masks(k, masks)
+
+    def _masks(
+        self,
+        case: Case,
+        volume: CTVolume,
+        k: int,
+        boxes: Sequence[Box],
+        names: Iterable[str],
+        reply: Reply,
+    ) -> dict[str, BoolArray]:
+        """Each model's mask for all boxes of slice k together; a model that fails is told of and left out."""
+        masks = {}
+        for model in dict.fromkeys(names):
+            try:
+                masks[model] = self._mask(case, volume, k, boxes, model)
+            except InputError as error:
+                reply["trouble"][model] = str(error)
+            except Exception as error:
+                _log.exception("%s failed on slice %d", model, k)
+                reply["trouble"][model] = (
+                    f"{_title(model)} failed on slice {k + 1} ({type(error).__name__}); "
+                    "choose another method, or try again."
+                )
+        return masks
+
+    def _mask(
+        self, case: Case, volume: CTVolume, k: int, boxes: Sequence[Box], model: str
+    ) -> BoolArray:
+        union = np.zeros(volume.shape_zyx[1:], dtype=bool)
+        new = []
+        for box in boxes:
+            known = case.recall(k, model, box)
+            if known is None:
+                new.append(box)
+            else:
+                union |= known
+        if new:
+            embedding = self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
+            predicted = self.embeddings.load(model).predict(embedding, new)
+            for box, mask in zip(new, predicted.masks, strict=True):
+                case.remember(k, model, box, mask)
+                union |= mask
+        return union
+
+    def _slice(self, case: Case, volume: CTVolume, k: int) -> Reply:
+        """A slice as the page shows it: boxes, and for each model the mask as runs and its millilitres."""
+        marked, voxel_ml = case.segmentation, float(volume.voxel_volumes_ml[k])
+        boxes = marked.boxes(k)
+        masks = {model: marked.slice_mask(model, k) for model in case.models if boxes}
+        ml = {model: int(mask.sum()) * voxel_ml for model, mask in masks.items()}
+        case.slice_ml[k] = ml
+        return {
+            "boxes": [box.xyxy for box in boxes],
+            "masks": {model: runs(mask) for model, mask in masks.items()},
+            "ml": ml,
+        }
+
+    def _state(self, session: Session, reply: Reply) -> Reply:
+        """A reply with what every reply says: what was done, the totals, what undo and redo can do."""
+        out: Reply = {"n": next(self._replies), "done": session.done, **reply}
+        case = session.case
+        if case is not None:
+            slices = case.segmentation.marked_slices()
+            out |= {
+                "case": case.token,
+                "models": list(case.models),
+                "totals": {
+                    model: sum(case.slice_ml.get(k, {}).get(model, 0.0) for k in slices)
+                    for model in case.models
+                },
+                "undo": case.segmentation.can_undo,
+                "redo": case.segmentation.can_redo,
+            }
+        return out
+
+    def _upload(self, session: Session, op: Message) -> Upload:
+        """The files to read: newly arrived ones, or those given before."""
+        if op["op"] == "reopen":
+            upload = session.refused or session.upload
+            if upload is None:
+                raise VolumeError(
+                    "A scan is opened again from its files; none are here; upload them."
+                )
+            return upload
+        paths = [Path(file["path"]).resolve() for file in op["files"]]
+        names = [safe_name(str(file["name"])) for file in op["files"]]
+        if not paths or not all(
+            path.is_relative_to(self.upload_root) and path.is_file() for path in paths
+        ):
+            raise VolumeError(
+                "A scan is opened from uploaded files; these are not here; upload them."
+            )
+        size = sum(path.stat().st_size for path in paths)
+        if size > MAX_UPLOAD_BYTES or len(paths) > MAX_UPLOAD_FILES:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise VolumeError(
+                f"An upload is at most {MAX_UPLOAD_BYTES >> 20} MB in {MAX_UPLOAD_FILES} files; got "
+                f"{size >> 20} MB in {len(paths)}; give one series."
+            )
+        return session.take(paths, names)
+
+    def _refuse(self, session: Session, upload: Upload) -> None:
+        if session.refused is not None and session.refused is not upload:
+            self.store.discard(session.refused)
+        session.refused = upload
+
+    def _remedy(self, session: Session, op: Message, error: InputError) -> Reply:
+        """The button beside an error that a correction may cure: the offset that the reader suggests."""
+        found = re.search(r"open it with add_offset=(-?\d+)", str(error))
+        if found is None or session.refused is None:
+            return {}
+        offset = int(found.group(1))
+        return {
+            "text": str(error).replace(found.group(), "use the button to correct it"),
+            "fix": {"label": f"Add {offset} HU", "op": {"op": "reopen", "add_offset": offset}},
+        }
+
+
+def runs(mask_yx: BoolArray) -> list[int]:
+    """A mask as the flat indices, row by row, at which it turns on and off by turns.
+
+    >>> runs(np.array([[0, 1, 1], [0, 0, 1]], dtype=bool))
+    [1, 3, 5, 6]
+    """
+    flat = np.concatenate([[0], mask_yx.ravel().astype(np.int8), [0]])
+    indices: list[int] = np.flatnonzero(np.diff(flat)).tolist()
+    return indices
+
+
+def method_choices() -> list[dict[str, Any]]:
+    """The catalogue for the page's two choosers: name, title, summary, and why one cannot be chosen."""
+    choices = []
+    for info in models.CATALOGUE.values():
+        ready, why = models.available(info.name)
+        choices.append(
+            {
+                "name": info.name,
+                "title": info.title,
+                "summary": info.summary,
+                "missing": "" if ready else why,
+            }
+        )
+    return choices
+
+
+def _pair(before: tuple[str, str] | None) -> tuple[str, str]:
+    """The two methods of a newly opened scan: those chosen before, else the defaults."""
+    return before or (models.default_model(), models.default_baseline())
+
+
+def _title(model: str) -> str:
+    info = models.CATALOGUE.get(model)
+    return info.title if info else model
+
+
+def _distinct(boxes: Sequence[Box]) -> list[Box]:
+    return list(dict.fromkeys(boxes))
+
+
+def _progress(text: str, part: float | None = None) -> Reply:
+    return {"progress": {"text": text, "part": part}}
+
+
+def _describe(case: Case, volume: CTVolume, voxels: Path) -> Reply:
+    """What the browser needs to show a scan."""
+    depth, rows, columns = volume.shape_zyx
+    return {
+        "voxels": str(voxels),
+        "shape": [depth, rows, columns],
+        "spacing": [round(float(mm), 4) for mm in volume.spacing_mm],
+        "name": volume.name,
+        "notes": list(volume.notes),
+        "even": volume.geometry.is_even,
+        "series": [
+            {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}
+            for s in volume.series
+        ],
+    }

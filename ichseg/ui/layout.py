@@ -1,0 +1,79 @@
+"""The page: the viewer, its events, and how it is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from ichseg.preprocess import WINDOWS
+from ichseg.ui.controller import Controller, Message, method_choices
+from ichseg.ui.viewer import Viewer, style
+
+TITLE = "Hematoma volume on head CT"
+MAX_FILE_SIZE = "512mb"
+
+
+def make_controller() -> Controller:
+    """A controller that takes its uploads from where Gradio puts them."""
+    return Controller(Path(get_upload_folder()))
+
+
+def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The page and what to launch it with: ``demo.launch(**options)``.
+
+    Every page that is open has a session of its own in the controller; it ends when the page is closed.
+    """
+
+    def edit(message: Message, request: gr.Request) -> Any:
+        return gr.update(reply=controller.answer(str(request.session_hash), message))
+
+    def work(message: Message, request: gr.Request) -> Iterator[Any]:
+        for reply in controller.work(str(request.session_hash), message):
+            yield gr.update(reply=reply)
+
+    def look(message: Message, request: gr.Request) -> None:
+        controller.look(str(request.session_hash), message)
+
+    def close(request: gr.Request) -> None:
+        controller.drop(str(request.session_hash))
+
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
+    ) as demo:
+        presets = [
+            {"name": name, "width": window.width, "level": window.level}
+            for name, window in WINDOWS.items()
+        ]
+        viewer = Viewer(
+            value={}, choices=method_choices(), presets=presets, elem_id="viewer", padding=False
+        )
+        quiet: dict[str, Any] = {
+            "inputs": viewer,
+            "show_progress": "hidden",
+            "trigger_mode": "multiple",
+            "api_visibility": "private",
+        }
+        # The page has one of these under way at a time. Without the queue an answer comes sooner.
+        viewer.edit(edit, outputs=viewer, queue=False, **quiet)
+        viewer.work(work, outputs=viewer, concurrency_limit=4, **quiet)
+        viewer.look(look, outputs=None, queue=False, **quiet)
+        demo.unload(close)
+    demo.queue(api_open=False, max_size=64)
+
+    options = {
+        "css": style(),
+        "theme": gr.themes.Base(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+        "footer_links": [],
+        "run_history": False,
+        "allowed_paths": [str(controller.store.public)],
+        "max_file_size": MAX_FILE_SIZE,
+        "enable_monitoring": False,
+        "show_error": False,
+    }
+    return demo, options

@@ -1,0 +1,597 @@
+"""The page's memory: sessions, cases, embeddings, and the answers to what a page asks."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ichseg import export, measure
+from ichseg.errors import VolumeError, WeightsError
+from ichseg.prompt import Box
+from ichseg.ui import controller as controller_module
+from ichseg.ui.controller import Controller, runs
+from ichseg.ui.embeddings import Embeddings, Key
+from ichseg.ui.session import Case, SessionStore, safe_name
+from ichseg.volume import CTVolume, read_mask
+from tests import phantoms
+
+SLICES, ROWS, COLUMNS = 6, 24, 32
+
+
+class Embedding:
+    """What the fake model knows of a slice: its values, at a price of 100 bytes."""
+
+    nbytes = 100
+
+    def __init__(self, slice_hu: npt.NDArray[np.number]) -> None:
+        self.slice_hu = slice_hu
+
+
+class Masks:
+    def __init__(self, masks: npt.NDArray[np.bool_]) -> None:
+        self.masks = masks
+
+
+class BoxModel:
+    """A model whose mask is the box itself, and which counts what it is asked for."""
+
+    weights_sha256: dict[str, str] = {}  # noqa: RUF012 - shared and never written to
+    second_look = False
+
+    def __init__(self, name: str, seconds: float = 0.0) -> None:
+        self.name, self.seconds = name, seconds
+        self.embedded: list[float] = []
+        self.predicted = 0
+
+    def embed(self, slice_hu: npt.NDArray[np.number]) -> Embedding:
+        time.sleep(self.seconds)
+        self.embedded.append(float(slice_hu[0, 0]))
+        return Embedding(slice_hu)
+
+    def predict(self, embedding: Embedding, boxes: list[Box]) -> Masks:
+        self.predicted += len(boxes)
+        masks = np.zeros((len(boxes), *embedding.slice_hu.shape), dtype=bool)
+        for mask, box in zip(masks, boxes, strict=True):
+            mask[box.slices()] = True
+        return Masks(masks)
+
+
+def numbered_scan(start: int = 0) -> CTVolume:
+    """A scan whose slice k holds the value start + k."""
+    scan = phantoms.scan(tuple(5 * np.arange(SLICES)), (ROWS, COLUMNS))
+    scan.hu_zyx[:] = start + np.arange(SLICES)[:, None, None]
+    return scan
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.005)
+
+
+# Embeddings
+
+
+def test_two_who_ask_at_once_cost_one_embedding() -> None:
+    model = BoxModel("a", seconds=0.1)
+    embeddings = Embeddings(lambda name: model, budget_bytes=10_000)
+    embeddings.admit("case")
+    hu = numbered_scan().hu_zyx
+    got: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: got.append(embeddings.get(Key("case", "a", 2), hu[2])))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert model.embedded == [2.0]
+    assert len(set(map(id, got))) == 1 and len(got) == 4
+
+
+def test_the_background_works_outward_from_the_slice_on_screen() -> None:
+    model = BoxModel("a")
+    embeddings = Embeddings(lambda name: model, budget_bytes=10_000)
+    embeddings.admit("case")
+    embeddings.plan("case", ["a"], numbered_scan().hu_zyx, centre=3)
+    wait_until(lambda: len(model.embedded) == SLICES)
+    assert model.embedded == [3, 2, 4, 1, 5, 0]
+
+
+def test_a_person_is_served_before_the_rest_of_the_background() -> None:
+    model = BoxModel("a", seconds=0.05)
+    embeddings = Embeddings(lambda name: model, budget_bytes=10_000)
+    embeddings.admit("case")
+    hu = numbered_scan().hu_zyx
+    embeddings.plan("case", ["a"], hu, centre=0)
+    wait_until(lambda: len(model.embedded) == 1)
+    embeddings.get(Key("case", "a", 5), hu[5])
+    assert 5.0 in model.embedded[:3]  # at most the one that was under way comes before it
+    wait_until(lambda: len(model.embedded) == SLICES)
+    assert sorted(model.embedded) == list(range(SLICES))  # and nothing twice
+
+
+def test_hold_keeps_the_background_still() -> None:
+    model = BoxModel("a")
+    embeddings = Embeddings(lambda name: model, budget_bytes=10_000)
+    embeddings.admit("case")
+    embeddings.hold(0.3)
+    embeddings.plan("case", ["a"], numbered_scan().hu_zyx, centre=0)
+    time.sleep(0.15)
+    assert model.embedded == []
+    wait_until(lambda: len(model.embedded) == SLICES)
+
+
+def test_the_budget_holds_and_the_greediest_gives_way() -> None:
+    model = BoxModel("a")
+    embeddings = Embeddings(lambda name: model, budget_bytes=400)
+    hu = numbered_scan().hu_zyx
+    for owner, slices in (("greedy", range(4)), ("modest", range(2))):
+        embeddings.admit(owner)
+        for k in slices:
+            embeddings.get(Key(owner, "a", k), hu[k])
+    assert embeddings.nbytes == 400
+    kept = [
+        key
+        for owner in ("greedy", "modest")
+        for k in range(4)
+        if (key := Key(owner, "a", k)) in embeddings
+    ]
+    assert kept == [
+        Key("greedy", "a", 2),
+        Key("greedy", "a", 3),
+        Key("modest", "a", 0),
+        Key("modest", "a", 1),
+    ]
+
+
+def test_the_background_does_not_drop_what_it_made() -> None:
+    model = BoxModel("a")
+    embeddings = Embeddings(lambda name: model, budget_bytes=300)
+    embeddings.admit("case")
+    embeddings.plan("case", ["a"], numbered_scan().hu_zyx, centre=0)
+    wait_until(lambda: len(model.embedded) == 3)
+    time.sleep(0.1)
+    assert model.embedded == [0, 1, 2]
+
+
+def test_what_is_forgotten_is_gone_and_does_not_come_back() -> None:
+    model = BoxModel("a", seconds=0.1)
+    embeddings = Embeddings(lambda name: model, budget_bytes=10_000)
+    embeddings.admit("case")
+    hu = numbered_scan().hu_zyx
+    asking = threading.Thread(target=embeddings.get, args=(Key("case", "a", 0), hu[0]))
+    asking.start()
+    time.sleep(0.02)
+    embeddings.forget("case")  # while it is being computed
+    asking.join()
+    assert Key("case", "a", 0) not in embeddings and embeddings.nbytes == 0
+
+
+def test_a_model_that_cannot_be_loaded_does_not_stop_the_other() -> None:
+    model = BoxModel("good")
+
+    def load(name: str) -> Any:
+        if name == "bad":
+            raise WeightsError("Weights are needed; none are here; fetch them.")
+        return model
+
+    embeddings = Embeddings(load, budget_bytes=10_000)
+    embeddings.admit("case")
+    hu = numbered_scan().hu_zyx
+    embeddings.plan("case", ["bad", "good"], hu, centre=0)
+    wait_until(lambda: len(model.embedded) == SLICES)
+    with pytest.raises(WeightsError):
+        embeddings.get(Key("case", "bad", 0), hu[0])
+    with pytest.raises(WeightsError):  # and again, not a hang on the first one's failure
+        embeddings.get(Key("case", "bad", 0), hu[0])
+
+
+# Sessions
+
+
+def new_case(start: int = 0) -> Case:
+    return Case(lambda: numbered_scan(start), ("a", "b"))
+
+
+def test_the_one_that_rested_longest_is_put_aside_and_rebuilt() -> None:
+    evicted: list[Case] = []
+    size = numbered_scan().hu_zyx.nbytes
+    store = SessionStore(budget_bytes=2 * size, on_evict=evicted.append)
+    sessions = [store.get(name) for name in "xyz"]
+    for number, session in enumerate(sessions):
+        store.open(session, new_case(10 * number), None)
+    first = sessions[0].case
+    assert first is not None and first.volume is None and evicted == [first]
+    assert store.nbytes == 2 * size
+    store.get("x")
+    assert store.volume(sessions[0]).hu_zyx[2, 0, 0] == 2
+    assert sessions[1].case is not None and sessions[1].case.volume is None
+    store.close()
+
+
+def test_an_evicted_scan_whose_upload_is_gone_says_so() -> None:
+    store = SessionStore()
+    session = store.get("x")
+    files = iter([numbered_scan()])
+
+    def read() -> CTVolume:
+        try:
+            return next(files)
+        except StopIteration:
+            raise VolumeError("scan.nii: a scan must exist, but nothing is there") from None
+
+    store.open(session, Case(read, ("a", "b")), None)
+    assert session.case is not None
+    session.case.volume = None
+    with pytest.raises(VolumeError, match=r"put aside to make room.*open it again"):
+        store.volume(session)
+    store.close()
+
+
+def test_a_dropped_session_leaves_no_files(tmp_path: Path) -> None:
+    store = SessionStore()
+    session = store.get("x")
+    sent = tmp_path / "hash" / "scan.nii"
+    sent.parent.mkdir()
+    sent.write_bytes(b"voxels")
+    upload = session.take([sent], ["scan.nii"])
+    assert not sent.exists() and not sent.parent.exists()
+    assert upload.paths[0].read_bytes() == b"voxels" and upload.paths[0].name == "scan.nii"
+    assert not upload.paths[0].is_relative_to(store.public)  # an upload is never served
+    voxels = session.write_voxels(numbered_scan())
+    assert voxels.is_relative_to(store.public)
+    store.drop("x")
+    assert not upload.folder.exists() and not voxels.parent.exists()
+    store.close()
+    assert not store.public.parent.exists()
+
+
+def test_the_session_used_least_recently_is_closed_beyond_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ichseg.ui.session.MAX_SESSIONS", 2)
+    store = SessionStore()
+    first, second = store.get("x"), store.get("y")
+    store.get("x")
+    store.get("z")
+    assert second.closed and not first.closed
+    store.close()
+
+
+def test_voxels_come_back_as_they_were() -> None:
+    store = SessionStore()
+    rng = np.random.default_rng(7)
+    scan = phantoms.scan((0, 5, 10), (9, 11))
+    scan.hu_zyx[:] = rng.integers(-1024, 32767, scan.shape_zyx)
+    raw = gzip.decompress(store.get("x").write_voxels(scan).read_bytes())
+    steps = np.frombuffer(raw, dtype="<i2").reshape(scan.shape_zyx)
+    assert np.array_equal(np.cumsum(steps, axis=2, dtype=np.int16), scan.hu_zyx)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("head ct (1).nii.gz", "head ct (1).nii.gz"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        (".hidden", "hidden"),
+        ("a;b|c.nii", "a_b_c.nii"),
+        ("..", "scan"),
+    ],
+)
+def test_a_name_that_a_page_sent_is_made_harmless(sent: str, kept: str) -> None:
+    assert safe_name(sent) == kept
+
+
+def test_runs_turn_on_and_off() -> None:
+    mask = np.zeros((3, 4), dtype=bool)
+    mask[0, 3] = mask[1, 0] = mask[2, 2:] = True
+    assert runs(mask) == [3, 5, 10, 12]
+    assert runs(np.zeros((2, 2), dtype=bool)) == []
+
+
+# What a page asks for
+
+
+class Page:
+    """A page that asks a controller, as the viewer's script does."""
+
+    def __init__(self, controller: Controller, name: str) -> None:
+        self.controller, self.name, self.last, self.case = controller, name, 0, None
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        self.last += 1
+        message = {"case": self.case, "slice": 0, "ops": [{"op": op, "id": self.last, **fields}]}
+        reply = self.controller.answer(self.name, message)
+        assert reply["done"] == self.last
+        self.case = reply.get("case")
+        return reply
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, BoxModel]:
+    """A catalogue of three fake models, the first two of them the defaults."""
+    names = ("one", "two", "three")
+    catalogue = {
+        name: controller_module.models.ModelInfo(name, name.title(), "A fake.") for name in names
+    }
+    monkeypatch.setattr(controller_module.models, "CATALOGUE", catalogue)
+    monkeypatch.setattr(controller_module.models, "default_model", lambda: "one")
+    monkeypatch.setattr(controller_module.models, "default_baseline", lambda: "two")
+    return {name: BoxModel(name) for name in names}
+
+
+@pytest.fixture
+def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controller]:
+    embeddings = Embeddings(fakes.__getitem__, budget_bytes=100_000)
+    made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: numbered_scan())
+    made.store._on_evict = made._forget
+    yield made
+    made.store.close()
+
+
+def area_ml(pixels: int) -> float:
+    return pixels * 0.5 * 0.5 * 5.0 / 1000
+
+
+def test_a_box_gives_both_masks_and_millilitres(controller: Controller) -> None:
+    page = Page(controller, "x")
+    scan = page.ask("sample")["scan"]
+    assert scan["shape"] == [SLICES, ROWS, COLUMNS] and Path(scan["voxels"]).is_file()
+    reply = page.ask("boxes", slice=3, boxes=[[2, 4, 6, 7]])
+    state = reply["slices"]["3"]
+    assert state["masks"]["one"] == [130, 134, 162, 166, 194, 198]  # rows 4 to 6, columns 2 to 5
+    assert state["ml"] == {"one": area_ml(12), "two": area_ml(12)}
+    assert reply["totals"] == {"one": area_ml(12), "two": area_ml(12)}
+    assert (reply["undo"], reply["redo"], reply["error"]) == (True, False, None)
+
+
+def test_boxes_of_a_slice_make_one_mask_and_slices_add_up(controller: Controller) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4], [2, 0, 6, 4]])  # 16 + 16 - 8 in common
+    reply = page.ask("boxes", slice=4, boxes=[[0, 0, 10, 1]])
+    assert reply["slices"]["4"]["ml"]["one"] == area_ml(10)
+    assert reply["totals"]["one"] == pytest.approx(area_ml(24) + area_ml(10))
+    case = controller.store.get("x").case
+    assert case is not None and case.volume is not None
+    total = measure.volume_ml(case.segmentation.mask_zyx("one"), case.volume)
+    assert reply["totals"]["one"] == pytest.approx(total)
+
+
+def test_a_further_box_costs_one_decoding(
+    controller: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4], [8, 8, 12, 12]])
+    page.ask("undo")
+    page.ask("redo")
+    assert fakes["one"].predicted == 2
+    assert fakes["one"].embedded.count(1.0) == 1
+
+
+def test_an_operation_that_was_done_is_not_done_again(controller: Controller) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    op = {"op": "boxes", "id": 2, "slice": 1, "boxes": [[0, 0, 4, 4]]}
+    message = {"case": page.case, "ops": [op]}
+    controller.answer("x", message)
+    again = controller.answer("x", message)
+    assert again["slices"] == {} and again["done"] == 2
+    assert not Page.ask(page, "redo")["redo"]
+
+
+def test_operations_sent_together_are_done_in_order(controller: Controller) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    boxes = [[n, n, n + 4, n + 4] for n in range(5)]
+    ops = [{"op": "boxes", "id": 2 + n, "slice": 0, "boxes": [box]} for n, box in enumerate(boxes)]
+    reply = controller.answer("x", {"case": page.case, "ops": ops})
+    assert reply["done"] == 6
+    assert reply["slices"]["0"]["boxes"] == [(4.0, 4.0, 8.0, 8.0)]
+
+
+def test_undo_redo_and_clear_tell_which_slices_changed(controller: Controller) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    page.ask("boxes", slice=2, boxes=[[0, 0, 4, 4]])
+    cleared = page.ask("clear")
+    assert set(cleared["slices"]) == {"1", "2"} and cleared["totals"] == {"one": 0, "two": 0}
+    back = page.ask("undo")
+    assert set(back["slices"]) == {"1", "2"} and back["totals"]["one"] == area_ml(32)
+    assert set(page.ask("undo")["slices"]) == {"2"}
+    forward = page.ask("redo")
+    assert set(forward["slices"]) == {"2"} and forward["slices"]["2"]["ml"]["one"] == area_ml(16)
+    one = page.ask("clear_slice", slice=1)
+    assert one["slices"]["1"] == {"boxes": [], "masks": {}, "ml": {}}
+    assert one["totals"]["one"] == area_ml(16)
+
+
+def test_another_method_gets_masks_for_what_is_marked(controller: Controller) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    page.ask("boxes", slice=2, boxes=[[0, 0, 2, 2]])
+    page.last += 1
+    op = {"op": "models", "id": page.last, "models": ["one", "three"], "slice": 0}
+    replies = list(controller.work("x", {"case": page.case, "ops": [op]}))
+    assert [reply["progress"]["part"] for reply in replies[:-1]] == [0, 0.5]
+    assert replies[-1]["totals"] == {"one": area_ml(20), "three": area_ml(20)}
+    assert page.ask("undo")["slices"]["2"]["boxes"] == []  # choosing a method was not a step
+    assert page.ask("undo")["totals"] == {"one": 0, "three": 0}
+    assert page.ask("redo")["slices"]["1"]["ml"]["three"] == area_ml(16)
+
+
+def test_a_model_that_fails_leaves_the_other_its_mask(
+    controller: Controller, fakes: dict[str, BoxModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Masks:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fakes["one"], "predict", fail)
+    page = Page(controller, "x")
+    page.ask("sample")
+    reply = page.ask("boxes", slice=3, boxes=[[0, 0, 4, 4]])
+    assert reply["trouble"] == {
+        "one": "One failed on slice 4 (RuntimeError); choose another method, or try again."
+    }
+    assert reply["slices"]["3"]["ml"]["two"] == area_ml(16)
+
+
+def test_a_bad_box_changes_nothing_and_says_why(controller: Controller) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    for boxes in ([[4, 4, 0, 0]], [[float("nan"), 0, 4, 4]], [[100, 100, 120, 120]], [[1, 2, 3]]):
+        reply = page.ask("boxes", slice=1, boxes=boxes)
+        assert reply["error"]["text"].startswith("A box ")
+        assert reply["slices"]["1"]["boxes"] == [(0.0, 0.0, 4.0, 4.0)]
+    assert "slices 0 to 5" in page.ask("boxes", slice=9, boxes=[[0, 0, 4, 4]])["error"]["text"]
+
+
+def test_a_bad_file_loses_nothing(controller: Controller, tmp_path: Path) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+
+    def refuse(path: Path, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
+        if add_offset:
+            return numbered_scan(50)
+        raise VolumeError("scan.nii: no HU; if it lacks the offset, open it with add_offset=-1024.")
+
+    controller._read = refuse
+    sent = tmp_path / "scan.nii"
+    sent.write_bytes(b"x")
+    token = page.case
+    reply = page.ask("open", files=[{"path": str(sent), "name": "scan.nii"}])
+    assert "use the button" in reply["error"]["text"] and "scan" not in reply
+    assert reply["case"] == token and reply["totals"]["one"] == area_ml(16)
+    assert reply["error"]["fix"]["op"] == {"op": "reopen", "add_offset": -1024}
+    assert page.ask("reopen", add_offset=-1024)["scan"]["shape"] == [SLICES, ROWS, COLUMNS]
+    assert page.case != token
+
+
+def test_files_from_elsewhere_are_not_opened(controller: Controller, tmp_path: Path) -> None:
+    page = Page(controller, "x")
+    outside = tmp_path.parent / "outside.nii"
+    outside.write_bytes(b"x")
+    (tmp_path / "link.nii").symlink_to(outside)
+    for path in (
+        outside,
+        tmp_path / ".." / "outside.nii",
+        tmp_path / "link.nii",
+        Path("/etc/hosts"),
+    ):
+        reply = page.ask("open", files=[{"path": str(path), "name": "scan.nii"}])
+        assert "not here" in reply["error"]["text"]
+    assert outside.exists()
+
+
+def test_two_pages_know_nothing_of_each_other(
+    controller: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    scans = iter([numbered_scan(0), numbered_scan(100)])
+    controller._read = lambda path, **_: next(scans)
+    x, y = Page(controller, "x"), Page(controller, "y")
+    x.ask("sample")
+    y.ask("sample")
+    x.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    y.ask("boxes", slice=1, boxes=[[0, 0, 2, 2]])
+    assert {1.0, 101.0} <= set(fakes["one"].embedded)
+    assert x.ask("fetched")["totals"]["one"] == area_ml(16)
+    assert y.ask("fetched")["totals"]["one"] == area_ml(4)
+    y.case = x.case  # a page that names another's case is not served
+    reply = y.ask("boxes", slice=2, boxes=[[0, 0, 4, 4]])
+    assert "no longer has that one open" in reply["error"]["text"]
+
+
+def test_a_dropped_session_is_forgotten_everywhere(controller: Controller) -> None:
+    page = Page(controller, "x")
+    voxels = Path(page.ask("sample")["scan"]["voxels"])
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    token = page.case
+    controller.drop("x")
+    assert not voxels.exists()
+    wait_until(lambda: controller.embeddings.nbytes == 0)
+    page.case = token
+    assert "no longer has" in page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])["error"]["text"]
+
+
+def test_the_voxels_are_deleted_once_the_browser_has_them(controller: Controller) -> None:
+    page = Page(controller, "x")
+    voxels = Path(page.ask("sample")["scan"]["voxels"])
+    assert voxels.is_file()
+    page.ask("fetched")
+    assert not voxels.exists()
+
+
+def test_work_goes_on_after_the_scan_was_put_aside(
+    controller: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    controller.store.budget_bytes = 0
+    Page(controller, "y").ask("sample")
+    case = controller.store.get("x").case
+    assert case is not None and case.volume is None
+    reply = page.ask("boxes", slice=2, boxes=[[0, 0, 4, 4]])
+    assert reply["error"] is None and reply["totals"]["one"] == area_ml(32)
+
+
+def test_downloads_hold_what_was_marked(controller: Controller, tmp_path: Path) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    assert "nothing is yet" in page.ask("export", kind="mask")["error"]["text"]
+    page.ask("boxes", slice=2, boxes=[[3, 4, 10, 9]])
+    case = controller.store.get("x").case
+    assert case is not None and case.volume is not None
+    paths = {
+        kind: Path(page.ask("export", kind=kind, slice=2, width=80, level=40)["download"]["path"])
+        for kind in ("mask", "table", "picture", "record")
+    }
+    assert all(path.is_relative_to(controller.store.public) for path in paths.values())
+    mask = read_mask(paths["mask"], case.volume)
+    assert np.array_equal(mask != 0, case.segmentation.mask_zyx("one"))
+    assert paths["table"].read_text().splitlines()[1].startswith("3,2,8.7500,5.0000,")
+    assert paths["picture"].read_bytes().startswith(b"\x89PNG")
+    session = export.load_session(paths["record"])
+    assert session.boxes == {2: (Box(3, 4, 10, 9),)} and session.model == "one"
+    assert session.mask_sha256 == export.content_sha256(case.segmentation.mask_zyx("one"))
+    session.check_scan(case.volume)
+
+
+def test_an_uneven_series_downloads_as_slices(controller: Controller) -> None:
+    controller._read = lambda path, **_: phantoms.scan((0, 5, 12), (ROWS, COLUMNS))
+    page = Page(controller, "x")
+    assert page.ask("sample")["scan"]["even"] is False
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    assert page.ask("export", kind="mask")["download"]["name"] == export.SLICES_NAME
+
+
+def test_look_embeds_at_once_when_a_person_draws(
+    controller: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    page = Page(controller, "x")
+    controller.embeddings.hold(60)  # the background does nothing
+    page.ask("sample")
+    controller.look("x", {"case": page.case, "slice": 4, "busy": True})
+    assert fakes["one"].embedded == [4.0] and fakes["two"].embedded == [4.0]
+    controller.look("x", {"case": "someone else's", "slice": 2, "busy": True})
+    controller.look("x", {"case": page.case, "slice": 99, "busy": True})
+    assert fakes["one"].embedded == [4.0]
