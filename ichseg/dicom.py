@@ -34,6 +34,7 @@ from pydicom.uid import (
 
 from ichseg.errors import VolumeError
 from ichseg.volume import (
+    FORMATS,
     CTVolume,
     Float,
     Geometry,
@@ -211,7 +212,7 @@ def _scan(paths: Sequence[Path], stack: ExitStack) -> list[_Series]:
     if not images:
         raise refusal(
             name,
-            "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)",
+            FORMATS,
             "this file is neither" if len(files) == 1 else f"none of its {len(files)} files is one",
             "export the CT in one of these formats",
         )
@@ -230,8 +231,7 @@ def _preference(info: SeriesInfo) -> tuple[bool, bool, int, int, str]:
 def _files(path: Path, stack: ExitStack) -> Iterator[_File]:
     """The files of a folder (with its subfolders) or a zip, or the file itself."""
     if path.is_dir():
-        below = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-        for count, file in enumerate(below):
+        for count, file in enumerate(_walk(path)):
             if count >= MAX_FILES:
                 raise _too_many(path.name, f"more than {MAX_FILES:,}")
             if file.is_file():
@@ -250,6 +250,12 @@ def _files(path: Path, stack: ExitStack) -> Iterator[_File]:
         )
     else:
         yield _on_disk(path)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for below, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(below) / name for name in sorted(names))
 
 
 def _on_disk(path: Path) -> _File:
@@ -294,7 +300,8 @@ def _checked_members(name: str, archive: zipfile.ZipFile) -> list[zipfile.ZipInf
         raise refusal(
             name,
             f"a zip may unpack to {MAX_ZIP_BYTES / 2**30:g} GiB and {_BOMB_RATIO} times its size",
-            f"this one has {unpacked / 2**20:,.0f} MiB, {unpacked / max(packed, 1):,.0f} times",
+            f"this one has {unpacked / 2**20:,.0f} MiB, {round(unpacked / max(packed, 1), -1):,.0f}"
+            " times",
             "zip only the head CT series",
         )
     for member in members:
@@ -328,6 +335,7 @@ def _read_header(file: _File) -> _Image | None:
             header = pydicom.dcmread(
                 stream, stop_before_pixels=True, force=not marked, specific_tags=_HEADER_TAGS
             )
+            list(header.iterall())  # pydicom converts, and checks, a value when it is first seen
             meta = getattr(header, "file_meta", {})
             kind = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
         except Exception as error:  # pydicom raises many kinds on damaged files
@@ -336,9 +344,14 @@ def _read_header(file: _File) -> _Image | None:
             raise _truncated(file) from error
     if kind == MediaStorageDirectoryStorage or not (marked or kind):
         return None
-    if "SeriesInstanceUID" not in header or (kind in _CT_CLASSES and "Columns" not in header):
+    if "Rows" not in header and kind not in _CT_CLASSES:
+        return None  # a report, a presentation state and the like
+    counts = [header.get("Rows"), header.get("Columns"), header.get("NumberOfFrames") or 1]
+    if "SeriesInstanceUID" not in header or not all(
+        isinstance(count, int) and count > 0 for count in counts
+    ):
         raise _truncated(file)
-    return _Image(file, header) if "Rows" in header else None
+    return _Image(file, header)
 
 
 def _truncated(file: _File, detail: str = "it breaks off or is damaged") -> VolumeError:
@@ -604,7 +617,8 @@ def _decode(one: _Slice) -> NDArray[Any]:
     """The stored values of every frame of a slice's file, [frame, row, column]."""
     try:
         with one.file.open() as stream:
-            dataset = pydicom.dcmread(stream, force=True, specific_tags=_HEADER_TAGS + _PIXEL_TAGS)
+            data = io.BytesIO(stream.read())  # nameless: pydicom puts a file's path in its warnings
+        dataset = pydicom.dcmread(data, force=True, specific_tags=_HEADER_TAGS + _PIXEL_TAGS)
         if "TransferSyntaxUID" not in dataset.file_meta:  # an old export without a preamble
             implicit, _ = dataset.original_encoding
             plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian

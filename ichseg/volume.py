@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import math
 import os
 import zlib
 from collections import Counter
@@ -36,6 +37,9 @@ LOWEST_HU = -1024
 
 MAX_BYTES = 1 << 30
 """Largest voxel array that is opened: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
+
+FORMATS = "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)"
+"""The rule that every unreadable file is told."""
 
 POSITION_TOLERANCE_MM = 0.1
 """Less than a quarter of a head CT's pixel: closer than this two grids are one and the same."""
@@ -398,9 +402,9 @@ def stack_hounsfield(name: str, slices: Iterable[tuple[NDArray[Any], float, floa
     """
     rescaled, bad = [], 0
     for raw, slope, intercept in slices:
-        if raw.dtype.kind == "f":
-            bad += int(np.count_nonzero(~np.isfinite(raw)))
-        rescaled.append(_to_hounsfield(raw, slope, intercept))
+        plane = _to_hounsfield(raw, slope, intercept)
+        bad += int(np.count_nonzero(~np.isfinite(plane)))
+        rescaled.append(plane)
     if bad:
         raise refusal(
             name,
@@ -429,9 +433,11 @@ def check_size(name: str, voxels: int, bytes_each: int) -> None:
 
 def check_spacing(name: str, geometry: Geometry) -> None:
     """``VolumeError`` for voxel distances that no head CT has (0.01 to 100 mm are taken)."""
-    gaps_mm = np.diff(geometry.slice_positions_mm)
     least, most = _SPACING_RANGE_MM
-    spacings = [*geometry.spacing_yx_mm, float(gaps_mm.min()), float(gaps_mm.max())]
+    spacings = list(geometry.spacing_yx_mm)
+    if min(spacings) > 0:  # else the slices have no normal to measure along
+        gaps_mm = np.diff(geometry.slice_positions_mm)
+        spacings += [float(gaps_mm.min()), float(gaps_mm.max())]
     wrong = [value for value in spacings if not least <= value <= most]
     if wrong:
         raise refusal(
@@ -508,6 +514,8 @@ def _labels(name: str, mask: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
     """Hand the paths to the reader of their format."""
+    if len(paths) == 1 and paths[0].is_file() and paths[0].stat().st_size == 0:
+        raise refusal(paths[0].name, FORMATS, "this file is empty", "copy or download it again")
     nifti = [path for path in paths if path.is_file() and _is_nifti(path)]
     if nifti and len(paths) > 1:
         raise refusal(
@@ -515,6 +523,13 @@ def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
             "a NIfTI scan is opened by itself",
             f"{len(paths)} files were given together",
             "give one NIfTI file, or the files of one DICOM series",
+        )
+    if nifti and series is not None:
+        raise refusal(
+            nifti[0].name,
+            "only DICOM comes in series",
+            f"series '{series}' of a NIfTI file was asked for",
+            "leave the series out",
         )
     if nifti:
         return _read_nifti(nifti[0], add_offset)
@@ -558,9 +573,9 @@ def _open_nifti(path: Path) -> tuple[NDArray[Any], tuple[float, float], NiftiGri
             header = _read_header(name, stream.read(540))
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
             _check_array(name, shape, dtype)
-            voxels = int(np.prod([int(length) for length in shape]))
+            voxels = math.prod(int(length) for length in shape)
             check_size(name, voxels, dtype.itemsize)
-            stream.seek(max(int(header.get_data_offset()), header.sizeof_hdr))
+            stream.seek(header.get_data_offset())
             data = stream.read(voxels * dtype.itemsize)
             stream.read(1)  # reaches the end of a gzip stream, where its checksum is verified
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -586,18 +601,19 @@ def _open_nifti(path: Path) -> tuple[NDArray[Any], tuple[float, float], NiftiGri
 
 def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
     """Parse the first bytes of a NIfTI-1 or NIfTI-2 file."""
-    rule = "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)"
-    remedy = "export the CT in one of these formats"
-    if not head:
-        raise refusal(name, rule, "this file is empty", "copy or download it again")
+    rule, remedy = FORMATS, "export the CT in one of these formats"
     second = head[4:7] == b"n+2"
     if not second and head[344:347] != b"n+1":
         raise refusal(name, rule, "this file is neither", remedy)
     header_class = nib.Nifti2Header if second else nib.Nifti1Header
     try:
-        return header_class(head[: 540 if second else 348])
-    except (HeaderDataError, ValueError) as error:
+        header = header_class(head[: 540 if second else 348])
+        offset = header.get_data_offset()
+    except (HeaderDataError, ValueError, OverflowError) as error:
         raise refusal(name, rule, f"its header is damaged ({error})", remedy) from error
+    if not 0 < offset <= MAX_BYTES:
+        raise refusal(name, rule, f"its header puts the voxels at byte {offset}", remedy)
+    return header
 
 
 def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -610,7 +626,7 @@ def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Non
             f"this file stores {'colours' if dtype.names else dtype.name}",
             "export the scan itself, not a picture of it",
         )
-    if any(length > 1 for length in shape[3:]):
+    if any(length != 1 for length in shape[3:]):
         raise refusal(
             name,
             "a scan is one 3-D volume",
@@ -722,14 +738,19 @@ def _display_grid(volume: CTVolume) -> NiftiGrid:
 def _to_hounsfield(raw: NDArray[Any], slope: float, intercept: float) -> Hounsfield:
     """Stored values to HU, clipped below at -1024; int16 where they are whole, else float32."""
     most = np.iinfo(np.int16).max
-    if raw.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+    whole_scaling = slope.is_integer() and intercept.is_integer()
+    if raw.dtype.kind in "iu" and whole_scaling and max(abs(slope), abs(intercept)) < 1 << 31:
         whole = np.maximum(raw.astype(np.int64) * int(slope) + int(intercept), LOWEST_HU)
         return whole.astype(np.int16) if whole.max() <= most else whole.astype(np.float32)
-    exact = np.maximum(raw.astype(np.float64) * slope + intercept, LOWEST_HU)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = raw.astype(np.float64) * slope + intercept
+        if not np.isfinite(exact).all():  # for the caller to refuse
+            return exact.astype(np.float32)
+    exact = np.maximum(exact, LOWEST_HU)
     nearest = np.rint(exact)
     if exact.max() <= most and np.abs(exact - nearest).max() <= _WHOLE_HU:
         return nearest.astype(np.int16)
-    return exact.astype(np.float32)
+    return np.minimum(exact, np.finfo(np.float32).max).astype(np.float32)
 
 
 def _check_hounsfield(name: str, hu_zyx: NDArray[Any]) -> None:
@@ -746,7 +767,7 @@ def _check_hounsfield(name: str, hu_zyx: NDArray[Any]) -> None:
     sample = hu_zyx.reshape(-1)[:: max(1, hu_zyx.size // _SAMPLE_VOXELS) | 1]
     if low == high:
         raise refusal(name, rule, f"every voxel is {low:g}", "give the scan itself, not a mask")
-    if _share(sample, 1000, 1150) > 0.02 and _share(sample, -1000, -50) < 0.001:
+    if _share(sample, 1030, 1090) > 0.02 and _share(sample, LOWEST_HU, -50) < 0.001:
         raise refusal(
             name,
             rule,

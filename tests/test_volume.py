@@ -166,6 +166,14 @@ def brain_only(background: int) -> np.ndarray[Any, Any]:
     return np.where((hu_zyx > 0) & (hu_zyx < 100), hu_zyx, background).astype(np.int16)
 
 
+def drawn_head(bone: int) -> np.ndarray[Any, Any]:
+    """Flat values without noise or partial volume."""
+    hu_zyx = phantoms.speckled_head()
+    flat = np.where(hu_zyx < -500, -1000, np.where(hu_zyx > 500, bone, 35))
+    flat[:, :, 5] = -100
+    return flat.astype(np.int16)
+
+
 @pytest.mark.parametrize(
     "hu_zyx",
     [
@@ -176,6 +184,8 @@ def brain_only(background: int) -> np.ndarray[Any, Any]:
         pytest.param(phantoms.speckled_head()[2:7, 8:30], id="cropped to the head"),
         pytest.param(np.clip(phantoms.speckled_head(), -1000, 300), id="bone clipped"),
         pytest.param(brain_only(0) * np.float32(1.001), id="brain extracted, resampled"),
+        pytest.param(drawn_head(1060), id="drawn, with bone where an offset CT has brain"),
+        pytest.param(drawn_head(100), id="drawn, with soft bone"),
     ],
 )
 def test_true_hounsfield_units_are_taken(tmp_path: Path, hu_zyx: np.ndarray[Any, Any]) -> None:
