@@ -1,7 +1,7 @@
 """The fine-tune: one flat loop over examples, for any hardware that Hugging Face accelerate drives.
 
-``FinetuneConfig()`` is the recipe of Guo, Law, Park 2024. Every random draw is a function of the seed, the epoch and the
-step, so that an interrupted run that is resumed gives the weights that an uninterrupted one would have given.
+``FinetuneConfig()`` is the recipe of Guo, Law, Park 2024. Every random draw is a function of the seed, the epoch
+and the step, so that a run that was interrupted gives the weights that an uninterrupted one would have given.
 """
 
 from __future__ import annotations
