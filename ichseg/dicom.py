@@ -24,7 +24,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
+    UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -325,11 +327,14 @@ def _unpack(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Bin
 def _read_header(file: _File) -> _Image | None:
     """The header of a DICOM image, without its pixels; None for any other file."""
     with file.open() as stream:
-        head = stream.read(132)
-        marked = head[128:] == b"DICM"
+        head = stream.read(1024)
+        marked = head[128:132] == b"DICM"
         # Some old exports lack the preamble and begin with group 2 or 8 at once.
         if not marked and (head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3:4] != b"\x00"):
             return None
+        if DeflatedExplicitVRLittleEndian.encode() in head:
+            # Rare, and pydicom inflates it without a limit: a small file could fill the memory.
+            raise _undecodable(file, DeflatedExplicitVRLittleEndian)
         stream.seek(0)
         try:
             header = pydicom.dcmread(
@@ -613,6 +618,22 @@ def _stored_values(
         yield pixels, one.slope, one.intercept + add_offset
 
 
+def _has_decoder(syntax: UID) -> bool:
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
+
+
+def _undecodable(file: _File, syntax: UID) -> VolumeError:
+    return refusal(
+        file.name,
+        "pixels are plain, RLE, JPEG, JPEG-LS or JPEG 2000",
+        f"these are {syntax.name}",
+        "export the series uncompressed",
+    )
+
+
 def _decode(one: _Slice) -> NDArray[Any]:
     """The stored values of every frame of a slice's file, [frame, row, column]."""
     try:
@@ -624,18 +645,11 @@ def _decode(one: _Slice) -> NDArray[Any]:
             plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
             dataset.file_meta.TransferSyntaxUID = plain
         syntax = dataset.file_meta.TransferSyntaxUID
-        readable = not syntax.is_compressed or get_decoder(syntax).is_available
-    except NotImplementedError:
-        readable = False
+        readable = not syntax.is_compressed or _has_decoder(syntax)
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise _truncated(one.file) from error
     if not readable:
-        raise refusal(
-            one.file.name,
-            "pixels are plain, RLE, JPEG, JPEG-LS or JPEG 2000",
-            f"these are {syntax.name}",
-            "export the series uncompressed",
-        )
+        raise _undecodable(one.file, syntax)
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
         return dataset.pixel_array.reshape(frames, *one.shape)

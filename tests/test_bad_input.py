@@ -19,7 +19,7 @@ import phantoms
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import MPEG2MPML, JPEG2000Lossless, RLELossless
+from pydicom.uid import MPEG2MPML, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from ichseg import dicom, volume
 from ichseg.errors import BoxError, InputError, VolumeError
@@ -368,6 +368,10 @@ def as_video(images: list[Any]) -> None:
     images[0].file_meta.TransferSyntaxUID = MPEG2MPML
 
 
+def as_deflated(images: list[Any]) -> None:
+    images[0].file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
 def duplicate_file(folder: Path) -> Path:
     series(folder)
     (folder / "ct" / "copy.dcm").write_bytes((folder / "ct" / "4.dcm").read_bytes())
@@ -488,6 +492,11 @@ DICOM_CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: series(folder, as_video),
         "0.dcm: pixels are plain, RLE, JPEG, JPEG-LS or JPEG 2000,"
         " but these are MPEG2 Main Profile / Main Level; export the series uncompressed.",
+    ),
+    "a syntax that inflates without a limit": (
+        lambda folder: series(folder, as_deflated),
+        "0.dcm: pixels are plain, RLE, JPEG, JPEG-LS or JPEG 2000,"
+        " but these are Deflated Explicit VR Little Endian; export the series uncompressed.",
     ),
     "DICOM without its offset": (
         lambda folder: series(folder, without("RescaleIntercept")),

@@ -15,7 +15,6 @@ import phantoms
 import pydicom
 import pytest
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -206,7 +205,7 @@ def test_a_missing_intercept_is_added_only_when_asked_for(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "syntax",
-    [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian],
+    [ExplicitVRLittleEndian, ImplicitVRLittleEndian],
     ids=lambda syntax: syntax.name,
 )
 def test_plain_transfer_syntaxes(tmp_path: Path, syntax: Any) -> None:
