@@ -40,6 +40,8 @@ FORMAT = 1
 REFERENCE_SIDE = 512
 #: Above this a voxel is bone rather than blood; 8-bit CT-ICH images end at 100 HU.
 BONE_HU = 95.0
+#: Distances to the skull, for implants, are measured on every fourth pixel.
+_STEP = 4
 
 
 # --- The cache --------------------------------------------------------------------------------------------------
@@ -718,9 +720,14 @@ class TrainingSlices:
             hu = hu + np.float32(rng.uniform(-config.hu_shift, config.hu_shift))
         return hu
 
-    @lru_cache(maxsize=256)  # noqa: B019 - about 100 MB, and it lives as long as training does
     def _intracranial(self, scan_id: str, k: int) -> Mask:
-        return intracranial(self.prepared.slice_hu(scan_id, k))
+        rows, columns = self.prepared.scans[scan_id].shape_zyx[1:]
+        bits = np.unpackbits(self._intracranial_bits(scan_id, k), count=rows * columns)
+        return bits.reshape(rows, columns).view(bool)
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - 50 kB a slice, and it lives as long as training does
+    def _intracranial_bits(self, scan_id: str, k: int) -> npt.NDArray[np.uint8]:
+        return np.packbits(intracranial(self.prepared.slice_hu(scan_id, k)))
 
     def _implant(self, rng: np.random.Generator) -> tuple[tuple[str, int], _Scene]:
         """A bloodless slice with a real piece of blood from another training slice laid into it.
@@ -939,15 +946,17 @@ def _paste(
     if head_donor is None or head is None or extent is None:
         return None
     size_donor, size = (np.array([box.height, box.width]) for box in (head_donor, head))
+    gap_donor, _ = _nearest(piece[::_STEP, ::_STEP], inside_donor[::_STEP, ::_STEP])
+    # What lies along the bone stays along it; what lies free may turn and move more.
+    most_degrees, most_shift = (5, 0.02) if gap_donor <= 1.5 else (15, 0.04)
     mirror = np.array([1.0, rng.choice([-1.0, 1.0])])
     scale = size / size_donor * rng.uniform(0.8, 1.25)
     from_centre = (_centre(extent) - _centre(head_donor)) / size_donor * mirror
-    centre = _centre(head) + (from_centre + rng.uniform(-0.04, 0.04, size=2)) * size
-    turn, _ = _turn((1, 1), rng.uniform(-15, 15))
+    centre = _centre(head) + (from_centre + rng.uniform(-most_shift, most_shift, size=2)) * size
+    turn, _ = _turn((1, 1), rng.uniform(-most_degrees, most_degrees))
     patch = _Patch(np.diag(mirror / scale) @ turn, _centre(extent), _reach(extent, scale), hu.shape)
 
-    # Blood that lies on the skull must do so in the other head.
-    centre = centre + _way_to_bone(patch, centre, piece, inside_donor, inside)
+    centre = centre + _way_to_bone(patch, centre, piece, inside, gap_donor)
     window = patch.window(centre)
     if min(hu[window].shape) < 3:
         return None
@@ -1003,25 +1012,24 @@ def _way_to_bone(
     patch: _Patch,
     centre: npt.NDArray[np.float64],
     piece: Mask,
-    inside_donor: Mask,
     inside: Mask,
+    gap_donor: float,
 ) -> npt.NDArray[np.float64]:
     """How far to move a patch, (y, x) in pixels, so that its blood is as close to bone as it was in the donor.
 
-    Blood that would lie in the bone is moved out of it, and blood with a wider gap to the bone than in the donor
-    towards it. Measured on every fourth pixel; one such step either way is left as it is.
+    Blood that would lie in the bone is moved half of the way out (the rest is cut off, for skulls bend
+    unlike each other), and blood with a wider gap to the bone than in the donor towards it. ``gap_donor`` is in steps
+    of ``_STEP`` pixels, in which all of this is measured; one step either way is left as it is.
     """
-    step = 4
     landed = np.zeros(inside.shape, dtype=bool)
     landed[patch.window(centre)] = patch.warp(piece, centre) >= 0.5
-    landed, inside = landed[::step, ::step], inside[::step, ::step]
+    landed, inside = landed[::_STEP, ::_STEP], inside[::_STEP, ::_STEP]
     depth, inward = _farthest(landed, ~inside)
     if depth > 1:
-        return step * inward * (1 - 1 / depth)
-    gap_donor, _ = _nearest(piece[::step, ::step], inside_donor[::step, ::step])
+        return _STEP * inward / 2
     gap, outward = _nearest(landed, inside)
     if gap > gap_donor + 1:
-        return step * outward * (1 - gap_donor / gap)
+        return _STEP * outward * (1 - gap_donor / gap)
     return np.zeros(2)
 
 
