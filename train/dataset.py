@@ -742,8 +742,8 @@ class TrainingSlices:
             where = self._bloodless[rng.integers(len(self._bloodless))]
             donor = (item.scan_id, item.slice_index)
             inside_donor, inside = self._intracranial(*donor), self._intracranial(*where)
-            ratio = inside.mean() / max(inside_donor.mean(), 1e-9)
-            if not inside.any() or not 0.6 <= ratio <= 1.6:
+            share, share_donor = (np.count_nonzero(m) / m.size for m in (inside, inside_donor))
+            if not 0 < 0.6 * share_donor <= share <= 1.6 * share_donor:
                 continue
             piece = self._labels(*donor) == rng.choice(item.pieces)
             hu = self.prepared.slice_hu(*where)
@@ -752,7 +752,8 @@ class TrainingSlices:
                 continue
             hu, blood = pasted
             labels = _keep_large(
-                blood, self.config.min_piece_px * self.prepared.scans[where[0]].reference_scale ** 2
+                blood,
+                self.config.min_piece_px * self.prepared.scans[where[0]].reference_scale ** 2,
             )
             if labels.any():
                 return where, _Scene(hu, labels, tuple(range(1, int(labels.max()) + 1)))
@@ -817,21 +818,24 @@ def intracranial(slice_hu: Slice) -> Mask:
 
 def _pieces(mask: Mask, entry: SliceEntry, least_px: float) -> Labels:
     """The 8-connected pieces of at least ``least_px`` pixels, numbered from 1 in scan order: int32 [y, x]."""
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    if entry.mask_xyxy is not None:
-        area = Box(*entry.mask_xyxy).slices()
-        labels[area] = _keep_large(mask[area], least_px)
-    return labels
+    extent = Box(*entry.mask_xyxy) if entry.mask_xyxy is not None else None
+    return _keep_large(mask, least_px, extent)
 
 
-def _keep_large(mask: Mask, least_px: float) -> Labels:
-    """Label a mask's 8-connected pieces from 1, without those under ``least_px`` pixels."""
-    labels, count = ndimage.label(mask, EIGHT_CONNECTED)
+def _keep_large(mask: Mask, least_px: float, extent: Box | None = None) -> Labels:
+    """Label a mask's 8-connected pieces from 1, without those under ``least_px`` pixels: int32 [y, x].
+
+    ``extent`` is a box known to hold the mask, which saves looking for it.
+    """
+    out = np.zeros(mask.shape, dtype=np.int32)
+    extent = extent or box_from_mask(mask)
+    if extent is None:
+        return out
+    labels, count = ndimage.label(mask[extent.slices()], EIGHT_CONNECTED)
     kept = np.bincount(labels.ravel(), minlength=count + 1) >= least_px
     kept[0] = False
-    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    renumbered: Labels = numbers[labels]
-    return renumbered
+    out[extent.slices()] = np.where(kept, np.cumsum(kept), 0)[labels]
+    return out
 
 
 def _largest_piece(mask: Mask) -> Mask:
