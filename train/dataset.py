@@ -751,7 +751,7 @@ class TrainingSlices:
             if pasted is None:
                 continue
             hu, blood = pasted
-            labels = _keep_large(
+            labels = keep_large(
                 blood,
                 self.config.min_piece_px * self.prepared.scans[where[0]].reference_scale ** 2,
             )
@@ -819,10 +819,10 @@ def intracranial(slice_hu: Slice) -> Mask:
 def _pieces(mask: Mask, entry: SliceEntry, least_px: float) -> Labels:
     """The 8-connected pieces of at least ``least_px`` pixels, numbered from 1 in scan order: int32 [y, x]."""
     extent = Box(*entry.mask_xyxy) if entry.mask_xyxy is not None else None
-    return _keep_large(mask, least_px, extent)
+    return keep_large(mask, least_px, extent)
 
 
-def _keep_large(mask: Mask, least_px: float, extent: Box | None = None) -> Labels:
+def keep_large(mask: Mask, least_px: float, extent: Box | None = None) -> Labels:
     """Label a mask's 8-connected pieces from 1, without those under ``least_px`` pixels: int32 [y, x].
 
     ``extent`` is a box known to hold the mask, which saves looking for it.

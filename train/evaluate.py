@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ichseg.predictor import Predictor
 from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.prompt import Box, box_from_mask, jitter
-from train.dataset import REFERENCE_SIDE, NativeSlice, _keep_large
+from train.dataset import REFERENCE_SIDE, NativeSlice, keep_large
 from train.metrics import (
     Summary,
     batch_pooled,
@@ -131,7 +131,7 @@ def score_as_paper(predictor: Predictor, slices: Iterable[NativeSlice]) -> tuple
         rows, columns = item.slice_hu.shape
         frame = SliceFrame((rows, columns))
         least_px = 100 * (max(rows, columns) / REFERENCE_SIDE) ** 2
-        truth = frame.mask(_keep_large(item.mask, least_px) > 0)
+        truth = frame.mask(keep_large(item.mask, least_px) > 0)
         box = box_from_mask(truth, 3)
         if box is None:
             continue

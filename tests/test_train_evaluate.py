@@ -1,0 +1,155 @@
+"""Scores come through the predictor, at native size, and say what they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from typer.testing import CliRunner
+
+from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks
+from ichseg.prompt import Box, as_boxes
+from tests.test_train_finetune import write_scan
+from train.__main__ import app
+from train.dataset import Prepared, native_slices, prepare
+from train.evaluate import (
+    PROTOCOLS,
+    by_type,
+    prompt_boxes,
+    read_scores,
+    score,
+    score_as_paper,
+    summary_of,
+    write_scores,
+)
+from train.report import compare, write_report
+
+
+class FillsTheBox(Predictor):
+    """Says that all of a box is blood: its Dice follows from the boxes alone."""
+
+    name = title = "fills the box"
+    weights_sha256: dict[str, str] = {}  # noqa: RUF012
+
+    def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
+        return SliceEmbedding(np.asarray(slice_hu))
+
+    def predict(
+        self,
+        embedding: SliceEmbedding,
+        boxes: Sequence[Box] | npt.ArrayLike,
+        *,
+        second_look: bool | None = None,
+    ) -> SliceMasks:
+        boxes = as_boxes(boxes, embedding.shape_yx)
+        masks = np.zeros((len(boxes), *embedding.shape_yx), bool)
+        for mask, box in zip(masks, boxes, strict=True):
+            mask[box.slices()] = True
+        return SliceMasks(masks, np.full(len(boxes), np.nan, np.float32))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """256 x 256: one patient with a square of 40 x 20, one with two squares of 20 x 20 side by side."""
+    root = tmp_path_factory.mktemp("data")
+    for name, squares in (
+        ("one", [(100, 140, 60, 80)]),
+        ("two", [(40, 60, 60, 80), (120, 140, 60, 80)]),
+    ):
+        blood = np.zeros((256, 256, 2), bool)
+        for x0, x1, y0, y1 in squares:
+            blood[x0:x1, y0:y1, 1] = True
+        hu = np.full(blood.shape, 36.0)
+        hu[:8] = -1000
+        write_scan(root, name, hu + 26 * blood, blood)
+    return prepare("folder", root, tmp_path_factory.mktemp("cache"))
+
+
+def test_scores_are_those_of_the_geometry(prepared: Prepared) -> None:
+    rows = score(
+        FillsTheBox(),
+        native_slices(prepared, margin_px=0),
+        [PROTOCOLS["slice"], PROTOCOLS["piece"]],
+    )
+    got = {(row.patient, row.protocol): row for row in rows}
+    assert got["one", "slice"].dice == got["one", "piece"].dice == got["two", "piece"].dice == 1
+    # one box around both squares is 100 x 20 = 2000 px, of which 800 are blood
+    whole = got["two", "slice"]
+    assert (whole.predicted_px, whole.truth_px, whole.pieces) == (2000, 800, 2)
+    assert whole.dice == 2 * 800 / 2800
+    assert whole.jaccard == 800 / 2000
+    assert whole.volume_difference == 1.5
+
+
+def test_a_summary_is_over_slices_and_over_patients(prepared: Prepared) -> None:
+    rows = score(FillsTheBox(), native_slices(prepared, margin_px=0), [PROTOCOLS["slice"]])
+    summary = summary_of(rows)["slice"]
+    assert summary["dice"].mean == pytest.approx((1 + 1600 / 2800) / 2)
+    assert summary["dice"].n == summary["dice"].n_patients == 2
+    assert summary["patient_volume_difference"].mean == pytest.approx(0.75)
+    assert all(value.n == 2 for value in by_type(rows, "slice").values())
+
+
+def test_jittered_boxes_move_within_their_bound_and_alike_for_all(prepared: Prepared) -> None:
+    for item in native_slices(prepared, margin_px=0):
+        protocol = PROTOCOLS["piece jitter 10"]
+        first, again = prompt_boxes(item, protocol, 0), prompt_boxes(item, protocol, 0)
+        assert first == again
+        assert first != prompt_boxes(item, protocol, 1)
+        for before, after in zip(item.piece_boxes, first, strict=True):
+            moved = np.abs(np.subtract(before.xyxy, after.xyxy))
+            assert moved.max() <= 10 * 256 / 512
+            assert moved.max() > 0
+
+
+def test_the_papers_protocol_pools_the_batch(prepared: Prepared) -> None:
+    # Boxes grow by 3 px there: 46 x 26 and 106 x 26 around 800 px of blood each.
+    dice, jaccard = score_as_paper(FillsTheBox(), native_slices(prepared))
+    predicted = 46 * 26 + 106 * 26
+    assert dice == pytest.approx(2 * 1600 / (predicted + 1600))
+    assert jaccard == pytest.approx(1600 / predicted)
+
+
+def test_scores_survive_their_file(prepared: Prepared, tmp_path: Path) -> None:
+    rows = score(FillsTheBox(), native_slices(prepared), [PROTOCOLS["slice"]])
+    write_scores(tmp_path / "scores.csv", rows)
+    back = read_scores(tmp_path / "scores.csv")
+    assert [(row.patient, row.slice, row.truth_px) for row in back] == [
+        (row.patient, row.slice, row.truth_px) for row in rows
+    ]
+    assert back[0].dice == pytest.approx(rows[0].dice, rel=1e-4)
+
+
+def test_a_report_gives_every_figure_with_its_spread(prepared: Prepared, tmp_path: Path) -> None:
+    rows = score(FillsTheBox(), native_slices(prepared, margin_px=0), [PROTOCOLS["slice"]])
+    text = write_report(
+        tmp_path, rows, {"all": {"dice": 0.5, "jaccard": 0.4}}, title="fills the box"
+    )
+    assert "2 slices of 2 patients" in text
+    assert "optimistic" in text
+    assert "| slice | 0.786 ± 0.303 |" in text
+    assert "Dice 0.5000, Jaccard 0.4000" in text
+    assert "0.786 ± 0.303" in compare([tmp_path / "summary.json"], "slice")
+
+
+def test_the_command_scores_a_catalogue_model(prepared: Prepared, tmp_path: Path) -> None:
+    arguments = [
+        "evaluate",
+        "--data",
+        str(prepared.folder),
+        "--model",
+        "threshold",
+        "--out",
+        str(tmp_path),
+    ]
+    result = CliRunner().invoke(app, [*arguments, "--protocol", "slice", "--protocol", "piece"])
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "summary.json").read_text())
+    assert content["protocols"]["piece"]["dice"]["mean"] > 0.95
+    with (tmp_path / "scores.csv").open() as file:
+        assert {row["protocol"] for row in csv.DictReader(file)} == {"slice", "piece"}

@@ -1,0 +1,221 @@
+"""The fine-tune learns, resumes exactly, and saves what it trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ichseg.errors import InputError
+from ichseg.models import load_litemedsam, load_predictor
+from ichseg.sample import sample_paths
+from tests.make_golden import BOX, image
+from train.dataset import ExampleConfig, Prepared, TrainingSlices, prepare
+from train.finetune import RECIPES, FinetuneConfig, Trainee, adapt, finetune, segmentation_loss
+
+#: Small enough for two cores: rank 4, two slices an optimizer step, three steps an epoch.
+SMALL = FinetuneConfig(
+    rank=4,
+    alpha=8,
+    loss="bce+dice",
+    batch=2,
+    accumulate=1,
+    microbatch=2,
+    epochs=3,
+    learning_rate=2e-3,
+)
+
+
+def write_scan(root: Path, name: str, hu_xyz: np.ndarray, mask_xyz: np.ndarray) -> None:
+    affine = np.diag([-1.0, -1.0, 5.0, 1.0])
+    for folder, values in (
+        ("images", hu_xyz.astype(np.int16)),
+        ("masks", mask_xyz.astype(np.uint8)),
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(values, affine), root / folder / f"{name}.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The bundled sample's two bloodiest slices as one patient, two phantoms as two more."""
+    root = tmp_path_factory.mktemp("data")
+    ct, truth = (np.asarray(nib.load(path).dataobj) for path in sample_paths())
+    first = int(np.argmax((truth > 0).sum(axis=(0, 1)))) - 1
+    write_scan(root, "sample", ct[..., first : first + 2], truth[..., first : first + 2] > 0)
+    rng = np.random.default_rng(0)
+    x, y, _ = np.mgrid[:128, :128, :3]
+    for name, centre, radius in (("phantom-a", (50, 60), 18), ("phantom-b", (80, 70), 12)):
+        blood = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
+        head = (x - 64) ** 2 + (y - 64) ** 2 < 58**2
+        hu = np.where(head, 36 + rng.normal(0, 3, x.shape), -1000) + 26 * blood
+        write_scan(root, name, hu, blood)
+    return prepare("folder", root, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def split() -> dict[str, Any]:
+    part = {"train": ["phantom-a", "sample"], "validation": ["phantom-b"], "test": []}
+    return {"method": "by hand", "seed": 0, "folds": [part]}
+
+
+@pytest.fixture(scope="module")
+def run(
+    prepared: Prepared, split: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    finetune(SMALL, prepared, split, 0, out, device="cpu")
+    return out
+
+
+def test_the_paper_recipe_is_the_papers() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.rank, paper.alpha, paper.dropout, paper.rslora) == (64, 128, 0.1, True)
+    assert paper.scaling == 128 / math.sqrt(64)
+    assert (paper.loss, paper.learning_rate, paper.weight_decay) == ("bce", 5e-4, 0.01)
+    assert (paper.batch, paper.accumulate, paper.epochs, paper.betas) == (8, 8, 24, (0.9, 0.999))
+    assert paper.examples == ExampleConfig()
+    assert (paper.examples.box_per, paper.examples.box_margin_px) == ("slice", 3)
+    assert paper.examples.min_piece_px == 100
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Any:
+    return adapt(RECIPES["paper"])
+
+
+def test_a_fresh_adapter_trains_8_percent_and_changes_nothing(fresh: Any) -> None:
+    trainable = sum(p.numel() for p in fresh.parameters() if p.requires_grad)
+    assert trainable == 851_968
+    layers = {name: m for name, m in fresh.named_modules() if hasattr(m, "scaling")}
+    assert len(layers) == 24
+    assert {m.scaling["default"] for m in layers.values()} == {128 / math.sqrt(64)}
+    picture = torch.from_numpy(image())[None, None].expand(1, 3, -1, -1)
+    plain = load_litemedsam()[0].fold_batch_norm()
+    with torch.inference_mode():
+        box = torch.tensor([BOX])
+        assert torch.equal(fresh.eval()(picture, box)[0], plain(picture, box)[0])
+
+
+def test_gradients_reach_the_adapter_alone(fresh: Any) -> None:
+    network = fresh.get_base_model()
+    logits = Trainee(network)(torch.rand(1, 128, 128, 128), torch.tensor([BOX]))
+    segmentation_loss(logits, torch.ones(1, 256, 256), "bce").sum().backward()
+    touched = {name for name, p in fresh.named_parameters() if p.grad is not None}
+    assert touched and all("lora_" in name for name in touched)
+    assert {name.split(".lora_")[0] for name in touched} == {
+        name.split(".lora_")[0] for name, p in fresh.named_parameters() if p.requires_grad
+    }
+
+
+def test_the_losses_have_their_closed_forms() -> None:
+    zeros = torch.zeros(2, 4, 4)
+    targets = torch.stack([torch.zeros(4, 4), torch.ones(4, 4)])
+    torch.testing.assert_close(
+        segmentation_loss(zeros, targets, "bce"), torch.full((2,), math.log(2))
+    )
+    # chance 1/2 everywhere: soft Dice is (0 + 1) / (8 + 0 + 1) and (16 + 1) / (8 + 16 + 1)
+    expected = torch.tensor([math.log(2) + 1 - 1 / 9, math.log(2) + 1 - 17 / 25])
+    torch.testing.assert_close(segmentation_loss(zeros, targets, "bce+dice"), expected)
+    sure = torch.where(targets > 0, 50.0, -50.0)
+    torch.testing.assert_close(
+        segmentation_loss(sure, targets, "bce+dice"), torch.zeros(2), atol=1e-6, rtol=0
+    )
+
+
+def test_the_loss_falls_and_the_run_folder_is_whole(run: Path) -> None:
+    steps = (run / "steps.csv").read_text().splitlines()
+    losses = [float(line.split(",")[3]) for line in steps[1:]]
+    assert len(losses) == 9  # 5 slices in pairs, 3 epochs
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    rates = [float(line.split(",")[2]) for line in steps[1:]]
+    assert rates[0] == SMALL.learning_rate
+    assert rates[3] == pytest.approx(SMALL.learning_rate * (1 + math.cos(math.pi / 3)) / 2)
+    epochs = (run / "epochs.csv").read_text().splitlines()
+    assert "validation_dice" in epochs[0] and len(epochs) == 4
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__
+    assert FinetuneConfig.from_json(json.loads((run / "config.json").read_text())) == SMALL
+    left = {path.name for path in run.rglob("*.part")} | {p.name for p in run.glob(".*")}
+    assert not left
+
+
+def test_a_resumed_run_has_the_weights_of_one_never_stopped(
+    run: Path,
+    prepared: Prepared,
+    split: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.finetune.SAVE_EVERY_S", 0.0)
+    out = tmp_path / "stopped"
+    for stop in (2, 4, None):  # within an epoch, within another, to the end
+        finetune(SMALL, prepared, split, 0, out, resume=True, device="cpu", stop_after_steps=stop)
+    whole = load_file(run / "adapter" / "adapter_model.safetensors")
+    pieced = load_file(out / "adapter" / "adapter_model.safetensors")
+    assert whole.keys() == pieced.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, pieced[name]), name
+    columns = [line.split(",")[:4] for line in (out / "steps.csv").read_text().splitlines()]
+    assert columns == [line.split(",")[:4] for line in (run / "steps.csv").read_text().splitlines()]
+
+
+def test_a_saved_adapter_predicts_what_it_did_in_training(run: Path, prepared: Prepared) -> None:
+    """Peft's own loader, onto a new network: bit for bit. The application's merged one: to rounding."""
+    from peft import PeftModel
+
+    network, _ = load_litemedsam()
+    network.fold_batch_norm()
+    states = []
+    for _ in range(2):
+        base, _ = load_litemedsam()
+        adapted = PeftModel.from_pretrained(base.fold_batch_norm(), str(run / "adapter")).eval()
+        with torch.inference_mode():
+            picture = torch.from_numpy(image())[None, None].expand(1, 3, -1, -1)
+            states.append(adapted(picture, torch.tensor([BOX]))[0])
+    assert torch.equal(*states)
+    predictor = load_predictor(str(run / "adapter"))
+    embedding = predictor.embed(image() * 70 + 30)
+    assert predictor.predict(embedding, [BOX]).union.any()
+
+
+def test_a_run_is_not_overwritten_or_mixed(
+    run: Path, prepared: Prepared, split: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="folder of its own"):
+        finetune(SMALL, prepared, split, 0, run, device="cpu")
+    other = dataclasses.replace(SMALL, rank=8)
+    with pytest.raises(InputError, match="configuration it began with"):
+        finetune(other, prepared, split, 0, run, resume=True, device="cpu")
+    moved = {
+        **split,
+        "folds": [{"train": ["sample"], "validation": [], "test": ["phantom-a", "phantom-b"]}],
+    }
+    with pytest.raises(InputError, match="data and the split"):
+        finetune(SMALL, prepared, moved, 0, run, resume=True, device="cpu")
+
+
+def test_settings_change_one_field_each() -> None:
+    config = FinetuneConfig().with_settings(
+        ["rank=8", "loss=bce+dice", "examples.crop_sides=[2, 4]", "examples.box_per=piece"]
+    )
+    assert (config.rank, config.loss) == (8, "bce+dice")
+    assert (config.examples.crop_sides, config.examples.box_per) == ((2, 4), "piece")
+    for wrong in ("rnk=8", "rank", "examples.nothing=1"):
+        with pytest.raises(InputError, match="field=value"):
+            FinetuneConfig().with_settings([wrong])
+
+
+def test_every_recipe_makes_examples(prepared: Prepared) -> None:
+    for name, recipe in RECIPES.items():
+        config = dataclasses.replace(recipe.examples, implant_share=0, negative_share=0)
+        example = TrainingSlices(prepared, ["sample"], config).example(0)
+        assert example.target.any(), name
