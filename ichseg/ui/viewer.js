@@ -42,12 +42,14 @@ const marked = () => [...slices.keys()].filter((slice) => slices.get(slice).boxe
 // ---- Asking Python: one request under way, each operation until it is answered ----------------------
 
 const SLOW = new Set(["open", "sample", "reopen", "models", "export"]);
-const PATIENCE_MS = 120000;
+const PATIENCE_MS = { edit: 15000, work: 120000 };
+const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
 const ops = [];
 let lastOp = 0;
 let underWay = 0; // the number of the last operation that was sent
 let lastReply = 0;
 let patience = 0;
+let attempts = 0;
 
 function ask(op) {
   const before = ops.at(-1);
@@ -64,10 +66,16 @@ function ask(op) {
 function send() {
   if (underWay || !ops.length) return;
   underWay = ops.at(-1).id;
+  attempts = 0;
+  deliver();
+}
+
+function deliver() {
+  const event = ops.some((op) => SLOW.has(op.op)) ? "work" : "edit";
   clearTimeout(patience);
-  patience = setTimeout(giveUp, PATIENCE_MS);
+  patience = setTimeout(() => (++attempts < ATTEMPTS ? deliver() : giveUp()), PATIENCE_MS[event]);
   say({ busy: false });
-  trigger(ops.some((op) => SLOW.has(op.op)) ? "work" : "edit");
+  trigger(event);
 }
 
 function say(extra) {
@@ -78,7 +86,7 @@ function say(extra) {
 function giveUp() {
   underWay = 0;
   busy(null);
-  complain({ text: "The server has not answered for two minutes; check the connection and try again." }, send, "Try again");
+  complain({ text: "The server does not answer. What is shown stays until the page is reloaded; check the connection." }, send, "Try again");
 }
 
 let lookTimer = 0;
@@ -96,6 +104,7 @@ watch("reply", () => {
   if (!reply?.n || reply.n === lastReply) return; // Gradio may hand out the same one twice
   lastReply = reply.n;
   if (reply.done === null) {
+    clearTimeout(patience); // it is at work
     busy(reply.progress);
     return;
   }

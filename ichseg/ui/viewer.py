@@ -33,6 +33,7 @@ class Viewer(gr.HTML):
             "js_on_load": (_HERE / "viewer.js").read_text(encoding="utf-8"),
             "apply_default_css": False,
         }
+        self.reply = None  # else Gradio takes the name, which the script quotes, for an event
         super().__init__(
             value=value, reply=reply or {}, choices=choices or [], presets=presets or [], **kwargs
         )

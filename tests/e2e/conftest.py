@@ -1,0 +1,142 @@
+"""The page as people meet it: app.py in a process of its own, driven in a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+
+from ichseg.sample import sample_paths
+from ichseg.volume import CTVolume, read_mask, read_volume
+from tests.e2e.driver import Viewer
+
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is end to end."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running app.py."""
+
+    url: str
+    folder: Path
+    """Where it puts uploads and downloads."""
+
+
+@contextmanager
+def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
+    """app.py on a free port until the block ends."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "TMPDIR": str(folder),
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=root,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | settings | environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_for(process, folder / "log")
+            yield Server(f"http://127.0.0.1:{port}", folder)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        if process.poll() is not None:
+            break
+        if "Running on" in log.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"app.py did not serve:\n{log.read_text()}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One app.py for all tests."""
+    with serving(root, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
+    """Open the page as a new person; afterwards: no error on the console, no request to another host."""
+    contexts, complaints, hosts = [], [], set()
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    def open_page(url: str = server.url, **settings: Any) -> Viewer:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
+        return Viewer(page, url)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert hosts <= {"127.0.0.1", None}  # None: data: and blob: addresses
+
+
+@pytest.fixture(scope="session")
+def sample() -> CTVolume:
+    """The scan of the sample button."""
+    return read_volume(sample_paths()[0])
+
+
+@pytest.fixture(scope="session")
+def truth(sample: CTVolume) -> npt.NDArray[np.bool_]:
+    """Where the sample's blood is, bool [z, y, x]."""
+    return read_mask(sample_paths()[1], sample) != 0

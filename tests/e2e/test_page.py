@@ -1,0 +1,550 @@
+"""What the page must do, each as a person would do it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+import SimpleITK as sitk
+from playwright.sync_api import Browser
+
+from ichseg.prompt import Box, boxes_from_mask
+from ichseg.sample import sample_paths
+from ichseg.volume import CTVolume, read_mask
+from tests.e2e.conftest import Server, serving
+from tests.e2e.driver import Viewer
+
+Visit = Callable[..., Viewer]
+Truth = npt.NDArray[np.bool_]
+
+MODEL_RGB, BASELINE_RGB = (76, 201, 240), (255, 176, 0)
+NOTICE = "Research software. Not a medical device. Not for clinical use."
+
+
+def boxes_on(truth: Truth, k: int) -> list[tuple[float, float, float, float]]:
+    """A box with a margin around each sizeable piece of blood on slice k, as a person would draw them."""
+    pieces = [box for box in boxes_from_mask(truth[k]) if box.width * box.height > 150]
+    return [box.grow(4, truth.shape[1:]).xyxy for box in pieces]
+
+
+def largest(truth: Truth, count: int) -> list[int]:
+    """The slices with most blood, in order."""
+    return sorted(np.argsort(truth.sum(axis=(1, 2)))[-count:].tolist())
+
+
+def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) -> Truth:
+    """The pixels that no box's line comes near."""
+    free = np.ones(shape_yx, dtype=bool)
+    for box in boxes:
+        x0, y0, x1, y1 = (int(v) for v in box.xyxy)
+        for x in (x0, x1):
+            free[max(0, y0 - px) : y1 + px, max(0, x - px) : x + px] = False
+        for y in (y0, y1):
+            free[max(0, y - px) : y + px, max(0, x0 - px) : x1 + px] = False
+    return free
+
+
+# From the sample to a mask on disk
+
+
+def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
+    visit: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
+) -> None:
+    viewer = visit(
+        viewport={"width": 2700, "height": 1640}
+    ).open_sample()  # 2.6 screen pixels a voxel
+    slices = largest(truth, 2)
+    shown = {}
+    viewer.do("fill")
+    viewer.page.locator(".ich-opacity").fill("100")
+    for k in slices:
+        viewer.go_to(k)
+        for box in boxes_on(truth, k):
+            viewer.draw(box)
+        assert viewer.ml(0)[0] > 0 and viewer.ml(1)[0] > 0
+        viewer.page.mouse.move(5, 5)
+        shown[k] = [
+            np.all(abs(viewer.pixels(pane).astype(int) - rgb) <= 3, axis=2)
+            for pane, rgb in enumerate((MODEL_RGB, BASELINE_RGB))
+        ]
+
+    true_ml = float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml)[slices].sum())
+    errors = [abs(viewer.ml(pane)[1] - true_ml) / true_ml for pane in (0, 1)]
+    assert min(errors) < 0.15
+
+    path = viewer.download("mask", tmp_path)
+    mask = read_mask(path, sample) != 0
+    assert sorted(np.flatnonzero(mask.any(axis=(1, 2))).tolist()) == slices
+    for k in slices:
+        boxes = [Box(*map(round, box)) for box in boxes_on(truth, k)]
+        free = away_from_lines(mask.shape[1:], boxes)
+        assert np.array_equal(shown[k][0] & free, mask[k] & free)
+        assert not np.array_equal(shown[k][0], shown[k][1])  # the panes are of two methods
+    assert float((mask.sum(axis=(1, 2)) * sample.voxel_volumes_ml).sum()) == pytest.approx(
+        viewer.ml(0)[1], abs=0.06
+    )
+
+    scan, written = nib.load(sample_paths()[0]), nib.load(path)
+    assert written.shape == scan.shape and np.allclose(written.affine, scan.affine)
+    itk_scan, itk_mask = sitk.ReadImage(str(sample_paths()[0])), sitk.ReadImage(str(path))
+    assert itk_mask.GetSize() == itk_scan.GetSize()
+    for read in ("GetOrigin", "GetSpacing", "GetDirection"):
+        assert np.allclose(getattr(itk_mask, read)(), getattr(itk_scan, read)(), atol=1e-4)
+
+
+def test_downloads_of_a_slice_a_table_and_a_record(
+    visit: Visit, truth: Truth, tmp_path: Path
+) -> None:
+    viewer = visit().open_sample()
+    for kind in ("mask", "table", "record"):
+        assert viewer.page.locator(f"[data-save={kind}]").is_disabled()
+    k = largest(truth, 1)[0]
+    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    table = viewer.download("table", tmp_path).read_text().splitlines()
+    assert table[1].startswith(f"{k + 1},{k},") and NOTICE in table[-1]
+    assert float(table[2].split(",")[-1]) == pytest.approx(viewer.ml(0)[1], abs=0.06)
+    record = json.loads(viewer.download("record", tmp_path).read_text())
+    assert [entry["slice"] for entry in record["boxes"]] == [k]
+    assert record["boxes"][0]["box_xyxy"] == viewer.sent[-1][0]
+    assert record["weights_sha256"]
+    picture = viewer.download("picture", tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG") and f"{k + 1:03d}" in picture.name
+
+
+# Boxes
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1024, 768), (390, 844)], ids=str)
+def test_boxes_are_exact_to_the_pixel(visit: Visit, size: tuple[int, int]) -> None:
+    viewer = visit(viewport={"width": size[0], "height": size[1]}).open_sample()
+    viewer.page.locator(".ich-stage").first.scroll_into_view_if_needed()
+    viewer.draw((100, 120, 180, 200))
+    viewer.draw((300, 260, 210, 150), wait=False)  # from the lower right to the upper left
+    viewer.draw((420, 60, 511.9, 140), wait=False)  # up to the edge
+    viewer.settle()
+    assert viewer.sent[-1] == [[100, 120, 180, 200], [210, 150, 300, 260], [420, 60, 512, 140]]
+
+
+def test_both_panes_take_boxes(visit: Visit) -> None:
+    viewer = visit().open_sample().draw((200, 200, 260, 260), pane=1)
+    assert viewer.sent[-1] == [[200, 200, 260, 260]]
+    assert viewer.ml(0)[0] > 0
+
+
+def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, truth: Truth) -> None:
+    k = largest(truth, 1)[0]
+    x0, y0, x1, y1 = boxes_on(truth, k)[0]
+    step = (x1 - x0) / 5
+    boxes = [(x0 + n * step, y0, x0 + (n + 1) * step, y1) for n in range(5)]
+    quick, slow = visit().open_sample().go_to(k), visit().open_sample().go_to(k)
+    for box in boxes:
+        quick.draw(box, wait=False)
+    quick.settle()
+    for box in boxes:
+        slow.draw(box)
+    assert len(quick.sent[-1]) == 5 and quick.sent[-1] == slow.sent[-1]
+    assert quick.ml(0) == slow.ml(0) and quick.ml(1) == slow.ml(1) and quick.ml(0)[0] > 0
+    assert np.array_equal(quick.pixels(0), slow.pixels(0))
+
+
+def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
+    visit: Visit, truth: Truth
+) -> None:
+    k = largest(truth, 1)[0]
+    x0, y0, x1, y1 = map(round, boxes_on(truth, k)[0])
+    start = (60, 60, 60 + x1 - x0, 60 + y1 - y0)
+    hurried = visit().open_sample().go_to(k).draw(start, wait=False)
+    at = (60, 60)
+    for n in range(1, 6):
+        to = (60 + round((x0 - 60) * n / 5), 60 + round((y0 - 60) * n / 5))
+        hurried.drag((at[0] + 8, at[1] + 20, to[0] + 8, to[1] + 20), wait=False)
+        at = to
+    hurried.settle()
+    assert hurried.sent[-1] == [[x0, y0, x1, y1]]
+    calm = visit().open_sample().go_to(k).draw((x0, y0, x1, y1))
+    assert hurried.ml(0) == calm.ml(0) and hurried.ml(0)[0] > 0
+    assert np.array_equal(hurried.pixels(0), calm.pixels(0))
+
+
+def test_boxes_on_slices_in_quick_succession_are_all_kept(visit: Visit, truth: Truth) -> None:
+    viewer = visit().open_sample()
+    slices = largest(truth, 3)
+    for k in slices:
+        viewer.go_to(k).draw(boxes_on(truth, k)[0], wait=False)
+    viewer.settle()
+    total = viewer.ml(1)[1]
+    parts = [viewer.go_to(k).ml(1)[0] for k in slices]
+    assert all(parts) and total == pytest.approx(sum(parts), abs=0.06)
+
+
+def test_a_box_is_resized_moved_cancelled_and_deleted(visit: Visit) -> None:
+    viewer = visit().open_sample().draw((200, 200, 260, 260))
+    viewer.drag((260, 260, 280, 250))  # its lower right corner
+    assert viewer.sent[-1] == [[200, 200, 280, 250]]
+    viewer.drag((200, 225, 190, 225))  # its left edge
+    assert viewer.sent[-1] == [[190, 200, 280, 250]]
+    viewer.drag((230, 225, 220, 245))  # its inside
+    assert viewer.sent[-1] == [[180, 220, 270, 270]]
+    asked = len(viewer.sent)
+    viewer.page.mouse.move(*viewer.point(0, 100, 100))
+    viewer.page.mouse.down()
+    viewer.page.mouse.move(*viewer.point(0, 150, 150))
+    viewer.press("Escape")
+    viewer.page.mouse.up()
+    assert len(viewer.sent) == asked
+    viewer.page.mouse.click(*viewer.point(0, 220, 245))  # takes it up again
+    viewer.press("Delete").settle()
+    assert viewer.sent[-1] == [] and viewer.ml(0) == (0, 0)
+    viewer.press("Control+z").settle()
+    assert viewer.ml(0)[0] > 0
+
+
+def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None:
+    viewer = visit().open_sample()
+    first, second = largest(truth, 2)
+    viewer.go_to(first).draw(boxes_on(truth, first)[0])
+    one = viewer.ml(0)[1]
+    viewer.go_to(second).draw(boxes_on(truth, second)[0])
+    both = viewer.ml(0)[1]
+    assert both > one > 0
+    viewer.do("undo").settle()
+    assert viewer.ml(0)[1] == one
+    viewer.do("redo").settle()
+    assert viewer.ml(0)[1] == both
+    viewer.go_to(first).do("clear_slice").settle()
+    assert viewer.ml(0)[0] == 0 and 0 < viewer.ml(0)[1] < both
+    viewer.do("undo").settle().do("clear").settle()
+    assert viewer.ml(0) == (0, 0)
+    viewer.do("undo").settle()
+    assert viewer.ml(0)[1] == both
+
+
+# People
+
+
+def test_two_people_at_once_see_their_own(visit: Visit, truth: Truth, tmp_path: Path) -> None:
+    first, second = largest(truth, 2)
+    left, right = visit().open_sample(), visit().open_sample()
+    left.go_to(first).draw(boxes_on(truth, first)[0], wait=False)
+    right.go_to(second).draw(boxes_on(truth, second)[0], wait=False)
+    left.settle(), right.settle()
+    assert left.token != right.token
+    masks = {}
+    for name, viewer in (("left", left), ("right", right)):
+        (tmp_path / name).mkdir()
+        path = viewer.download("mask", tmp_path / name)
+        masks[name] = np.asanyarray(nib.load(path).dataobj).any(axis=(0, 1))
+    assert np.flatnonzero(masks["left"]).tolist() == [first]
+    assert np.flatnonzero(masks["right"]).tolist() == [second]
+    left.do("clear").settle()
+    assert left.ml(0)[1] == 0 and right.ml(0)[1] > 0
+
+
+def test_what_a_person_sent_is_deleted_when_the_page_is_closed(
+    browser: Browser, server: Server, tmp_path: Path
+) -> None:
+    copy = tmp_path / "someone.nii.gz"
+    copy.write_bytes(sample_paths()[0].read_bytes())
+    context = browser.new_context()
+    viewer = Viewer(context.new_page(), server.url).open_files(copy).opened()
+    assert viewer.page.inner_text(".ich-scan") == "someone"
+
+    def left() -> list[Path]:
+        return [path for path in server.folder.rglob("*someone*") if path.is_file()]
+
+    assert len(left()) == 1
+    context.close()
+    limit = time.monotonic() + 30
+    while left() and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert left() == []
+
+
+def test_everything_with_the_keyboard_alone(visit: Visit, tmp_path: Path) -> None:
+    viewer = visit()
+    page = viewer.page
+
+    def focus(what: str) -> None:
+        for _ in range(60):
+            if page.evaluate("what => document.activeElement.matches(what)", what):
+                return
+            page.keyboard.press("Tab")
+        pytest.fail(f"{what} cannot be reached with Tab")
+
+    focus("[data-do=sample]")
+    viewer.press("Enter").opened()
+    middle = viewer.slice
+    viewer.press("ArrowDown", "ArrowDown", "ArrowUp")
+    assert viewer.slice == middle + 1
+    viewer.press("Home")
+    assert viewer.slice == 0
+    viewer.press("End")
+    assert viewer.slice == viewer.shape_zyx[0] - 1
+    viewer.press(*["PageUp"] * 3, "ArrowDown")
+    assert viewer.slice == middle
+
+    viewer.press("b", "ArrowRight", "ArrowRight", "ArrowUp", "Shift+ArrowRight", "Shift+ArrowUp")
+    assert "Enter sets it" in page.inner_text(".ich-hidden")
+    viewer.press("Enter").settle()
+    assert viewer.sent[-1] == [[207, 204, 310, 305]]
+    assert "mL here" in page.inner_text(".ich-hidden")
+    viewer.press("n", "ArrowLeft", "Escape")
+    assert len(viewer.sent) == 1
+    viewer.press("n", "ArrowLeft", "Enter").settle()
+    assert viewer.sent[-1] == [[206, 204, 309, 305]]
+    viewer.press("Control+z").settle().press("Control+Shift+z").settle()
+    assert viewer.ml(0)[0] > 0
+
+    viewer.press("1", "m", "f", "+", "0")
+    assert page.input_value(".ich-width") == "70"
+    viewer.press("?")
+    assert page.locator(".ich-help").is_visible()
+    viewer.press("Escape")
+    assert not page.locator(".ich-help").is_visible()
+    focus(".ich-pane[data-pane='1'] select")
+    focus("[data-save=table]")
+    with page.expect_download() as started:
+        viewer.press("Enter")
+    assert started.value.suggested_filename.endswith(".csv")
+    viewer.settle()
+    focus("canvas")
+    viewer.press("n", "Delete").settle()
+    assert viewer.ml(0) == (0, 0)
+
+
+def test_a_finger_draws_on_a_phone(visit: Visit) -> None:
+    viewer = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = viewer.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    viewer.open_sample()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    (_, top_0, width, _), (_, top_1, _, _) = viewer.frame(0), viewer.frame(1)
+    assert top_1 > top_0 + 300 and width > 340  # one below the other
+    assert page.locator(".ich-notice").is_visible() and page.locator(".ich-slider").is_visible()
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *point: float) -> None:
+        points = [{"x": point[0], "y": point[1]}] if point else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", *viewer.point(0, 200, 180))
+    send("touchMove", *viewer.point(0, 240, 220))
+    send("touchMove", *viewer.point(0, 320, 300))
+    send("touchEnd")
+    viewer.settle()
+    (box,) = viewer.sent[-1]
+    assert np.allclose(box, (200, 180, 320, 300), atol=1)
+    assert viewer.ml(1)[0] > 0
+
+
+# Files
+
+
+def test_a_bad_file_after_a_good_one_loses_nothing(
+    visit: Visit, truth: Truth, tmp_path: Path
+) -> None:
+    viewer = visit().open_sample()
+    k = largest(truth, 1)[0]
+    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    before, token = viewer.ml(0), viewer.token
+    bad = tmp_path / "notes.nii.gz"
+    bad.write_text("this is no scan")
+    viewer.open_files(bad).page.click(".ich-ask button[value=yes]")
+    assert viewer.alert().startswith("notes.nii.gz: ")
+    viewer.settle()
+    assert viewer.token == token and viewer.ml(0) == before and viewer.slice == k
+    viewer.draw((100, 100, 140, 140))
+    assert viewer.ml(0)[0] >= before[0] and len(viewer.sent[-1]) == 2
+
+
+def test_another_scan_asks_first_and_then_is_shown(
+    visit: Visit, truth: Truth, sample: CTVolume, tmp_path: Path
+) -> None:
+    """Every second pixel across: twice as wide as high, and shown in its true shape."""
+    image = nib.load(sample_paths()[0])
+    oblong = nib.Nifti1Image(
+        np.asanyarray(image.dataobj)[::2], image.affine @ np.diag([2.0, 1, 1, 1])
+    )
+    nib.save(oblong, tmp_path / "oblong.nii.gz")
+    viewer = visit().open_sample()
+    k = largest(truth, 1)[0]
+    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    token = viewer.token
+    viewer.open_files(tmp_path / "oblong.nii.gz").page.click(".ich-ask button >> nth=0")
+    assert viewer.token == token and viewer.ml(0)[1] > 0
+    viewer.open_files(tmp_path / "oblong.nii.gz").page.click(".ich-ask button[value=yes]")
+    viewer.opened(token)
+    assert viewer.page.inner_text(".ich-scan") == "oblong"
+    assert viewer.shape_zyx[2] * 2 == viewer.shape_zyx[1] and viewer.ml(0) == (0, 0)
+    sx, sy = viewer.scale()
+    assert sx == pytest.approx(2 * sy, rel=0.01)
+    viewer.page.mouse.move(5, 5)
+    middle = viewer.pixels(0)[:, :, 0][100:400, 60:200]
+    assert 60 < middle.mean() < 200 and middle.std() > 10  # a brain, not a black pane
+    viewer.draw((80, 100, 120, 300))
+    assert viewer.sent[-1] == [[80, 100, 120, 300]]
+
+
+def test_a_missing_offset_is_corrected_at_the_press_of_a_button(
+    visit: Visit, tmp_path: Path
+) -> None:
+    image = nib.load(sample_paths()[0])
+    shifted = np.asanyarray(image.dataobj)[::4, ::4].astype(np.int16) + 1024
+    nib.save(nib.Nifti1Image(shifted, image.affine @ np.diag([4.0, 4, 1, 1])), tmp_path / "raw.nii")
+    viewer = visit().open_files(tmp_path / "raw.nii")
+    assert "use the button" in viewer.alert()
+    viewer.page.click(".ich-fix")
+    viewer.opened()
+    assert "-1024 HU were added" in viewer.page.inner_text(".ich-notes")
+    assert not viewer.page.locator(".ich-alert").is_visible()
+
+
+def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
+    visit: Visit, shared_data: Path, tmp_path: Path
+) -> None:
+    files = sorted(path for path in (shared_data / "ge-head-ct").rglob("*") if path.is_file())
+    viewer = visit().open_files(*files).opened()
+    assert viewer.shape_zyx == (28, 512, 512)
+    notes = viewer.page.inner_text(".ich-notes")
+    assert "tilt 18.5 degrees, slices 4.0 and 7.0 mm" in notes and "NIfTI" in notes
+    viewer.draw((200, 200, 300, 300))
+    assert viewer.download("mask", tmp_path).suffix == ".zip"
+
+
+# The picture
+
+
+def test_the_picture_is_the_scan_in_the_window(visit: Visit, sample: CTVolume) -> None:
+    viewer = visit().open_sample()
+    k, (y, x) = viewer.slice, (200, 310)
+    page = viewer.page
+    page.mouse.move(*viewer.point(0, x + 0.5, y + 0.5))
+    assert page.inner_text(".ich-corner[data-corner=hu] >> nth=0") == (
+        f"{sample.hu_zyx[k, y, x]} HU  ({x}, {y})"
+    )
+    page.mouse.move(5, 5)
+    for key, (width, level) in {"2": (80, 40), "4": (2000, 500), "1": (70, 65)}.items():
+        viewer.press(key)
+        grey = np.clip((sample.hu_zyx[k] - level + width / 2) / width, 0, 1) * 255
+        shown = viewer.pixels(0)[..., 0].astype(float)
+        assert np.corrcoef(shown.ravel(), grey.ravel())[0, 1] > 0.97
+        assert abs(float(shown.mean() - grey.mean())) < 3
+    page.fill(".ich-width", "300")
+    page.press(".ich-width", "Enter")
+    assert page.inner_text(".ich-corner[data-corner=window] >> nth=0") == "W 300  L 65"
+    letters = page.locator(".ich-stage").first.locator(".ich-letter")
+    place = {name: letters.filter(has_text=name).bounding_box() for name in "APRL"}
+    assert place["R"]["x"] < place["A"]["x"] < place["L"]["x"]  # type: ignore[index]
+    assert place["A"]["y"] < place["R"]["y"] < place["P"]["y"]  # type: ignore[index]
+
+
+def test_wheel_slider_strip_and_buttons_change_the_slice(visit: Visit, truth: Truth) -> None:
+    viewer = visit().open_sample()
+    page, start = viewer.page, viewer.slice
+    page.mouse.move(*viewer.point(0, 256, 256))
+    page.mouse.wheel(0, 120)
+    page.wait_for_selector(f".ich[data-slice='{start + 1}']")
+    before = viewer.pixels(0)
+    page.mouse.wheel(0, -120)
+    page.wait_for_selector(f".ich[data-slice='{start}']")
+    assert not np.array_equal(before, viewer.pixels(0))
+    page.locator(".ich-slider").fill("7")
+    assert viewer.slice == 6 and page.inner_text(".ich-count") == f"7 / {len(truth)}"
+    viewer.do("next")
+    assert viewer.slice == 7
+    box = page.locator(".ich-strip").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] - 9, box["y"] + 8)
+    assert viewer.slice == len(truth) - 1
+
+
+def test_masks_hide_and_the_other_method_can_be_chosen(visit: Visit, truth: Truth) -> None:
+    viewer = visit().open_sample()
+    k = largest(truth, 1)[0]
+    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    viewer.page.mouse.move(5, 5)
+    with_mask = viewer.pixels(0)
+    viewer.press("m")
+    without = viewer.pixels(0)
+    assert not np.array_equal(with_mask, without)
+    viewer.press("m")
+    assert np.array_equal(with_mask, viewer.pixels(0))
+    right = viewer.ml(1)
+    viewer.page.select_option(".ich-pane[data-pane='0'] select", "threshold")
+    viewer.settle()
+    assert viewer.ml(0) == viewer.ml(1) == right
+
+
+def test_zoom_keeps_boxes_exact(visit: Visit) -> None:
+    viewer = visit().open_sample()
+    page = viewer.page
+    x, y = viewer.point(0, 256, 256)
+    page.mouse.move(x, y)
+    for _ in range(3):
+        viewer.press("+")
+    zoom = 1.25**3
+    sx, sy = viewer.scale()
+    page.mouse.move(x - 30 * sx * zoom, y - 20 * sy * zoom)
+    page.mouse.down()
+    page.mouse.move(x, y)
+    page.mouse.move(x + 10 * sx * zoom, y + 40 * sy * zoom)
+    page.mouse.up()
+    viewer.settle()
+    assert viewer.sent[-1] == [[226, 236, 266, 296]]
+    viewer.press("0")
+    assert page.inner_text(".ich-zoom") == "100%"
+
+
+# Looks
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_light(visit: Visit, scheme: str) -> None:
+    viewer = visit(color_scheme=scheme).open_sample()
+    ground, text, film = viewer.page.evaluate(
+        """() => { const style = (what, name) => getComputedStyle(document.querySelector(what))[name];
+        return [style('.ich', 'backgroundColor'), style('.ich h1', 'color'),
+        style('.ich-stage', 'backgroundColor')]; }"""
+    )
+    luminance = [sum(map(int, c[4:-1].split(","))) / 765 for c in (ground, text, film)]
+    assert (luminance[0] > 0.9) == (scheme == "light") and abs(luminance[0] - luminance[1]) > 0.6
+    assert luminance[2] < 0.05
+    assert viewer.page.inner_text(".ich-notice") == NOTICE
+    assert viewer.page.locator("footer").filter(has_text="Gradio").count() == 0
+
+
+def test_the_page_works_rendered_on_the_server_as_in_a_space(
+    visit: Visit, root: Path, tmp_path: Path
+) -> None:
+    with serving(root, tmp_path, GRADIO_SSR_MODE="True") as server:
+        if "SSR" not in (tmp_path / "log").read_text():
+            pytest.skip(
+                "server-side rendering needs a Node that Gradio accepts; there is none here"
+            )
+        viewer = visit(server.url).open_sample().draw((200, 200, 260, 260))
+        assert viewer.ml(0)[0] > 0 and viewer.ml(1)[1] > 0
+
+
+def test_an_answer_that_fails_on_the_way_is_asked_for_again(
+    browser: Browser, server: Server
+) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.clock.install()
+    viewer = Viewer(page, server.url).open_sample()
+    page.route("**/gradio_api/run/**", lambda route: route.fulfill(status=500, json={"error": ""}))
+    viewer.draw((200, 200, 260, 260), wait=False)
+    page.wait_for_timeout(500)
+    page.unroute("**/gradio_api/run/**")
+    page.clock.fast_forward(20_000)
+    viewer.settle()
+    assert viewer.ml(0)[0] > 0
+    viewer.press("Control+z").settle()
+    assert viewer.ml(0) == (0, 0)  # it was done once
+    context.close()
