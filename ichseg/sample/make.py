@@ -4,7 +4,7 @@ A development-time tool. The anatomy of the brain comes from the MNI152 maps tha
 
     pip install --no-deps nilearn==0.14.1
 
-(nilearn itself is never imported, only its data files are read, so nothing it needs is needed). The same
+(nilearn itself is never imported, only its data files are read, so nothing that it needs is needed). The same
 parameters give the same voxels again; a follow-up scan of the same head is another HeadPhantom:
 
     HeadPhantom(hematoma_scale=1.4, rotation_degrees=(2, 1, -6), translation_mm=(4, -3, 2), seed=2)
@@ -21,15 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ichseg.sample import sample_paths
-from ichseg.sample.anatomy import Head, Hematoma, Vector
+from ichseg.sample.head import Head, Hematoma
 from ichseg.sample.scanner import scan
+from ichseg.sample.shapes import Floats, Vector, column
 
 SIZE, SLICES = 512, 30
 PIXEL_MM, SLICE_MM = 0.45, 5.0
 LOWEST_MM = -54.0  # centre of the first slice
-SUBSLICES = 5  # a 5 mm slice is the mean of five planes
+SUBSLICES = 5  # a slice is the mean of five planes
 HEAD_SCALE = 0.94  # the MNI152 brain is larger than people's
-HEAD_CENTRE = np.float32([0.0, -17.0, 0.0])  # MNI point that lies at the scanner's centre
+HEAD_CENTRE = (0.0, -17.0, 0.0)  # MNI point that lies at the scanner's centre
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class HeadPhantom:
     translation_mm: Vector = (-2.0, 3.0, 0.0)
     seed: int = 1
 
-    def to_head(self, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+    def to_head(self, points_mm: Floats) -> Floats:
         """Scanner RAS mm [3, n] -> head coordinates."""
-        moved = points_mm - np.float32(self.translation_mm)[:, None]
-        return (rotation(self.rotation_degrees).T @ moved) / HEAD_SCALE + HEAD_CENTRE[:, None]
+        moved = points_mm - column(self.translation_mm)
+        return (rotation(self.rotation_degrees).T @ moved) / HEAD_SCALE + column(HEAD_CENTRE)
 
 
-def rotation(degrees: Vector) -> NDArray[np.float32]:
+def rotation(degrees: Vector) -> Floats:
     """Rotation matrix: about x, then y, then z."""
     result = np.eye(3)
     for axis, angle in enumerate(np.radians(degrees)):
@@ -66,26 +67,31 @@ def rotation(degrees: Vector) -> NDArray[np.float32]:
     return result.astype(np.float32)
 
 
-def holder(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+def holder(x: Floats, y: Floats) -> Floats:
     """HU of the head holder's thin shell and foam, -1000 elsewhere."""
-    radius = np.hypot(x, np.where(y < 0, y * 0.93, 0.0))
-    shell = np.clip(1.6 - np.abs(radius - 109.0), 0, 1) * (y < 30)
-    return (-1000.0 + 1090.0 * shell).astype(np.float32)
+    # Upright sides, a round bottom.
+    radius = np.hypot(x, np.minimum(y + 12, 0))
+    shell = np.clip(1.9 - np.abs(radius - 98.0), 0, 1) * (y < 34)
+    return (-1000.0 + 1190.0 * shell).astype(np.float32)
 
 
-def ideal_slice(head: Head, phantom: HeadPhantom, k: int) -> NDArray[np.float32]:
+def ideal_slice(head: Head, phantom: HeadPhantom, k: int) -> Floats:
     """HU, IPH share and IVH share [3, y, x] of slice `k`, averaged through its thickness."""
     axis = (np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2) * PIXEL_MM
     y, x = (a.ravel() for a in np.meshgrid(-axis, -axis, indexing="ij"))
     result = np.zeros((3, SIZE * SIZE), np.float32)
-    for part in (np.arange(SUBSLICES) + 0.5) / SUBSLICES - 0.5:
-        z = np.full_like(x, LOWEST_MM + (k + part) * SLICE_MM)
+    # The planes lie a bit differently in each pixel, so that slanting bone shows no steps.
+    row, column = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    within = (row * 0.5698403 + column * 0.7548777) % 1.0  # evenly spread over neighbours
+    for plane in range(SUBSLICES):
+        part = (plane + within) / SUBSLICES - 0.5
+        z = (LOWEST_MM + (k + part) * SLICE_MM).astype(np.float32)
         result += np.stack(head.at(phantom.to_head(np.stack([x, y, z])), y)) / SUBSLICES
     result[0] = np.maximum(result[0], holder(x, y))
     return result.reshape(3, SIZE, SIZE)
 
 
-def truth_of(iph: NDArray[np.float32], ivh: NDArray[np.float32]) -> NDArray[np.uint8]:
+def truth_of(iph: Floats, ivh: Floats) -> NDArray[np.uint8]:
     """Labels of voxels that blood fills at least by half: 1 where most of it is IPH, else 2."""
     return np.where(iph + ivh >= 0.5, np.where(iph >= ivh, 1, 2), 0).astype(np.uint8)
 
@@ -128,9 +134,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the synthetic head CT and its truth.")
     parser.add_argument("--folder", type=Path, default=sample_paths()[0].parent)
     folder = parser.parse_args().folder
-    for path, array in zip(sample_paths(), make(HeadPhantom()), strict=True):
-        write_nifti(folder / path.name, array)
-        print(f"{path.name}: {(folder / path.name).stat().st_size / 1e6:.2f} MB")
+    ct, mask = (folder / path.name for path in sample_paths())
+    hu, truth = make(HeadPhantom())
+    write_nifti(ct, hu)
+    write_nifti(mask, truth)
+    print(f"{ct.name}: {ct.stat().st_size / 1e6:.2f} MB, {mask.name}")
 
 
 if __name__ == "__main__":
