@@ -459,7 +459,8 @@ def _nose_and_sinuses(here: Place, hu: Floats) -> None:
         14.5 - x,
         (y - 64 + 0.4 * (x - 14)) / 1.08,
         (x - 16 - (y - 26)) / 1.41,
-        z + 47 - 0.15 * (x - 14),
+        z + 49,
+        1.5 - here.orbit,
         -80 - z,
         radius_mm=2.5,
     )
