@@ -117,7 +117,9 @@ DEFINITIONS = {
         "growth of 6 mL or of 33 %",
         "Yogendrakumar et al., Stroke 2020;51:1120-1127 (the standard definition there)",
     ),
-    "absolute": Definition("growth of 12.5 mL", "Dowlatshahi et al., Neurology 2011;76:1238-1244"),
+    "absolute": Definition(
+        "growth of 12.5 mL", "cited to Dowlatshahi et al., Neurology 2011 (not read at the source)"
+    ),
     "revised": Definition(
         "classic, or any new intraventricular blood, or its growth by 1 mL",
         "Yogendrakumar et al., Stroke 2020;51:1120-1127",
