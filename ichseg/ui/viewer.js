@@ -370,8 +370,9 @@ function drawBoxes(context, { sx, sy, left, top }) {
     context.setLineDash([]);
     if (!on) return;
     context.fillStyle = "#ffffff";
+    const grip = Math.min(width, height) < 24 ? 4 : 6;
     for (const [cx, cy] of [[x, y], [x + width, y], [x, y + height], [x + width, y + height]]) {
-      context.fillRect(cx - 3, cy - 3, 6, 6);
+      context.fillRect(cx - grip / 2, cy - grip / 2, grip, grip);
     }
   });
 }
@@ -478,7 +479,7 @@ function showTools() {
   press("mask", shown.masks);
   press("fill", shown.fill);
   press("outline", !shown.fill);
-  one(".ich-opacity").disabled = !shown.fill;
+  one(".ich-opacity").hidden = !shown.fill;
   one(".ich-width").value = shown.width;
   one(".ich-level").value = shown.level;
   for (const button of all(".ich-presets button")) {
