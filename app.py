@@ -13,18 +13,28 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 from ichseg.models import default_baseline, default_model, load_predictor
 from ichseg.ui.layout import build_page, make_controller
 
+#: Loading the models earlier would slow the page's own start, later would keep the first box waiting.
+WARM_UP_SECONDS = 10.0
 
-def warm_up() -> None:
-    """Load the default methods while the person looks at the page."""
+
+def warm_up(visited: threading.Event) -> None:
+    """Load the default methods once somebody looks at the page, or when the start is over."""
+    visited.wait(WARM_UP_SECONDS)
     for name in (default_model(), default_baseline()):
         load_predictor(name)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the page until told to stop."""
     # A server that is told to stop still deletes what people uploaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     controller = make_controller()
     atexit.register(controller.store.close)
-    demo, options = build_page(controller)
-    threading.Thread(target=warm_up, daemon=True).start()
+    visited = threading.Event()
+    demo, options = build_page(controller, on_visit=visited.set)
+    threading.Thread(target=warm_up, args=(visited,), daemon=True).start()
     demo.launch(**options)
+
+
+if __name__ == "__main__":
+    main()

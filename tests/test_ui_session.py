@@ -486,6 +486,28 @@ def test_a_bad_file_loses_nothing(controller: Controller, tmp_path: Path) -> Non
     assert page.case != token
 
 
+def test_another_series_is_of_the_open_upload_not_of_a_refused_one(
+    controller: Controller, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def read(path: Path, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
+        asked.append((path.name, series))
+        if path.name == "bad":
+            raise VolumeError("bad: a scan is a scan, but this is not; give another.")
+        return numbered_scan()
+
+    controller._read = read
+    page = Page(controller, "x")
+    for name in ("good", "bad"):
+        sent = tmp_path / f"hash of {name}" / name
+        sent.parent.mkdir()
+        sent.write_bytes(b"x")
+        page.ask("open", files=[{"path": str(sent), "name": name}])
+    assert "scan" in page.ask("reopen", series="1.2.3")
+    assert asked[-1] == ("good", "1.2.3")
+
+
 def test_files_from_elsewhere_are_not_opened(controller: Controller, tmp_path: Path) -> None:
     page = Page(controller, "x")
     outside = tmp_path.parent / "outside.nii"

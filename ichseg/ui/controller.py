@@ -387,7 +387,7 @@ class Controller:
     def _upload(self, session: Session, op: Message) -> Upload:
         """The files to read: newly arrived ones, or those given before."""
         if op["op"] == "reopen":
-            upload = session.refused or session.upload
+            upload = session.upload if op.get("series") else session.refused
             if upload is None:
                 raise VolumeError(
                     "A scan is opened again from its files; none are here; upload them."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,12 @@ def make_controller() -> Controller:
     return Controller(Path(get_upload_folder()))
 
 
-def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
+def build_page(
+    controller: Controller, on_visit: Callable[[], object] = lambda: None
+) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page and what to launch it with: ``demo.launch(**options)``.
+
+    ``on_visit`` is called whenever somebody has the page on screen.
 
     Every page that is open has a session of its own in the controller; it ends when the page is closed.
     """
@@ -42,7 +46,7 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
         controller.drop(str(request.session_hash))
 
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
     ) as demo:
         presets = [
             {"name": name, "width": window.width, "level": window.level}
@@ -61,6 +65,7 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
         viewer.edit(edit, outputs=viewer, queue=False, **quiet)
         viewer.work(work, outputs=viewer, concurrency_limit=4, **quiet)
         viewer.look(look, outputs=None, queue=False, **quiet)
+        demo.load(on_visit, queue=False, show_progress="hidden", api_visibility="private")
         demo.unload(close)
     demo.queue(api_open=False, max_size=64)
 

@@ -225,9 +225,9 @@ function describe() {
   const chooser = one(".ich-series");
   chooser.hidden = !scan.series.length;
   const list = one("select", chooser);
-  list.replaceChildren(new Option(scan.name + " (" + depth + " slices)", ""));
+  list.replaceChildren(new Option(scan.name, ""));
   for (const other of scan.series) {
-    const option = new Option(other.label + " (" + other.slices + " slices)", other.key);
+    const option = new Option(other.label + ", " + other.slices + " slices", other.key);
     option.disabled = Boolean(other.refusal);
     option.title = other.refusal;
     list.add(option);

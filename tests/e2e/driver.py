@@ -35,7 +35,7 @@ class Viewer:
             "/queue/join" not in request.url and "/run/" not in request.url
         ):
             return
-        data = json.loads(request.post_data or "{}").get("data", [None])[0]
+        data = next(iter(json.loads(request.post_data or "{}").get("data", [])), None)
         for op in (data or {}).get("ops", ()):
             if op["op"] == "boxes" and op["id"] > self._seen:
                 self.sent.append(op["boxes"])

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser
 from ichseg.prompt import Box, boxes_from_mask
 from ichseg.sample import sample_paths
 from ichseg.volume import CTVolume, read_mask
+from tests import phantoms
 from tests.e2e.conftest import Server, serving
 from tests.e2e.driver import Viewer
 
@@ -415,6 +416,40 @@ def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
     assert "tilt 18.5 degrees, slices 4.0 and 7.0 mm" in notes and "NIfTI" in notes
     viewer.draw((200, 200, 300, 300))
     assert viewer.download("mask", tmp_path).suffix == ".zip"
+
+
+def test_dicom_files_with_several_series_offer_the_others(visit: Visit, tmp_path: Path) -> None:
+    head = phantoms.speckled_head()
+    for number, every in ((2, 2), (3, 1)):
+        images = phantoms.dicom_slices(
+            head[::every],
+            np.arange(0.0, 45.0, 5.0 * every).tolist(),
+            SeriesNumber=number,
+            SeriesDescription=f"EVERY {every}",
+        )
+        phantoms.save_dicom(tmp_path / "study", images)
+    viewer = visit().open_files(*sorted((tmp_path / "study").iterdir())).opened()
+    assert viewer.shape_zyx == head.shape
+    chooser = viewer.page.locator(".ich-series select")
+    assert chooser.locator("option").all_inner_texts() == ["EVERY 1, 9 slices", "EVERY 2, 5 slices"]
+    token = viewer.token
+    chooser.select_option(label="EVERY 2, 5 slices")
+    assert viewer.opened(token).shape_zyx == head[::2].shape
+    assert "DOE" not in viewer.page.content()
+
+
+def test_files_are_dropped_anywhere_on_the_page(visit: Visit) -> None:
+    viewer = visit()
+    viewer.page.evaluate(
+        """() => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File(['no scan'], 'dropped.txt'));
+          for (const type of ['dragenter', 'dragover', 'drop']) {
+            document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+          }
+        }"""
+    )
+    assert viewer.alert().startswith("dropped.txt: ")
 
 
 # The picture
