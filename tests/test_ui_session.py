@@ -450,7 +450,12 @@ def test_a_model_that_fails_leaves_the_other_its_mask(
     assert reply["trouble"] == {
         "one": "One failed on slice 4 (RuntimeError); choose another method, or try again."
     }
-    assert reply["slices"]["3"]["ml"]["two"] == area_ml(16)
+    assert reply["slices"]["3"]["ml"] == {"two": area_ml(16)}  # no mask is not an empty mask
+    assert reply["totals"] == {"one": None, "two": area_ml(16)}
+    assert "failed on slice 4" in page.ask("export", kind="mask")["error"]["text"]
+    monkeypatch.delattr(fakes["one"], "predict")
+    reply = page.ask("boxes", slice=3, boxes=[[0, 0, 4, 5]])
+    assert reply["totals"] == {"one": area_ml(20), "two": area_ml(20)}
 
 
 def test_a_bad_box_changes_nothing_and_says_why(controller: Controller) -> None:

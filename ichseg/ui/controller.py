@@ -260,6 +260,7 @@ class Controller:
             return path
         if not marked.marked_slices():
             raise InputError("A download needs something marked; nothing is yet; draw a box first.")
+        _check_complete(case, model)
         mask = marked.mask_zyx(model)
         if kind == "mask":
             path = folder / export.mask_name(volume)
@@ -322,8 +323,10 @@ class Controller:
         """Each model's mask for all boxes of slice k together; a model that fails is told of and left out."""
         masks = {}
         for model in dict.fromkeys(names):
+            case.failed.add((k, model))
             try:
                 masks[model] = self._mask(case, volume, k, boxes, model)
+                case.failed.discard((k, model))
             except InputError as error:
                 reply["trouble"][model] = str(error)
             except Exception as error:
@@ -357,7 +360,11 @@ class Controller:
         """A slice as the page shows it: boxes, and for each model the mask as runs and its millilitres."""
         marked, voxel_ml = case.segmentation, float(volume.voxel_volumes_ml[k])
         boxes = marked.boxes(k)
-        masks = {model: marked.slice_mask(model, k) for model in case.models if boxes}
+        masks = {
+            model: marked.slice_mask(model, k)
+            for model in case.models
+            if boxes and (k, model) not in case.failed
+        }
         ml = {model: int(mask.sum()) * voxel_ml for model, mask in masks.items()}
         case.slice_ml[k] = ml
         return {
@@ -371,14 +378,10 @@ class Controller:
         out: Reply = {"n": next(self._replies), "done": session.done, **reply}
         case = session.case
         if case is not None:
-            slices = case.segmentation.marked_slices()
             out |= {
                 "case": case.token,
                 "models": list(case.models),
-                "totals": {
-                    model: sum(case.slice_ml.get(k, {}).get(model, 0.0) for k in slices)
-                    for model in case.models
-                },
+                "totals": {model: _total_ml(case, model) for model in case.models},
                 "undo": case.segmentation.can_undo,
                 "redo": case.segmentation.can_redo,
             }
@@ -458,6 +461,28 @@ def method_choices() -> list[dict[str, Any]]:
 def _pair(before: tuple[str, str] | None) -> tuple[str, str]:
     """The two methods of a newly opened scan: those chosen before, else the defaults."""
     return before or (models.default_model(), models.default_baseline())
+
+
+def _total_ml(case: Case, model: str) -> float | None:
+    """The model's millilitres on all marked slices; None where one of them has no mask of it."""
+    slices = case.segmentation.marked_slices()
+    if any((k, model) in case.failed for k in slices):
+        return None
+    return sum(case.slice_ml.get(k, {}).get(model, 0.0) for k in slices)
+
+
+def _check_complete(case: Case, model: str) -> None:
+    """Refuse to hand out a mask that lacks a slice, or that is of a method which is not shown."""
+    if model not in case.models:
+        raise InputError(
+            f"A download is of one of the two methods shown; {_title(model)} is not; choose it first."
+        )
+    missing = [k + 1 for k in case.segmentation.marked_slices() if (k, model) in case.failed]
+    if missing:
+        raise InputError(
+            f"A download has a mask on every marked slice; {_title(model)} failed on slice "
+            f"{missing[0]}; draw its box again, or choose another method."
+        )
 
 
 def _title(model: str) -> str:

@@ -33,17 +33,17 @@ def build_page(
     """
 
     def edit(message: Message, request: gr.Request) -> Any:
-        return gr.update(reply=controller.answer(str(request.session_hash), message))
+        return gr.update(reply=controller.answer(_page_of(request), message))
 
     def work(message: Message, request: gr.Request) -> Iterator[Any]:
-        for reply in controller.work(str(request.session_hash), message):
+        for reply in controller.work(_page_of(request), message):
             yield gr.update(reply=reply)
 
     def look(message: Message, request: gr.Request) -> None:
-        controller.look(str(request.session_hash), message)
+        controller.look(_page_of(request), message)
 
     def close(request: gr.Request) -> None:
-        controller.drop(str(request.session_hash))
+        controller.drop(_page_of(request))
 
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
@@ -82,3 +82,10 @@ def build_page(
         "show_error": False,
     }
     return demo, options
+
+
+def _page_of(request: gr.Request) -> str:
+    """Which open page asks. A caller that names none has no session, least of all one shared with others."""
+    if not request.session_hash:
+        raise gr.Error("A request comes from an open page; this one names none; open the page.")
+    return str(request.session_hash)

@@ -49,6 +49,8 @@ class Case:
         self.segmentation = Segmentation(self.volume.shape_zyx)
         self.box_masks: OrderedDict[tuple[int, str, Box], npt.NDArray[np.uint8]] = OrderedDict()
         self.slice_ml: dict[int, dict[str, float]] = {}
+        self.failed: set[tuple[int, str]] = set()
+        """Slices whose mask a model could not make: they are not to pass for empty ones."""
 
     def remember(self, k: int, model: str, box: Box, mask_yx: BoolArray) -> None:
         """Keep the mask of one box, dropping the oldest beyond REMEMBERED_BOXES."""

@@ -434,7 +434,7 @@ strip.addEventListener("pointerdown", (event) => {
 
 // ---- What stands beside the picture -----------------------------------------------------------------
 
-const number = (ml) => (ml === undefined ? "–" : ml.toFixed(ml < 10 ? 2 : 1));
+const number = (ml) => (Number.isFinite(ml) ? ml.toFixed(ml < 10 ? 2 : 1) : "–");
 
 function showAll() {
   if (scan) {

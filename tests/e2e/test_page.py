@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import nibabel as nib
 import numpy as np
@@ -265,6 +267,25 @@ def test_what_a_person_sent_is_deleted_when_the_page_is_closed(
     while left() and time.monotonic() < limit:
         time.sleep(0.1)
     assert left() == []
+
+
+def test_nothing_is_offered_to_who_has_no_page(server: Server) -> None:
+    def status(path: str, body: dict[str, object] | None = None) -> tuple[int, str]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        try:
+            with urlopen(Request(server.url + path, data, headers)) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    code, text = status("/gradio_api/info")
+    assert code == 200 and json.loads(text)["named_endpoints"] == {}
+    message = {"case": None, "slice": 0, "ops": [{"id": 1, "op": "fetched"}]}
+    assert status("/gradio_api/run/predict", {"data": [message], "fn_index": 0})[0] >= 400
+    for folder in server.folder.glob("ichseg-*"):
+        for path in (folder, folder / "public", *folder.glob("tmp*")):
+            assert status(f"/gradio_api/file={path}")[0] == 403
 
 
 def test_everything_with_the_keyboard_alone(visit: Visit, tmp_path: Path) -> None:
