@@ -159,7 +159,7 @@ class LiteMedSAMPredictor(Predictor):
             weights_sha256: {file: sha256}.
             device: "auto", "cpu" or "cuda".
             precision: of the image encoder: "float32", "bfloat16" or "float16"; "auto" is half precision where the
-                hardware computes in it (masks agree to a Dice of 0.995 or better; benchmarks/RESULTS.md).
+                hardware computes in it (a test holds its masks to a Dice of 0.995 with full precision).
             second_look: see Predictor.second_look.
             crop_sides: a second look's side in units of the box's longer side.
 
