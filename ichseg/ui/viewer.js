@@ -33,7 +33,7 @@ let trouble = {}; // model -> what went wrong with it
 const shown = { width: 80, level: 40, masks: true, fill: false, opacity: 0.35 };
 const view = { zoom: 1, x: 0.5, y: 0.5 }; // the centre of the view in fractions of the slice
 let selected = -1; // a box of this slice
-let draft = null; // a box being made or changed: {box, index, keys, before}
+let draft = null; // a box being made or changed: {box, index (-1 for a new one), keys}
 let pointer = null; // where the mouse is, in pixels of the slice
 
 const here = () => slices.get(k) || { boxes: [], masks: {}, ml: {} };
