@@ -411,11 +411,12 @@ class _Run:
         plain = ExampleConfig(box_per=self.config.examples.box_per)
         examples = TrainingSlices(self.prepared, self.part["validation"], plain, seed=0)
         self.trainee.eval()
+        unwrapped = Trainee(self.network)  # one process validates; no gradients are exchanged
         losses = []
         for piece in _chunks(np.arange(len(examples)), self.config.microbatch):
             features, boxes, targets = self._batch(piece, 0, examples)
             with self.accelerator.autocast():
-                logits = self.network_logits(features, boxes)
+                logits = unwrapped(features, boxes)
             losses += segmentation_loss(logits.float(), targets, "bce").tolist()
         protocol = "piece" if self.config.examples.box_per != "slice" else "slice"
         rows = score(
@@ -429,10 +430,6 @@ class _Run:
             "validation_dice": summary["dice"].mean,
             "validation_jaccard": summary["jaccard"].mean,
         }
-
-    def network_logits(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Logits [n, 256, 256] without the wrapper that accelerate may have put around the trainee."""
-        return self.network.decode(self.network.image_encoder.body(features), boxes)[0][:, 0]
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all: adapter, optimizer and position, without a pickle."""
