@@ -259,17 +259,23 @@ def show(rows: list[Row], scan: CTVolume) -> None:
     Console(width=max(110, shutil.get_terminal_size().columns)).print(table)
 
 
+def find_chromium(given: str | None) -> str:
+    """The path of an installed Chromium, or the end of the program with a sentence that helps."""
+    chromium = given or shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        sys.exit(
+            "A Chromium is needed and none was found; install one, or set CHROMIUM to its path."
+        )
+    return chromium
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=20, help="repetitions of the quick ones")
     parser.add_argument("--sessions", type=int, default=3, help="further pages, to weigh one")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM"), help="its path")
     options = parser.parse_args()
-    chromium = options.chromium or shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        sys.exit(
-            "A Chromium is needed and none was found; install one, or set CHROMIUM to its path."
-        )
+    chromium = find_chromium(options.chromium)
 
     scan, truth = sample_paths()
     volume = read_volume(scan)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.latency import (  # noqa: E402
     CHROMIUM_ARGUMENTS,
     drag_box,
+    find_chromium,
     go_to,
     open_sample,
     serving,
@@ -40,11 +40,7 @@ def main() -> None:
     parser.add_argument("--scheme", choices=("light", "dark"), default="dark")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM"), help="its path")
     options = parser.parse_args()
-    chromium = options.chromium or shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        sys.exit(
-            "A Chromium is needed and none was found; install one, or set CHROMIUM to its path."
-        )
+    chromium = find_chromium(options.chromium)
     width, height = map(int, options.size.split("x"))
 
     scan, truth = sample_paths()
