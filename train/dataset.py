@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.prompt import EIGHT_CONNECTED, Box, box_from_mask, jitter
+from ichseg.skull import BONE_HU, intracranial
 from train.cases import DATASETS, Case, DataError, read_cases, to_hu
 
 Slice = npt.NDArray[np.float32]
@@ -38,8 +39,6 @@ Split = dict[str, Any]
 FORMAT = 1
 #: Sizes in pixels are those of a 512 x 512 slice unless said otherwise; other slices scale with the longer side.
 REFERENCE_SIDE = 512
-#: Above this a voxel is bone rather than blood; 8-bit CT-ICH images end at 100 HU.
-BONE_HU = 95.0
 #: Distances to the skull, for implants, are measured on every fourth pixel.
 _STEP = 4
 
@@ -786,34 +785,6 @@ class TrainingSlices:
                 break
         place[area] = 1
         return where, _Scene(self.prepared.slice_hu(*where), place, (1,), is_empty=True)
-
-
-def intracranial(slice_hu: Slice) -> Mask:
-    """What a closed ring of bone encloses on a slice [y, x] in HU, bone left out; all False where no ring is closed.
-
-    Found at about 160 pixels a side and then let out to the bone. Enclosed parts count from a sixth of
-    the largest, if they are soft tissue (sinuses are air, orbits mostly fat). Slices whose largest part is
-    under 8 % of the image, as of the skull base and the face, count as open.
-    """
-    step = max(1, round(max(slice_hu.shape) / 160))
-    rows, columns = (size // step for size in slice_hu.shape)
-    blocks = slice_hu[: rows * step, : columns * step].reshape(rows, step, columns, step)
-    bone = np.pad((blocks >= BONE_HU).mean(axis=(1, 3)) >= 0.25, 3)
-    closed = ndimage.binary_closing(bone, EIGHT_CONNECTED, iterations=2)
-    enclosed = ndimage.binary_fill_holes(closed) & ~closed
-    labels, _ = ndimage.label(ndimage.binary_opening(enclosed, iterations=2)[3:-3, 3:-3])
-    full = np.zeros(slice_hu.shape, dtype=bool)
-    areas = np.bincount(labels.ravel())
-    areas[0] = 0
-    if areas.max() < 0.08 * labels.size:
-        return full
-    centre = slice_hu[step // 2 :: step, step // 2 :: step][:rows, :columns]
-    parts = [
-        i for i in np.flatnonzero(6 * areas >= areas.max()) if np.median(centre[labels == i]) > 10
-    ]
-    inside = ndimage.binary_dilation(np.isin(labels, parts), EIGHT_CONNECTED)
-    full[: rows * step, : columns * step] = inside.repeat(step, axis=0).repeat(step, axis=1)
-    return full & (slice_hu < BONE_HU)
 
 
 def _pieces(mask: Mask, entry: SliceEntry, least_px: float) -> Labels:
