@@ -20,6 +20,7 @@ from ichseg.ui import controller as controller_module
 from ichseg.ui.controller import Controller, runs
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.session import Case, SessionStore, safe_name
+from ichseg.ui.viewer import SCRIPTS
 from ichseg.volume import CTVolume, read_mask
 from tests import phantoms
 
@@ -622,3 +623,11 @@ def test_look_embeds_at_once_when_a_person_draws(
     controller.look("x", {"case": "someone else's", "slice": 2, "busy": True})
     controller.look("x", {"case": page.case, "slice": 99, "busy": True})
     assert fakes["one"].embedded == [4.0]
+
+
+# The viewer
+
+
+def test_every_part_of_the_script_is_run_once(root: Path) -> None:
+    parts = (root / "ichseg" / "ui" / "viewer").glob("*.js")
+    assert sorted(SCRIPTS) == sorted(path.stem for path in parts)

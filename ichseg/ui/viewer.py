@@ -1,4 +1,4 @@
-"""The viewer as a Gradio component: one HTML template, one script, one sheet of style, beside this file."""
+"""The viewer as a Gradio component: its template, style and script are in the folder beside this file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from typing import Any
 
 import gradio as gr
 
-_HERE = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parent / "viewer"
+
+#: The parts of the script by name, in the order in which they run as one function body. A part may call the
+#: functions of any other; what it does at once stands on the parts before it.
+SCRIPTS = (
+    "state",
+    "server",
+    "scan",
+    "mask",
+    "draw",
+    "show",
+    "edit",
+    "pointer",
+    "keys",
+    "controls",
+    "files",
+    "panes",
+    "start",
+)
 
 
 class Viewer(gr.HTML):
@@ -29,8 +47,8 @@ class Viewer(gr.HTML):
     ) -> None:
         # An update makes the component anew from its own settings: these three never differ.
         kwargs |= {
-            "html_template": (_HERE / "viewer.html").read_text(encoding="utf-8"),
-            "js_on_load": (_HERE / "viewer.js").read_text(encoding="utf-8"),
+            "html_template": _text("viewer.html"),
+            "js_on_load": "\n".join(_text(f"{name}.js") for name in SCRIPTS),
             "apply_default_css": False,
         }
         self.reply = None  # else Gradio takes the name, which the script quotes, for an event
@@ -45,4 +63,8 @@ class Viewer(gr.HTML):
 
 def style() -> str:
     """The style sheet of the page and the viewer, for ``launch(css=...)``."""
-    return (_HERE / "viewer.css").read_text(encoding="utf-8")
+    return _text("viewer.css")
+
+
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

@@ -1,0 +1,97 @@
+// Changing slices, boxes, window and view.
+
+function goTo(slice) {
+  if (!scan) return;
+  const target = clamp(slice, 0, scan.shape[0] - 1);
+  if (target === k) return;
+  cancelDraft();
+  k = target;
+  selected = -1;
+  showSlice();
+  showTools();
+  showState();
+  if (pointer) showHU();
+  draw();
+  look(false);
+}
+
+function setBoxes(boxes) {
+  const state = here();
+  slices.set(k, { ...state, boxes, ...(boxes.length ? {} : { masks: {}, ml: {} }) });
+  ask({ op: "boxes", slice: k, boxes });
+  showAll();
+}
+
+function commitDraft() {
+  const { box, index } = draft;
+  draft = null;
+  const boxes = here().boxes.slice();
+  if (index < 0) boxes.push(box);
+  else boxes[index] = box;
+  selected = index < 0 ? boxes.length - 1 : index;
+  setBoxes(boxes);
+}
+
+function cancelDraft() {
+  if (!draft) return false;
+  draft = null;
+  showState();
+  draw();
+  return true;
+}
+
+function deleteSelected() {
+  if (selected < 0) return;
+  const boxes = here().boxes.filter((_, index) => index !== selected);
+  selected = -1;
+  draft = null;
+  setBoxes(boxes);
+}
+
+function clearSlice() {
+  if (!here().boxes.length) return;
+  selected = -1;
+  slices.delete(k);
+  ask({ op: "clear_slice", slice: k });
+  showAll();
+}
+
+function clearAll() {
+  selected = -1;
+  slices = new Map();
+  totals = {};
+  ask({ op: "clear" });
+  showAll();
+}
+
+function timeTravel(op) {
+  if (!ops.length && !history[op]) return;
+  selected = -1;
+  jump = true;
+  ask({ op });
+}
+
+function setWindow(width, level) {
+  shown.width = clamp(Math.round(width), 1, 4000);
+  shown.level = clamp(Math.round(level), -1000, 3000);
+  showSlice();
+  showTools();
+  draw();
+}
+
+function zoomTo(zoom, at) {
+  // Keep the slice's point `at` (in fractions) where it is on screen.
+  const target = clamp(zoom, 1, 12);
+  const { x, y } = at ?? view;
+  const part = view.zoom / target;
+  view.zoom = target;
+  moveView(x + (view.x - x) * part, y + (view.y - y) * part);
+}
+
+function moveView(x, y) {
+  const margin = 0.5 / view.zoom;
+  view.x = view.zoom === 1 ? 0.5 : clamp(x, Math.min(margin, 0.5), Math.max(1 - margin, 0.5));
+  view.y = view.zoom === 1 ? 0.5 : clamp(y, Math.min(margin, 0.5), Math.max(1 - margin, 0.5));
+  showTools();
+  draw();
+}

@@ -1,0 +1,82 @@
+// The scan: fetched once, described.
+
+async function fetchScan(description, reply) {
+  busy({ text: "Loading the scan", part: 0 });
+  try {
+    const voxels = await fetchVoxels(serverPath("/file=" + description.voxels), description.shape);
+    adopt(description, voxels, reply);
+  } catch (error) {
+    complain(
+      { text: "The scan could not be fetched from the server; check the connection and try again." },
+      () => fetchScan(description, reply), "Try again",
+    );
+  }
+  busy(null);
+}
+
+async function fetchVoxels(url, [depth, rows, columns]) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(answer.statusText);
+  const size = Number(answer.headers.get("content-length")) || 0;
+  let got = 0;
+  const counted = new TransformStream({
+    transform(chunk, controller) {
+      got += chunk.length;
+      if (size) busy({ text: "Loading the scan", part: got / size });
+      controller.enqueue(chunk);
+    },
+  });
+  const plain = answer.body.pipeThrough(counted).pipeThrough(new DecompressionStream("gzip"));
+  const hu = new Int16Array(await new Response(plain).arrayBuffer());
+  if (hu.length !== depth * rows * columns) throw new Error("truncated");
+  for (let row = 0; row < hu.length; row += columns) {
+    for (let i = row + 1; i < row + columns; i++) hu[i] += hu[i - 1]; // rows come as differences
+  }
+  return hu;
+}
+
+function adopt(description, hu, reply) {
+  scan = { ...description, token: reply.case, hu };
+  slices = new Map();
+  totals = {};
+  models = reply.models;
+  k = Math.floor(scan.shape[0] / 2);
+  selected = -1;
+  draft = null;
+  Object.assign(view, { zoom: 1, x: 0.5, y: 0.5 });
+  base.width = scan.shape[2];
+  base.height = scan.shape[1];
+  painted = "";
+  slider.max = scan.shape[0];
+  root.dataset.state = "ready";
+  root.dataset.case = scan.token;
+  hush();
+  describe();
+  resize();
+  showAll();
+  ask({ op: "fetched" });
+  live.textContent = "Scan loaded: " + scan.name + ", " + scan.shape[0] + " slices.";
+  panes[0].canvas.focus({ preventScroll: true });
+}
+
+function describe() {
+  const [depth, rows, columns] = scan.shape;
+  const [dz, dy, dx] = scan.spacing.map((mm) => String(Number(mm.toFixed(2))));
+  one(".ich-scan").textContent = scan.name;
+  one(".ich-grid").textContent = columns + " × " + rows + " × " + depth + ", " + dx + " × " + dy + " × " + dz + " mm";
+  const sentence = (note) => note[0].toUpperCase() + note.slice(1).replace(/[.]?$/, ".");
+  one(".ich-notes").textContent = scan.notes.map(sentence).join(" ");
+  one("[data-save=mask]").title = scan.even
+    ? "The left pane's mask as NIfTI on the scan's own grid"
+    : "The left pane's mask as a zip of PNG slices: NIfTI cannot hold uneven slices";
+  const chooser = one(".ich-series");
+  chooser.hidden = !scan.series.length;
+  const list = one("select", chooser);
+  list.replaceChildren(new Option(scan.name, ""));
+  for (const other of scan.series) {
+    const option = new Option(other.label + ", " + other.slices + " slices", other.key);
+    option.disabled = Boolean(other.refusal);
+    option.title = other.refusal;
+    list.add(option);
+  }
+}

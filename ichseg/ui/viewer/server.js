@@ -1,0 +1,111 @@
+// Asking Python: one request under way, each operation sent until it is answered.
+
+const SLOW = new Set(["open", "sample", "reopen", "models", "export"]);
+const PATIENCE_MS = { edit: 15000, work: 120000 };
+const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
+const ops = [];
+let lastOp = 0;
+let underWay = 0; // the number of the last operation that was sent
+let lastReply = 0;
+let patience = 0;
+let attempts = 0;
+
+function ask(op) {
+  const before = ops.at(-1);
+  const redone =
+    op.op === "boxes" && before?.op === "boxes" && before.id > underWay &&
+    before.slice === op.slice && before.boxes.length === op.boxes.length;
+  if (redone) ops.pop(); // the same boxes, adjusted again before anybody looked
+  ops.push({ ...op, id: ++lastOp });
+  root.dataset.pending = ops.length;
+  send();
+  showState();
+}
+
+function send() {
+  if (underWay || !ops.length) return;
+  underWay = ops.at(-1).id;
+  attempts = 0;
+  deliver();
+}
+
+function deliver() {
+  const event = ops.some((op) => SLOW.has(op.op)) ? "work" : "edit";
+  clearTimeout(patience);
+  patience = setTimeout(() => (++attempts < ATTEMPTS ? deliver() : giveUp()), PATIENCE_MS[event]);
+  say({ busy: false });
+  trigger(event);
+}
+
+function say(extra) {
+  // Everything that is unanswered goes along, so that no later message can overtake an earlier one.
+  props.value = { case: scan?.token ?? null, slice: k, ops: ops.map((op) => ({ ...op })), at: Date.now(), ...extra };
+}
+
+function giveUp() {
+  underWay = 0;
+  busy(null);
+  complain({ text: "The server does not answer. What is shown stays until the page is reloaded; check the connection." }, send, "Try again");
+}
+
+let lookTimer = 0;
+function look(isBusy) {
+  if (!scan) return;
+  clearTimeout(lookTimer);
+  lookTimer = setTimeout(() => {
+    say({ busy: isBusy });
+    trigger("look");
+  }, isBusy ? 0 : 250);
+}
+
+watch("reply", () => {
+  const reply = props.reply;
+  if (!reply?.n || reply.n === lastReply) return; // Gradio may hand out the same one twice
+  lastReply = reply.n;
+  if (reply.done === null) {
+    clearTimeout(patience); // it is at work
+    busy(reply.progress);
+    return;
+  }
+  while (ops.length && ops[0].id <= reply.done) ops.shift();
+  if (reply.done >= underWay) {
+    underWay = 0;
+    clearTimeout(patience);
+  }
+  take(reply);
+  root.dataset.pending = ops.length;
+  root.dataset.done = reply.done;
+  send();
+});
+
+function take(reply) {
+  if (reply.scan) fetchScan(reply.scan, reply);
+  else busy(null);
+  if (reply.models && (reply.scan || !ops.some((op) => op.op === "models"))) models = reply.models;
+  totals = reply.totals || {};
+  history = { undo: reply.undo, redo: reply.redo };
+  trouble = reply.trouble || {};
+  if (!reply.scan) for (const [key, state] of Object.entries(reply.slices || {})) takeSlice(Number(key), state);
+  if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
+  if (reply.download) save(reply.download);
+  showAll();
+}
+
+function takeSlice(slice, state) {
+  const waiting = ops.some((op) => op.op === "boxes" && op.slice === slice);
+  const boxes = waiting ? slices.get(slice)?.boxes ?? [] : state.boxes;
+  const masks = {};
+  for (const [model, runs] of Object.entries(state.masks)) masks[model] = new Mask(runs, scan.shape);
+  slices.set(slice, { boxes, masks, ml: state.ml });
+  if (slice === k && selected >= boxes.length) selected = -1;
+  if (jump && slice !== k) goTo(slice);
+  jump = false;
+  if (slice === k) announceVolumes();
+}
+let jump = false; // go to the slice that the next undo or redo changes
+
+function serverPath(path) {
+  const config = window.gradio_config || {};
+  const base = (config.root || document.baseURI).replace(/[/]$/, "");
+  return base + (config.api_prefix || "/gradio_api") + path;
+}

@@ -1,0 +1,116 @@
+// What stands beside the picture: numbers, buttons, states, messages.
+
+const number = (ml) => (Number.isFinite(ml) ? ml.toFixed(ml < 10 ? 2 : 1) : "–");
+
+function showAll() {
+  if (scan) {
+    showSlice();
+    showTools();
+    drawStrip();
+  }
+  showState();
+  draw();
+}
+
+function showSlice() {
+  const depth = scan.shape[0];
+  slider.value = k + 1;
+  slider.setAttribute("aria-valuetext", "slice " + (k + 1) + " of " + depth);
+  root.dataset.slice = k;
+  one(".ich-count").textContent = k + 1 + " / " + depth;
+  const boxes = here().boxes.length;
+  panes.forEach((pane, index) => {
+    pane.sliceMl.textContent = number(here().ml[models[index]]);
+    pane.totalMl.textContent = marked().length ? number(totals[models[index]]) : "–";
+    pane.chooser.value = models[index];
+    pane.corner.slice.textContent = k + 1 + " / " + depth;
+    pane.corner.window.textContent = "W " + shown.width + "  L " + shown.level;
+    pane.canvas.setAttribute(
+      "aria-label",
+      "Slice " + (k + 1) + " of " + depth + ", " + boxes + (boxes === 1 ? " box" : " boxes") +
+        ". Arrow keys change the slice, B places a box, question mark for help.",
+    );
+  });
+}
+
+function showTools() {
+  const set = (name, enabled) => { one("[data-do=" + name + "]").disabled = !enabled; };
+  set("undo", history.undo);
+  set("redo", history.redo);
+  set("delete", selected >= 0);
+  set("clear_slice", here().boxes.length > 0);
+  set("clear", marked().length > 0);
+  for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
+  const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
+  press("mask", shown.masks);
+  press("fill", shown.fill);
+  press("outline", !shown.fill);
+  one(".ich-opacity").hidden = !shown.fill;
+  one(".ich-width").value = shown.width;
+  one(".ich-level").value = shown.level;
+  for (const button of all(".ich-presets button")) {
+    const { width, level } = button.dataset;
+    button.setAttribute("aria-pressed", String(Number(width) === shown.width && Number(level) === shown.level));
+  }
+  one(".ich-zoom").textContent = Math.round(view.zoom * 100) + "%";
+}
+
+let slowTimer = 0;
+function showState() {
+  // A pane says what it is doing only when that takes longer than a glance.
+  const waiting = ops.some((op) => op.op === "boxes" && op.slice === k);
+  panes.forEach((pane, index) => {
+    const wrong = trouble[models[index]];
+    pane.node.dataset.waiting = waiting;
+    pane.corner.state.textContent = wrong || (draft?.keys ? "Arrows move, Shift+arrows resize, Enter sets, Esc cancels" : "");
+    pane.corner.state.dataset.wrong = Boolean(wrong);
+  });
+  clearTimeout(slowTimer);
+  if (waiting) {
+    slowTimer = setTimeout(() => {
+      for (const pane of panes) pane.corner.state.textContent ||= "Segmenting…";
+    }, 400);
+  }
+}
+
+function showHU() {
+  const [, rows, columns] = scan.shape;
+  panes.forEach((pane, index) => {
+    const inside = pointer && pointer.pane === index && pointer.x >= 0 && pointer.y >= 0 && pointer.x < columns && pointer.y < rows;
+    const x = Math.floor(pointer?.x), y = Math.floor(pointer?.y);
+    pane.corner.hu.textContent = inside ? scan.hu[(k * rows + y) * columns + x] + " HU  (" + x + ", " + y + ")" : "";
+  });
+}
+
+function announceVolumes() {
+  live.textContent =
+    "Slice " + (k + 1) + ": " +
+    panes.map((pane, index) => titleOf(models[index]) + " " + number(here().ml[models[index]]) + " mL here, " + number(totals[models[index]]) + " in total").join("; ") + ".";
+}
+
+const titleOf = (name) => props.choices.find((choice) => choice.name === name)?.title ?? name;
+
+function busy(progress) {
+  const overlay = one(".ich-busy");
+  overlay.hidden = !progress;
+  if (!progress) return;
+  const bar = one("progress", overlay);
+  one("p", overlay).textContent = progress.text;
+  if (progress.part === null || progress.part === undefined) bar.removeAttribute("value");
+  else bar.value = progress.part;
+}
+
+let repair = null;
+function complain(error, cure, label) {
+  const alert = one(".ich-alert");
+  one("p", alert).textContent = error.text;
+  repair = cure || null;
+  const button = one(".ich-fix");
+  button.hidden = !cure;
+  button.textContent = label || "";
+  alert.hidden = false;
+}
+
+function hush() {
+  one(".ich-alert").hidden = true;
+}

@@ -1,0 +1,31 @@
+// The viewer. Gradio runs this once as a function body, with `element`, `trigger`, `props` and `watch`.
+// The scan is fetched once and windowed here; Python is asked only for masks, files and numbers.
+"use strict";
+
+const one = (selector, within = element) => within.querySelector(selector);
+const all = (selector, within = element) => [...within.querySelectorAll(selector)];
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+const root = one(".ich");
+const slider = one(".ich-slider");
+const strip = one(".ich-strip");
+const live = one(".ich-hidden");
+const panes = []; // what makePane made, from left to right
+const ink = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+const colours = [ink("--ich-model"), ink("--ich-baseline")];
+
+let scan = null; // {token, hu: Int16Array, shape: [z, y, x], spacing: [z, y, x], name}
+let k = 0; // the slice on screen, from 0
+let models = []; // the two methods, left and right
+let slices = new Map(); // k -> {boxes: [[x0, y0, x1, y1]], masks: {model: Mask}, ml: {model: mL}}
+let totals = {};
+let history = { undo: false, redo: false };
+let trouble = {}; // model -> what went wrong with it
+const shown = { width: 80, level: 40, masks: true, fill: false, opacity: 0.35 };
+const view = { zoom: 1, x: 0.5, y: 0.5 }; // the centre of the view in fractions of the slice
+let selected = -1; // a box of this slice
+let draft = null; // a box being made or changed: {box, index (-1 for a new one), keys}
+let pointer = null; // where the mouse is, in pixels of the slice
+
+const here = () => slices.get(k) || { boxes: [], masks: {}, ml: {} };
+const marked = () => [...slices.keys()].filter((slice) => slices.get(slice).boxes.length);
