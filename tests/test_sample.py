@@ -45,8 +45,9 @@ def inside(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
     return mask
 
 
-def test_files_are_small_and_are_int16_hu_and_uint8_labels() -> None:
-    ct, mask = sample_paths()
+@pytest.mark.parametrize("followup", [False, True])
+def test_files_are_small_and_are_int16_hu_and_uint8_labels(followup: bool) -> None:
+    ct, mask = sample_paths(followup)
     assert ct.stat().st_size <= 5_000_000
     assert mask.stat().st_size <= 100_000
     assert nib.load(ct).get_data_dtype() == np.int16
@@ -54,14 +55,15 @@ def test_files_are_small_and_are_int16_hu_and_uint8_labels() -> None:
 
 
 def test_gzip_holds_no_time_stamp_so_that_making_it_again_gives_the_same_file() -> None:
-    for path in sample_paths():
+    for path in (*sample_paths(), *sample_paths(followup=True)):
         raw = path.read_bytes()
         assert raw[4:8] == b"\0\0\0\0"
         assert len(gzip.decompress(raw)) > 352
 
 
-def test_truth_lies_on_the_scans_own_ras_grid() -> None:
-    ct, mask = (nib.load(p) for p in sample_paths())
+@pytest.mark.parametrize("followup", [False, True])
+def test_truth_lies_on_the_scans_own_ras_grid(followup: bool) -> None:
+    ct, mask = (nib.load(p) for p in sample_paths(followup))
     assert ct.shape == mask.shape == (512, 512, 30)
     assert nib.aff2axcodes(ct.affine) == ("R", "A", "S")
     np.testing.assert_allclose(ct.header.get_zooms(), (0.45, 0.45, 5.0), rtol=1e-6)
@@ -203,11 +205,19 @@ def test_readme_says_that_it_is_synthetic_and_names_its_source() -> None:
 
 def test_readmes_figures_are_those_of_the_files(truth: NDArray[np.int16]) -> None:
     text = (sample_paths()[0].parent / "README.md").read_text(encoding="utf-8")
-    for label in (IPH, IVH):
-        voxels = int((truth == label).sum())
-        slices = np.flatnonzero((truth == label).any((1, 2)))
-        row = f"| {voxels:,} | {voxels * VOXEL_ML:.1f} mL | {slices.min()} to {slices.max()} |"
-        assert row in text
+    later_hu, later = (load(path)[1] for path in sample_paths(followup=True))
+    for name, labels in (("", truth), ("follow-up: ", later)):
+        for label, kind in ((IPH, "IPH"), (IVH, "IVH")):
+            voxels = int((labels == label).sum())
+            slices = np.flatnonzero((labels == label).any((1, 2)))
+            row = f"| {name}{label}, {kind} | {voxels:,} | {voxels * VOXEL_ML:.1f} mL "
+            assert f"{row}| {slices.min()} to {slices.max()} |" in text
+    assert f"| {later_hu[later == IPH].mean():.0f} |" in text
+    before, after = ((labels == IPH).sum() * VOXEL_ML for labels in (truth, later))
+    grown = f"grown by\n{after - before:.1f} mL ({100 * (after / before - 1):.1f} %)"
+    assert grown in text
+    ivh_grown = ((later == IVH).sum() - (truth == IVH).sum()) * VOXEL_ML
+    assert f"the IVH has\ngrown by {ivh_grown:.1f} mL" in text
     best = int((truth == IPH).sum((1, 2)).argmax())
     rows, columns = np.nonzero(truth[best] == IPH)
     box = f"{columns.min()},{rows.min()},{columns.max() + 1},{rows.max() + 1}"
@@ -253,6 +263,30 @@ def test_larger_hematoma_is_larger_by_its_scale_and_has_the_same_shape() -> None
     assert small * 0.94**3 / 1000 == pytest.approx(29, abs=4)
 
 
+def test_followup_is_the_same_head_turned_and_moved_with_a_hematoma_40_percent_larger(
+    hu: NDArray[np.int16], truth: NDArray[np.int16]
+) -> None:
+    from ichseg.sample.make import BASELINE, FOLLOWUP, HEAD_CENTRE, HEAD_SCALE, rotation
+
+    later_hu, later = (load(path)[1] for path in sample_paths(followup=True))
+    assert (later == IPH).sum() / (truth == IPH).sum() == pytest.approx(1.4, abs=0.03)
+
+    # Hard bone of the first scan is, where the two poses put it, bone in the second.
+    bone = np.argwhere(hu[8:22] > 900)[::50] + np.array([8, 0, 0])
+    z, y, x = (bone - [0, 255.5, 255.5]).T * [[5.0], [-0.45], [-0.45]]
+    head = BASELINE.to_head(np.stack([x, y, z - 54]).astype(np.float32))
+    centred = (head - np.float32(HEAD_CENTRE)[:, None]) * HEAD_SCALE
+    there = rotation(FOLLOWUP.rotation_degrees) @ centred
+    there += np.float32(FOLLOWUP.translation_mm)[:, None]
+
+    def is_bone(x: NDArray[np.float32], y: NDArray[np.float32], z: NDArray[np.float32]) -> float:
+        at = np.rint([(z + 54) / 5, 255.5 - y / 0.45, 255.5 - x / 0.45]).astype(int)
+        return float((later_hu[tuple(at)] > 300).mean())
+
+    assert is_bone(*there) > 0.9
+    assert is_bone(x, y, z - 54) < 0.75, "the head has moved"
+
+
 def test_scanner_shows_water_as_water_with_noise_and_no_cupping() -> None:
     from ichseg.sample.scanner import scan
 
@@ -281,10 +315,12 @@ def test_only_bone_hardens_the_beam_and_makes_what_is_behind_it_too_dark() -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("nilearn") is None, reason="the MNI152 maps of nilearn are not here")
-def test_one_slice_made_again_is_the_committed_one(truth: NDArray[np.int16]) -> None:
+@pytest.mark.parametrize("followup", [False, True])
+def test_one_slice_made_again_is_the_committed_one(followup: bool) -> None:
     """The truth of the middle slice, voxel for voxel (the whole scan takes minutes)."""
     from ichseg.sample.head import Head, Hematoma
-    from ichseg.sample.make import HeadPhantom, ideal_slice, truth_of
+    from ichseg.sample.make import BASELINE, FOLLOWUP, ideal_slice, truth_of
 
-    _, iph, ivh = ideal_slice(Head(Hematoma()), HeadPhantom(), 12)
-    np.testing.assert_array_equal(truth_of(iph, ivh), truth[12])
+    phantom = FOLLOWUP if followup else BASELINE
+    _, iph, ivh = ideal_slice(Head(Hematoma(phantom.hematoma_scale)), phantom, 12)
+    np.testing.assert_array_equal(truth_of(iph, ivh), load(sample_paths(followup)[1])[1][12])
