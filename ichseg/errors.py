@@ -17,3 +17,7 @@ class BoxError(InputError):
 
 class WeightsError(InputError):
     """A weight file that is absent, or is not the one the manifest promises."""
+
+
+class LesionError(InputError):
+    """A lesion that is not there, that is locked, or that was given a property it cannot have."""
