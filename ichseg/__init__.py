@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ichseg.measure import volume_ml
     from ichseg.models import load_predictor
+    from ichseg.propagate import propagate
     from ichseg.volume import read_volume, write_mask
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_predictor", "read_volume", "volume_ml", "write_mask"]
+__all__ = ["__version__", "load_predictor", "propagate", "read_volume", "volume_ml", "write_mask"]
 
 _HOME = {
     "load_predictor": "ichseg.models",
+    "propagate": "ichseg.propagate",
     "read_volume": "ichseg.volume",
     "volume_ml": "ichseg.measure",
     "write_mask": "ichseg.volume",
