@@ -87,11 +87,13 @@ def score(
     *,
     seed: int = 0,
     on_slice: Callable[[], None] | None = None,
+    on_mask: Callable[[Protocol, npt.NDArray[np.bool_]], None] | None = None,
 ) -> list[Score]:
     """Score a predictor at native resolution: one row for each slice and protocol.
 
-    ``on_slice`` is called after each slice, for a progress display. Surface Dice (2 mm) is NaN where the data
-    set does not give the pixel spacing. The same seed draws the same jitter for every method.
+    ``on_slice`` is called after each slice, for a progress display, ``on_mask`` with each mask [y, x]. Surface Dice
+    (2 mm) is NaN where the data set does not give the pixel spacing. The same seed draws the same jitter for every
+    method.
     """
     rows = []
     for item in slices:
@@ -104,6 +106,8 @@ def score(
             mask = predictor.predict(embedding, boxes, second_look=protocol.second_look).union
             seconds = time.perf_counter() - started + embedded
             rows.append(_row(item, protocol, mask, seconds))
+            if on_mask is not None:
+                on_mask(protocol, mask)
         if on_slice is not None:
             on_slice()
     return rows
@@ -121,7 +125,14 @@ def prompt_boxes(item: NativeSlice, protocol: Protocol, seed: int) -> list[Box]:
 
 
 def score_as_paper(predictor: Predictor, slices: Iterable[NativeSlice]) -> tuple[float, float]:
-    """Dice and Jaccard in the paper's own protocol: (mean over batches of 8 pooled slices of each).
+    """Dice and Jaccard in the paper's own protocol: (mean over batches of 8 pooled slices of each)."""
+    return batch_pooled(*masks_as_paper(predictor, slices))
+
+
+def masks_as_paper(
+    predictor: Predictor, slices: Iterable[NativeSlice]
+) -> tuple[list[npt.NDArray[np.bool_]], list[npt.NDArray[np.bool_]]]:
+    """(Predictions, truths) in the paper's own protocol, bool [256, 256] each; slices without a truth left are out.
 
     Everything happens at 256 x 256: the slice is resized, pieces under 100 px are dropped from the truth, and the
     box is the small mask's, grown by 3 px. The image goes in as HU again, so that every method takes it.
@@ -140,22 +151,24 @@ def score_as_paper(predictor: Predictor, slices: Iterable[NativeSlice]) -> tuple
         predictions.append(mask)
         truths.append(truth)
     assert all(truth.shape == (MODEL_SIZE, MODEL_SIZE) for truth in truths)
-    return batch_pooled(predictions, truths)
+    return predictions, truths
 
 
 def summary_of(rows: Sequence[Score]) -> dict[str, dict[str, Summary]]:
-    """For each protocol: per-slice Dice, Jaccard and absolute volume difference, and Dice over patients."""
+    """For each protocol: per-slice Dice, Jaccard and absolute volume difference, and the same over patients."""
     out: dict[str, dict[str, Summary]] = {}
     for protocol in dict.fromkeys(row.protocol for row in rows):
         mine = [row for row in rows if row.protocol == protocol]
         patients = [row.patient for row in mine]
-        by_patient = per_patient([row.dice for row in mine], patients)
         out[protocol] = {
             "dice": summarise([row.dice for row in mine], patients),
             "jaccard": summarise([row.jaccard for row in mine], patients),
             "surface_dice": summarise([row.surface_dice for row in mine], patients),
             "volume_difference": summarise([abs(row.volume_difference) for row in mine], patients),
-            "patient_dice": summarise(by_patient.values()),
+            "patient_dice": summarise(per_patient([row.dice for row in mine], patients).values()),
+            "patient_jaccard": summarise(
+                per_patient([row.jaccard for row in mine], patients).values()
+            ),
             "patient_volume_difference": summarise(_patient_volume_differences(mine)),
         }
     return out

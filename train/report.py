@@ -51,7 +51,7 @@ def evaluate_run(
     """
     rows: list[Score] = []
     pooled: dict[str, Any] = {}
-    for name, source, held_out in _parts(prepared, model, run, patients):
+    for name, source, held_out in parts(prepared, model, run, patients):
         path = out / f"scores-{name}.csv"
         wanted = [protocol.name for protocol in protocols]
         there = read_scores(path) if path.exists() else []
@@ -78,7 +78,7 @@ def evaluate_run(
     return rows, pooled if paper else None
 
 
-def _parts(
+def parts(
     prepared: Prepared, model: str | None, run: Path | None, patients: Sequence[str] | None
 ) -> Iterator[tuple[str, str, list[str]]]:
     """(name, model or adapter's folder, patients to score) of each part."""
