@@ -31,7 +31,8 @@ class SliceEmbedding:
     slice_hu: npt.NDArray[np.number]
     """The slice [y, x] in HU, by reference."""
     features: torch.Tensor | None = None
-    """The encoder's output [1, 256, 64, 64], on the predictor's device; None for a method without one."""
+    """The encoder's output [1, 256, 64, 64], on the predictor's device; of a method that takes no box, what it found
+    on the slice (bool [y, x]); None for a method that keeps nothing."""
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -69,6 +70,8 @@ class Predictor(ABC):
     """{file: sha256} of the weights behind it; empty for a method without weights."""
     second_look: bool = False
     """Whether ``predict`` looks again at a native-resolution crop around each box unless told not to."""
+    takes_box: bool = True
+    """Whether the box guides the method; otherwise it finds blood on the whole slice, and the box only cuts it out."""
 
     @abstractmethod
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
@@ -169,7 +172,7 @@ class LiteMedSAMPredictor(Predictor):
         self.weights_sha256 = dict(weights_sha256)
         self.second_look = second_look
         self.crop_sides = crop_sides
-        self.device = _device(device)
+        self.device = pick_device(device)
         self.precision = _precision(self.device) if precision == "auto" else precision
         self._network = network.to(self.device).eval()
         # One caller at a time on the accelerator: two at once are slower together than in turn.
@@ -234,7 +237,8 @@ def _shape(array: npt.NDArray[np.number]) -> tuple[int, int]:
     return rows, columns
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """The device of a name: "auto" (CUDA where there is one, else the CPU), "cpu" or "cuda", as torch has it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -41,4 +39,5 @@ def intracranial(slice_hu: npt.NDArray[np.floating]) -> Mask:
     ]
     inside = ndimage.binary_dilation(np.isin(labels, parts), EIGHT_CONNECTED)
     full[: rows * step, : columns * step] = inside.repeat(step, axis=0).repeat(step, axis=1)
-    return cast(Mask, full & (slice_hu < BONE_HU))
+    inside_skull: Mask = full & (slice_hu < BONE_HU)
+    return inside_skull

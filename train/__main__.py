@@ -1,4 +1,4 @@
-"""The command line of the fine-tune: python -m train prepare | finetune | evaluate | sweep | export
+"""The command line of the fine-tune: python -m train prepare | finetune | baseline | evaluate | sweep | export
 
 Each command takes --help. A whole reproduction, from the data set's folder to the adapter's figures:
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,7 +90,18 @@ def finetune_command(
     config = RECIPES[recipe].with_settings(settings or [])
     prepared = Prepared(data)
     split = make_split(prepared, folds, split_seed)
-    for number in fold if fold is not None else range(len(split["folds"])):
+    for number, target in _folds_to_train(out, split, folds, fold, resume):
+        finetune(
+            config, prepared, split, number, target, resume=resume, console=console, device=device
+        )
+    write_json(out / "split.json", split)
+
+
+def _folds_to_train(
+    out: Path, split: dict[str, Any], folds: int, chosen: list[int] | None, resume: bool
+) -> Iterator[tuple[int, Path]]:
+    """Each fold's number and folder (the run's own for 0 folds), without those that are complete already."""
+    for number in chosen if chosen is not None else range(len(split["folds"])):
         if not 0 <= number < len(split["folds"]):
             raise InputError(
                 f"Folds are numbered 0 to {len(split['folds']) - 1}; got {number}; give one of them."
@@ -97,11 +109,43 @@ def finetune_command(
         target = out / f"fold-{number}" if folds else out
         if (target / "curves.png").exists() and resume:
             console.print(f"{target.name} is complete")
-            continue
-        finetune(
-            config, prepared, split, number, target, resume=resume, console=console, device=device
+        else:
+            yield number, target
+
+
+@app.command("baseline")
+def baseline_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder; fold K goes to OUT/fold-K.")],
+    method: Annotated[str, typer.Option(help="random-forest, unet, resattunet or drunet.")],
+    folds: Folds = 5,
+    fold: Annotated[list[int] | None, typer.Option(help="Train these folds alone.")] = None,
+    split_seed: SplitSeed = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data, for a network.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where each fold was left.")] = False,
+    device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
+) -> None:
+    """Train a method that takes no box on the folds of the fine-tune. Interrupt it at any moment, and --resume it."""
+    from train.baselines import train_baseline
+
+    prepared = Prepared(data)
+    split = make_split(prepared, folds, split_seed)
+    for number, target in _folds_to_train(out, split, folds, fold, resume):
+        train_baseline(
+            method,
+            prepared,
+            split,
+            number,
+            target,
+            epochs=epochs,
+            resume=resume,
+            console=console,
+            device=device,
         )
-    write_json(out / "split.json", split)
+    if folds:
+        write_json(out / "split.json", split)
 
 
 def make_split(prepared: Prepared, folds: int, seed: int) -> dict[str, Any]:
