@@ -64,6 +64,7 @@ def main() -> None:
                     page.keyboard.press("Escape")  # the last box is no longer selected
                     drag_box(page, piece.grow(MARGIN_PX, blood_zyx.shape[1:]), blood_zyx.shape[1:])
                     settled(page)
+        page.wait_for_selector(".ich[data-rough='0']", timeout=600_000)  # all looked at again
         page.mouse.move(2, 2)
         page.evaluate("document.activeElement.blur()")
         page.wait_for_timeout(300)

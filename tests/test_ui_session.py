@@ -57,12 +57,36 @@ class BoxModel:
         self.embedded.append(float(slice_hu[0, 0]))
         return Embedding(slice_hu)
 
-    def predict(self, embedding: Embedding, boxes: list[Box]) -> Masks:
+    def predict(
+        self, embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
+    ) -> Masks:
         self.predicted += len(boxes)
         masks = np.zeros((len(boxes), *embedding.slice_hu.shape), dtype=bool)
         for mask, box in zip(masks, boxes, strict=True):
             mask[box.slices()] = True
         return Masks(masks)
+
+
+class CloserModel(BoxModel):
+    """A model whose second look sees the box's first row only, and which counts its looks."""
+
+    second_look = True
+
+    def __init__(self, name: str, seconds: float = 0.0) -> None:
+        super().__init__(name, seconds)
+        self.looks: list[tuple[float, Box]] = []
+
+    def predict(
+        self, embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
+    ) -> Masks:
+        found = super().predict(embedding, boxes)
+        if second_look is False:
+            return found
+        time.sleep(self.seconds)
+        for mask, box in zip(found.masks, boxes, strict=True):
+            self.looks.append((float(embedding.slice_hu[0, 0]), box))
+            mask[int(box.y0) + 1 :] = False
+        return found
 
 
 def numbered_scan(start: int = 0) -> CTVolume:
@@ -419,7 +443,8 @@ def test_undo_redo_and_clear_tell_which_slices_changed(controller: Controller) -
     forward = page.ask("redo")
     assert set(forward["slices"]) == {"2"} and forward["slices"]["2"]["ml"]["one"] == area_ml(16)
     one = page.ask("clear_slice", slice=1)
-    assert one["slices"]["1"] == {"boxes": [], "masks": {}, "ml": {}}
+    gone = one["slices"]["1"]
+    assert (gone["boxes"], gone["masks"], gone["ml"], gone["rough"]) == ([], {}, {}, [])
     assert one["totals"]["one"] == area_ml(16)
 
 
@@ -441,7 +466,7 @@ def test_another_method_gets_masks_for_what_is_marked(controller: Controller) ->
 def test_a_model_that_fails_leaves_the_other_its_mask(
     controller: Controller, fakes: dict[str, BoxModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> Masks:
+    def fail(*_: object, **__: object) -> Masks:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(fakes["one"], "predict", fail)
@@ -623,6 +648,148 @@ def test_look_embeds_at_once_when_a_person_draws(
     controller.look("x", {"case": "someone else's", "slice": 2, "busy": True})
     controller.look("x", {"case": page.case, "slice": 99, "busy": True})
     assert fakes["one"].embedded == [4.0]
+
+
+# The second look
+
+
+@pytest.fixture
+def closer(controller: Controller, fakes: dict[str, BoxModel]) -> CloserModel:
+    """The left method, with a second look."""
+    model = CloserModel("one")
+    fakes["one"] = model
+    return model
+
+
+def rested(controller: Controller, page: Page, k: int) -> dict[str, Any]:
+    """What a page gets that asks in passing until nothing of slice k is rough."""
+    for _ in range(20):
+        reply = controller.aside(page.name, {"case": page.case, "aside": {"slice": k}})
+        if not reply["slices"][str(k)]["rough"]:
+            return reply
+    raise AssertionError("it was never looked at again")
+
+
+def test_a_box_is_answered_at_once_and_looked_at_again_in_passing(
+    controller: Controller, closer: CloserModel
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    first = page.ask("boxes", slice=3, boxes=[[0, 0, 4, 4]])
+    assert first["slices"]["3"]["ml"] == {"one": area_ml(16), "two": area_ml(16)}
+    assert first["slices"]["3"]["rough"] == ["one"] and closer.looks == []
+    better = rested(controller, page, 3)
+    assert better["slices"]["3"]["ml"] == {"one": area_ml(4), "two": area_ml(16)}
+    assert better["totals"] == {"one": area_ml(4), "two": area_ml(16)}
+    assert better["slices"]["3"]["n"] > first["slices"]["3"]["n"]
+    assert rested(controller, page, 3)["totals"] == better["totals"]
+    assert closer.looks == [(3.0, Box(0, 0, 4, 4))]
+
+
+def test_undo_redo_and_further_boxes_show_what_was_looked_at_and_nothing_is_looked_at_twice(
+    controller: Controller, closer: CloserModel
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4], [8, 8, 12, 12]])
+    rested(controller, page, 1)
+    back = page.ask("undo")["slices"]["1"]  # the step before had the first answer when it was made
+    assert back["ml"]["one"] == area_ml(4) and back["rough"] == []
+    forward = page.ask("redo")["slices"]["1"]
+    assert forward["ml"]["one"] == area_ml(8) and forward["rough"] == []
+    more = page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4], [8, 8, 12, 12], [16, 0, 20, 4]])
+    assert more["slices"]["1"]["ml"]["one"] == area_ml(8 + 16)
+    rested(controller, page, 1)
+    assert [box.x0 for _, box in closer.looks] == [0, 8, 16]
+    for count in (2, 1, 0):  # three edits, three steps: looking again was none
+        assert len(page.ask("undo")["slices"]["1"]["boxes"]) == count
+
+
+def test_a_download_looks_at_everything_first_and_says_how_far_it_is(
+    controller: Controller, closer: CloserModel
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    page.ask("boxes", slice=4, boxes=[[0, 0, 6, 6]])
+    rested(controller, page, 1)
+    page.last += 1
+    op = {"op": "export", "id": page.last, "kind": "record"}
+    *progress, reply = controller.work("x", {"case": page.case, "ops": [op]})
+    assert [one["progress"]["text"] for one in progress] == [
+        "Looking closer at slice 5",
+        "Writing the file",
+    ]
+    assert reply["slices"]["4"]["ml"]["one"] == area_ml(6)
+    assert reply["totals"]["one"] == pytest.approx(area_ml(10))
+    session = export.load_session(reply["download"]["path"])
+    case = controller.store.get("x").case
+    assert case is not None and case.volume is not None and session.second_look is True
+    again = np.zeros(case.volume.shape_zyx, dtype=bool)  # as the command line makes it
+    for k, boxes in session.boxes.items():
+        embedding = closer.embed(case.volume.hu_zyx[k])
+        found = closer.predict(embedding, list(boxes), second_look=session.second_look)
+        again[k] = found.masks.any(axis=0)
+    assert session.mask_sha256 == export.content_sha256(again)
+
+
+def test_who_draws_is_answered_before_the_second_look_goes_on(
+    controller: Controller, closer: CloserModel
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    boxes = [[x, 0, x + 2, 4] for x in range(0, 12, 2)]
+    page.ask("boxes", slice=1, boxes=boxes)
+    closer.seconds = 0.1
+    asking = threading.Thread(
+        target=controller.aside, args=("x", {"case": page.case, "aside": {"slice": 1}})
+    )
+    asking.start()
+    wait_until(lambda: len(closer.looks) == 1)
+    controller.look("x", {"case": page.case, "slice": 2, "busy": True})
+    looked = len(closer.looks)
+    start = time.monotonic()
+    reply = page.ask("boxes", slice=2, boxes=[[0, 0, 4, 4]])
+    assert time.monotonic() - start < 0.5  # not the six looks, nor the wait for a person to rest
+    assert reply["slices"]["2"]["rough"] == ["one"]
+    assert len(closer.looks) <= looked + 1 < len(boxes)
+    asking.join()
+
+
+def test_a_box_that_is_gone_is_not_looked_at(controller: Controller, closer: CloserModel) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    page.ask("clear")
+    reply = controller.aside("x", {"case": page.case, "aside": {"slice": 1}})
+    assert closer.looks == [] and reply["slices"]["1"]["masks"] == {}
+    for aside in ({"slice": 99}, {"slice": -1}):
+        assert controller.aside("x", {"case": page.case, "aside": aside})["slices"] == {}
+    stranger = controller.aside("x", {"case": "another's", "aside": {"slice": 1}})
+    assert stranger["slices"] == {}
+
+
+def test_a_second_look_that_fails_is_told_once_and_stops_no_box_but_the_download(
+    controller: Controller, closer: CloserModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    whole = closer.predict
+
+    def fail(embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None) -> Masks:
+        if second_look:
+            raise RuntimeError("out of memory")
+        return whole(embedding, boxes, second_look=second_look)
+
+    monkeypatch.setattr(closer, "predict", fail)
+    reply = controller.aside("x", {"case": page.case, "aside": {"slice": 1}})
+    assert "could not look closer at slice 2 (RuntimeError)" in reply["trouble"]["one"]
+    assert reply["slices"]["1"]["rough"] == []  # so that the page does not ask for ever
+    assert reply["totals"]["one"] == area_ml(16)
+    assert "could not look closer" in page.ask("export", kind="mask")["error"]["text"]
+    monkeypatch.undo()
 
 
 # The viewer

@@ -9,6 +9,11 @@ and is answered with the number of the last one that was done and what changed::
     {"done": 7, "slices": {"12": {"boxes", "masks", "ml"}}, "totals", "models", "undo", "redo", ...}
 
 Operations that were done already are not done twice, so that the page may send them again.
+
+A box is answered at once, without a model's second look. A slice's state lists the models of which it still is
+to come under "rough"; when the person rests the page asks for it in passing (``Controller.aside``) with
+``{"case": token, "aside": {"slice": k}}``, on a lane of its own that no operation waits for. The "n" of a slice's state
+and of a reply rises, so that the page knows which of two answers is the later one.
 """
 
 from __future__ import annotations
@@ -36,6 +41,9 @@ from ichseg.volume import CTVolume, read_volume
 MAX_UPLOAD_BYTES = 1 << 30
 MAX_UPLOAD_FILES = 5000
 MAX_BOXES = 64
+
+#: How long a second look waits for people to rest before the page is asked to come again.
+ASIDE_PATIENCE_SECONDS = 2.0
 
 #: The operations that need no open scan.
 _OPENS = ("sample", "open", "reopen")
@@ -125,6 +133,25 @@ class Controller:
         else:
             self.embeddings.plan(case.token, case.models, hu_zyx, k)
 
+    def aside(self, session_hash: str, message: Message) -> Reply:
+        """Look again at one slice's boxes, as long as nobody waits; what is left stays under "rough"."""
+        session = self.store.get(session_hash)
+        reply: Reply = {"slices": {}, "trouble": {}}
+        try:
+            k = int(message["aside"]["slice"])
+            with session.lock:
+                self._check_case(session, {"op": "aside"}, message)
+                case, volume = self._case(session)
+                if not 0 <= k < len(volume.hu_zyx):
+                    return self._state(session, reply)
+            self._look_again(session, case, volume, k, case.models, reply, ASIDE_PATIENCE_SECONDS)
+            with session.lock:
+                if session.case is case:
+                    reply["slices"][str(k)] = self._slice(case, volume, k)
+                return self._state(session, reply)
+        except InputError:
+            return self._state(session, reply)  # an operation will say so
+
     def drop(self, session_hash: str) -> None:
         """End a session, with all that belongs to it."""
         self.store.drop(session_hash)
@@ -186,6 +213,7 @@ class Controller:
             after = {k: marked.boxes(k) for k in marked.marked_slices()}
             for k in sorted(before.keys() | after.keys()):
                 if before.get(k) != after.get(k):
+                    self._improve(case, k)
                     self._fill(case, volume, k, reply)
                     reply["slices"][str(k)] = self._slice(case, volume, k)
         return ()
@@ -230,6 +258,21 @@ class Controller:
         return ()
 
     def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        with session.lock:
+            case, volume = self._case(session)
+        model = str(op.get("model", case.models[0]))
+        if op["kind"] != "picture":
+            _check_complete(case, model)
+        marked = case.segmentation.marked_slices()
+        wanted = [int(op["slice"])] if op["kind"] == "picture" else marked
+        rough = [k for k in wanted if k in marked and self._rough(case, k, model, again=True)]
+        for number, k in enumerate(rough):
+            yield _progress(f"Looking closer at slice {k + 1}", number / len(rough))
+            self._look_again(session, case, volume, k, [model], reply, None)
+            with session.lock:
+                reply["slices"][str(k)] = self._slice(case, volume, k)
+            if model in reply["trouble"]:
+                raise InputError(reply["trouble"][model])
         yield _progress("Writing the file")
         with session.lock:
             case, volume = self._case(session)
@@ -258,9 +301,6 @@ class Controller:
                 )
             )
             return path
-        if not marked.marked_slices():
-            raise InputError("A download needs something marked; nothing is yet; draw a box first.")
-        _check_complete(case, model)
         mask = marked.mask_zyx(model)
         if kind == "mask":
             path = folder / export.mask_name(volume)
@@ -311,6 +351,63 @@ class Controller:
             masks = self._masks(case, volume, k, boxes, lacking, reply)
             case.segmentation.add_masks(k, masks)
 
+    def _rough(self, case: Case, k: int, model: str, *, again: bool = False) -> list[Box]:
+        """The boxes of slice k that a model is still to look at again; ``again``: those where it failed, too."""
+        if (k, model) in case.failed:
+            return []
+        boxes = case.unrefined(k, model)
+        if not boxes or not self.embeddings.load(model).second_look:
+            return []
+        return [box for box in boxes if again or (k, model, box) not in case.looks_failed]
+
+    def _look_again(
+        self,
+        session: Session,
+        case: Case,
+        volume: CTVolume,
+        k: int,
+        names: Iterable[str],
+        reply: Reply,
+        patience_seconds: float | None,
+    ) -> None:
+        """Give slice k the second look of its boxes; without holding the session while a model is at work.
+
+        None for the patience: a person waits for this, and boxes where it failed are tried again.
+        """
+        for model in dict.fromkeys(names):
+            with session.lock:
+                todo = self._rough(case, k, model, again=patience_seconds is None)
+            for box in todo:
+                if session.case is not case or box not in case.segmentation.boxes(k):
+                    return
+                key = Key(case.token, model, k)
+                try:
+                    mask = self.embeddings.look_again(key, volume.hu_zyx[k], box, patience_seconds)
+                except Exception as error:
+                    _log.exception("the second look of %s failed on slice %d", model, k)
+                    case.looks_failed.add((k, model, box))
+                    reply["trouble"][model] = (
+                        f"{_title(model)} could not look closer at slice {k + 1} ({type(error).__name__}); "
+                        "what is shown is its first answer; try again, or choose another method."
+                    )
+                    break
+                if mask is None:
+                    return
+                case.remember(k, model, box, mask, refined=True)
+                with session.lock:
+                    self._improve(case, k)
+
+    def _improve(self, case: Case, k: int) -> None:
+        """Show the best masks that are known of slice k's boxes, where all of a model's are."""
+        boxes = case.segmentation.boxes(k)
+        for model in case.models if boxes else ():
+            known = [case.recall(k, model, box) for box in boxes]
+            masks = [mask for mask in known if mask is not None]
+            if len(masks) == len(boxes):
+                best = np.any(masks, axis=0)
+                if not np.array_equal(best, case.segmentation.slice_mask(model, k)):
+                    case.segmentation.add_masks(k, {model: best})
+
     def _masks(
         self,
         case: Case,
@@ -350,7 +447,9 @@ class Controller:
                 union |= known
         if new:
             embedding = self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
-            predicted = self.embeddings.load(model).predict(embedding, new)
+            predictor = self.embeddings.load(model)
+            # Without the second look, which a person need not wait for: it comes when they rest.
+            predicted = predictor.predict(embedding, new, second_look=False)
             for box, mask in zip(new, predicted.masks, strict=True):
                 case.remember(k, model, box, mask)
                 union |= mask
@@ -368,9 +467,11 @@ class Controller:
         ml = {model: int(mask.sum()) * voxel_ml for model, mask in masks.items()}
         case.slice_ml[k] = ml
         return {
+            "n": next(self._replies),
             "boxes": [box.xyxy for box in boxes],
             "masks": {model: runs(mask) for model, mask in masks.items()},
             "ml": ml,
+            "rough": [model for model in masks if self._rough(case, k, model)],
         }
 
     def _state(self, session: Session, reply: Reply) -> Reply:
@@ -472,7 +573,9 @@ def _total_ml(case: Case, model: str) -> float | None:
 
 
 def _check_complete(case: Case, model: str) -> None:
-    """Refuse to hand out a mask that lacks a slice, or that is of a method which is not shown."""
+    """Refuse to hand out nothing, a mask that lacks a slice, or one of a method which is not shown."""
+    if not case.segmentation.marked_slices():
+        raise InputError("A download needs something marked; nothing is yet; draw a box first.")
     if model not in case.models:
         raise InputError(
             f"A download is of one of the two methods shown; {_title(model)} is not; choose it first."

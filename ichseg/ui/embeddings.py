@@ -1,4 +1,4 @@
-"""Slice embeddings of every open scan: each computed once, kept while there is room, people first."""
+"""Slice embeddings of every open scan, each computed once, and second looks at boxes: people who wait come first."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ichseg.predictor import Predictor, SliceEmbedding
+    from ichseg.prompt import Box
 
 #: A quarter of a small server's memory: about 500 slices of LiteMedSAM.
 BUDGET_BYTES = 1 << 30
@@ -44,7 +45,8 @@ class Embeddings:
 
     ``admit`` a scan first; what is computed for one that is not (or no longer) admitted is not kept.
     ``get`` answers a person at once: from the store, or by computing, or by waiting for whoever is
-    computing the same embedding. ``plan`` names what a scan will probably need; one background
+    computing the same embedding. ``look_again`` decodes one box at native resolution once no person waits.
+    ``plan`` names what a scan will probably need; one background
     thread works through the plans in turn, an embedding at a time, and only while no person waits.
 
     Room is shared fairly: what is dropped belongs to the scan that holds most, and the background
@@ -65,6 +67,7 @@ class Embeddings:
         self._owners: set[str] = set()
         self._plans: dict[str, deque[Job]] = {}
         self._people = 0
+        self._looking = 0
         self._quiet_until = 0.0
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -87,6 +90,37 @@ class Embeddings:
             with self._changed:
                 self._people -= 1
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
+                self._changed.notify_all()
+
+    def look_again(
+        self,
+        key: Key,
+        slice_hu: npt.NDArray[np.number],
+        box: Box,
+        patience_seconds: float | None = None,
+    ) -> npt.NDArray[np.bool_] | None:
+        """A box's mask [y, x] by the model's second look; the background rests meanwhile.
+
+        With a patience it waits for people to rest, and gives None where they kept it waiting for longer. One box
+        at a time: who draws meanwhile waits for one at most.
+        """
+        with self._changed:
+            if patience_seconds is not None:
+                limit = time.monotonic() + patience_seconds
+                while self._looking or not self._is_calm():
+                    left = limit - time.monotonic()
+                    if left <= 0:
+                        return None
+                    self._changed.wait(min(left, max(0.02, self._quiet_until - time.monotonic())))
+            self._looking += 1
+        try:
+            predicted = self.load(key.model).predict(
+                self._obtain(key, slice_hu), [box], second_look=True
+            )
+            return predicted.masks[0]
+        finally:
+            with self._changed:
+                self._looking -= 1
                 self._changed.notify_all()
 
     def plan(
@@ -181,13 +215,17 @@ class Embeddings:
             except Exception:  # nobody asked yet: whoever asks for this model will be told
                 self._give_up(job[0])
 
+    def _is_calm(self) -> bool:
+        """Whether no person waits, draws, or did so a moment ago."""
+        return not self._people and time.monotonic() >= self._quiet_until
+
     def _nap(self) -> float | None:
         """Seconds until it is worth looking again; None where nothing is planned."""
         return max(0.02, self._quiet_until - time.monotonic()) if self._plans else None
 
     def _next(self, turn: int) -> Job | None:
         """The next planned embedding that is not there, one scan after the other; None to wait."""
-        if self._people or time.monotonic() < self._quiet_until:
+        if self._looking or not self._is_calm():
             return None
         while self._plans:
             owner = list(self._plans)[turn % len(self._plans)]

@@ -42,6 +42,9 @@ def build_page(
     def look(message: Message, request: gr.Request) -> None:
         controller.look(_page_of(request), message)
 
+    def aside(message: Message, request: gr.Request) -> Any:
+        return gr.update(better=controller.aside(_page_of(request), message))
+
     def close(request: gr.Request) -> None:
         controller.drop(_page_of(request))
 
@@ -65,6 +68,8 @@ def build_page(
         viewer.edit(edit, outputs=viewer, queue=False, **quiet)
         viewer.work(work, outputs=viewer, concurrency_limit=4, **quiet)
         viewer.look(look, outputs=None, queue=False, **quiet)
+        # On a lane and in a property of its own: no operation waits for it, and neither hides the other's answer.
+        viewer.aside(aside, outputs=viewer, queue=False, **quiet)
         demo.load(on_visit, queue=False, show_progress="hidden", api_visibility="private")
         demo.unload(close)
     demo.queue(api_open=False, max_size=64)

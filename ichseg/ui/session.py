@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,8 +31,9 @@ BUDGET_BYTES = 2 << 30
 #: Open pages; beyond these the one that was used least recently is closed.
 MAX_SESSIONS = 200
 
-#: Single-box masks remembered, so that a further box on a slice costs one decoding, not all.
-REMEMBERED_BOXES = 64
+#: Single-box masks remembered, so that a further box on a slice costs one decoding, not all, and no box is
+#: looked at again twice. One is a few hundred bytes.
+REMEMBERED_BOXES = 4096
 
 
 class Case:
@@ -47,25 +49,45 @@ class Case:
         self.volume: CTVolume | None = read()
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx)
-        self.box_masks: OrderedDict[tuple[int, str, Box], npt.NDArray[np.uint8]] = OrderedDict()
+        self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()
         self.slice_ml: dict[int, dict[str, float]] = {}
         self.failed: set[tuple[int, str]] = set()
         """Slices whose mask a model could not make: they are not to pass for empty ones."""
+        self.looks_failed: set[tuple[int, str, Box]] = set()
+        """Boxes whose second look failed: they are tried again only before a download."""
 
-    def remember(self, k: int, model: str, box: Box, mask_yx: BoolArray) -> None:
-        """Keep the mask of one box, dropping the oldest beyond REMEMBERED_BOXES."""
-        self.box_masks[(k, model, box)] = np.packbits(mask_yx)
+    def remember(
+        self, k: int, model: str, box: Box, mask_yx: BoolArray, *, refined: bool = False
+    ) -> None:
+        """Keep the mask of one box, dropping the oldest beyond REMEMBERED_BOXES; a second look's is refined."""
+        self.box_masks[(k, model, box)] = _BoxMask(
+            zlib.compress(np.packbits(mask_yx).tobytes(), 1), refined
+        )
         while len(self.box_masks) > REMEMBERED_BOXES:
             self.box_masks.popitem(last=False)
 
     def recall(self, k: int, model: str, box: Box) -> BoolArray | None:
         """The mask of one box, bool [y, x], if it is still remembered."""
-        packed = self.box_masks.get((k, model, box))
-        if packed is None:
+        kept = self.box_masks.get((k, model, box))
+        if kept is None:
             return None
         shape_yx = self.segmentation.shape_zyx[1:]
+        packed = np.frombuffer(zlib.decompress(kept.deflated), dtype=np.uint8)
         bits = np.unpackbits(packed, count=shape_yx[0] * shape_yx[1])
         return np.asarray(bits.reshape(shape_yx), dtype=bool)
+
+    def unrefined(self, k: int, model: str) -> list[Box]:
+        """The boxes of slice k whose mask by a model is not yet that of its second look."""
+        known = ((box, self.box_masks.get((k, model, box))) for box in self.segmentation.boxes(k))
+        return [box for box, kept in known if kept is None or not kept.refined]
+
+
+@dataclass(frozen=True)
+class _BoxMask:
+    """One box's mask: packed bits, deflated, and whether a second look made it."""
+
+    deflated: bytes
+    refined: bool
 
 
 @dataclass

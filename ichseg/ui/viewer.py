@@ -23,6 +23,7 @@ SCRIPTS = (
     "keys",
     "controls",
     "files",
+    "aside",
     "panes",
     "start",
 )
@@ -32,8 +33,9 @@ class Viewer(gr.HTML):
     """Shows a scan, takes boxes, shows masks. It draws in the browser; Python only answers.
 
     ``value`` is what the page asks for and ``reply`` the latest answer (ichseg.ui.controller says how both
-    look); ``choices``, ``presets`` and ``prefix`` are fixed. The events are "edit" for what takes a moment,
-    "work" for what may show progress, "look" for a hint that wants no answer.
+    look), ``better`` the latest answer that nobody waited for; ``choices`` and ``presets`` are fixed. The events are
+    "edit" for what takes a moment, "work" for what may show progress, "aside" for what nobody waits for, "look"
+    for a hint that wants no answer.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Viewer(gr.HTML):
         value: Any = None,
         *,
         reply: dict[str, Any] | None = None,
+        better: dict[str, Any] | None = None,
         choices: list[dict[str, Any]] | None = None,
         presets: list[dict[str, Any]] | None = None,
         **kwargs: Any,
@@ -51,9 +54,15 @@ class Viewer(gr.HTML):
             "js_on_load": "\n".join(_text(f"{name}.js") for name in SCRIPTS),
             "apply_default_css": False,
         }
-        self.reply = None  # else Gradio takes the name, which the script quotes, for an event
+        # Else Gradio takes these names, which the script quotes, for events.
+        self.reply = self.better = None
         super().__init__(
-            value=value, reply=reply or {}, choices=choices or [], presets=presets or [], **kwargs
+            value=value,
+            reply=reply or {},
+            better=better or {},
+            choices=choices or [],
+            presets=presets or [],
+            **kwargs,
         )
 
     def get_block_name(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from safetensors.numpy import save_file
 
+from ichseg.models import sha256
 from ichseg.sample import sample_paths
 from ichseg.volume import CTVolume, read_mask, read_volume
 from tests.e2e.driver import Viewer
@@ -49,6 +52,8 @@ class Server:
     url: str
     folder: Path
     """Where it puts uploads and downloads."""
+    settings: Mapping[str, str]
+    """What its environment has beside that of the tests."""
 
 
 @contextmanager
@@ -73,7 +78,7 @@ def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
         )
         try:
             _wait_for(process, folder / "log")
-            yield Server(f"http://127.0.0.1:{port}", folder)
+            yield Server(f"http://127.0.0.1:{port}", folder, environment)
         finally:
             process.terminate()
             process.wait(timeout=20)
@@ -94,6 +99,42 @@ def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
 def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One app.py for all tests."""
     with serving(root, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def closer_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An app.py whose default model looks twice: LiteMedSAM under an adapter that changes nothing."""
+    weights = tmp_path_factory.mktemp("weights")
+    manifest = json.loads((root / "weights" / "manifest.json").read_text())
+    (weights / "litemedsam").symlink_to(root / "weights" / "litemedsam")
+    adapter = weights / "litemedsam-rslora"
+    adapter.mkdir()
+    layer = "base_model.model.mask_decoder.transformer.layers.0.self_attn.q_proj"
+    save_file(
+        {
+            f"{layer}.lora_A.weight": np.zeros((2, 256), np.float32),
+            f"{layer}.lora_B.weight": np.zeros((256, 2), np.float32),
+        },
+        adapter / "adapter_model.safetensors",
+    )
+    for name, content in {
+        "adapter_config.json": {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"},
+        "training.json": {"inference": {"second_look": True}},
+    }.items():
+        (adapter / name).write_text(json.dumps(content))
+    files = [
+        {
+            "path": path.relative_to(weights).as_posix(),
+            "sha256": sha256(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in sorted(adapter.iterdir())
+    ]
+    manifest["litemedsam-rslora"] = {"files": files, "source": "made here", "licence": "none"}
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    folder = tmp_path_factory.mktemp("closer")
+    with serving(root, folder, ICHSEG_WEIGHTS=str(weights)) as running:
         yield running
 
 

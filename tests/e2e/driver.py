@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from playwright.sync_api import Page, Request
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 BoxLike = Sequence[float]
 
 
@@ -70,9 +70,14 @@ class Viewer:
     def token(self) -> str:
         return str(self.page.get_attribute(".ich", "data-case"))
 
-    def settle(self) -> Viewer:
+    def answered(self) -> Viewer:
         """Wait until everything that was asked is answered."""
         self.page.wait_for_selector(".ich[data-pending='0']", timeout=PATIENCE_MS)
+        return self
+
+    def settle(self) -> Viewer:
+        """Wait until everything is answered, and every box looked at again where a method does that."""
+        self.page.wait_for_selector(".ich[data-pending='0'][data-rough='0']", timeout=PATIENCE_MS)
         return self
 
     # Where things are

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +229,61 @@ def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None
     assert viewer.ml(0) == (0, 0)
     viewer.do("undo").settle()
     assert viewer.ml(0)[1] == both
+
+
+# The second look
+
+
+def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
+    visit: Visit, closer_server: Server, root: Path, truth: Truth, tmp_path: Path
+) -> None:
+    first, second = largest(truth, 2)
+    viewer = visit(closer_server.url).open_sample()
+    page, state = viewer.page, ".ich-corner[data-corner=state]"
+    viewer.go_to(first).draw(boxes_on(truth, first)[0], wait=False).answered()
+    at_once = viewer.ml(0)
+    assert at_once[0] > 0 and page.get_attribute(".ich", "data-rough") == "1"
+    assert page.locator(state).all_inner_texts() == ["Looking closer…", ""]
+    viewer.settle()
+    closer = viewer.ml(0)
+    assert closer != at_once and page.locator(state).all_inner_texts() == ["", ""]
+    assert f"{closer[0]} mL here" in page.inner_text(".ich-hidden")
+    viewer.press("Control+z").answered()
+    assert viewer.ml(0) == (0, 0)
+    viewer.press("Control+Shift+z").answered()
+    assert viewer.ml(0) == closer and page.get_attribute(".ich", "data-rough") == "0"
+
+    # What has not been looked at again is before it leaves the page.
+    viewer.go_to(second).draw(boxes_on(truth, second)[0], wait=False).answered()
+    record = viewer.download("record", tmp_path)
+    viewer.settle()
+    mask_path = tmp_path / "again.nii.gz"
+    command = ["segment", str(sample_paths()[0]), "--session", str(record), "--json"]
+    run = subprocess.run(
+        [sys.executable, "-m", "ichseg", *command, "--out", str(mask_path)],
+        cwd=root, capture_output=True, text=True, check=True, env=os.environ | closer_server.settings,
+    )  # fmt: skip
+    again = json.loads(run.stdout)
+    assert again["same_mask"] is True and again["second_look"] is True
+    assert viewer.ml(0)[1] == pytest.approx(again["volume_ml"], abs=0.06)
+    downloaded = nib.load(viewer.download("mask", tmp_path)).get_fdata()
+    assert np.array_equal(downloaded, nib.load(mask_path).get_fdata())
+
+
+def test_the_second_look_keeps_nobody_from_scrolling_and_drawing(
+    visit: Visit, closer_server: Server, truth: Truth
+) -> None:
+    viewer = visit(closer_server.url).open_sample()
+    slices = largest(truth, 3)
+    for k in slices:
+        viewer.go_to(k).draw(boxes_on(truth, k)[0], wait=False)
+    viewer.answered()
+    rough = int(viewer.page.get_attribute(".ich", "data-rough") or 0)
+    assert rough >= 1
+    viewer.press("ArrowUp", "ArrowUp", "ArrowDown")  # the slice changes while it looks
+    viewer.go_to(slices[0]).settle()
+    parts = [viewer.go_to(k).ml(0)[0] for k in slices]
+    assert viewer.ml(0)[1] == pytest.approx(sum(parts), abs=0.06)
 
 
 # People

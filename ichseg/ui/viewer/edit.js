@@ -13,6 +13,7 @@ function goTo(slice) {
   if (pointer) showHU();
   draw();
   look(false);
+  rest();
 }
 
 function setBoxes(boxes) {
@@ -37,6 +38,7 @@ function cancelDraft() {
   draft = null;
   showState();
   draw();
+  rest();
   return true;
 }
 

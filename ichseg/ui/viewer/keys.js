@@ -51,7 +51,7 @@ const KEYS = {
   End: () => goTo(scan.shape[0] - 1),
   Delete: deleteSelected,
   Backspace: deleteSelected,
-  Escape: () => { if (!cancelDraft()) { selected = -1; showTools(); draw(); } gesture = null; },
+  Escape: () => { if (!cancelDraft()) { selected = -1; showTools(); draw(); } gesture = null; rest(); },
   b: placeByKeys,
   n: takeUpNext,
   m: () => DO.mask(),

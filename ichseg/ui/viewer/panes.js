@@ -47,7 +47,7 @@ function listen(pane, index) {
   canvas.addEventListener("pointerdown", (event) => onPointerDown(event, pane));
   canvas.addEventListener("pointermove", (event) => onPointerMove(event, pane, index));
   canvas.addEventListener("pointerup", (event) => onPointerUp(event, pane));
-  canvas.addEventListener("pointercancel", () => { touches.clear(); gesture = null; cancelDraft(); });
+  canvas.addEventListener("pointercancel", () => { touches.clear(); gesture = null; cancelDraft(); rest(); });
   canvas.addEventListener("pointerleave", () => { pointer = null; if (scan) showHU(); draw(); });
   canvas.addEventListener("wheel", (event) => onWheel(event, pane), { passive: false });
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());

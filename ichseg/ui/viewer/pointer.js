@@ -132,6 +132,7 @@ function onPointerUp(event, pane) {
   if (draft && String(draft.box) !== String(done.box)) commitDraft();
   else if (done.kind === "new") pick(done.point);
   else cancelDraft();
+  rest();
 }
 
 function pick({ x, y }) {

@@ -82,7 +82,7 @@ function take(reply) {
   if (reply.scan) fetchScan(reply.scan, reply);
   else busy(null);
   if (reply.models && (reply.scan || !ops.some((op) => op.op === "models"))) models = reply.models;
-  totals = reply.totals || {};
+  takeTotals(reply);
   history = { undo: reply.undo, redo: reply.redo };
   trouble = reply.trouble || {};
   if (!reply.scan) for (const [key, state] of Object.entries(reply.slices || {})) takeSlice(Number(key), state);
@@ -91,13 +91,25 @@ function take(reply) {
   showAll();
 }
 
-function takeSlice(slice, state) {
+let totalled = 0; // the number of the reply that the totals are of
+function takeTotals(reply) {
+  if (reply.n < totalled) return;
+  totalled = reply.n;
+  totals = reply.totals || {};
+}
+
+function keepSlice(slice, state) {
+  if (state.n < slices.get(slice)?.n) return; // answers may overtake each other
   const waiting = ops.some((op) => op.op === "boxes" && op.slice === slice);
   const boxes = waiting ? slices.get(slice)?.boxes ?? [] : state.boxes;
   const masks = {};
   for (const [model, runs] of Object.entries(state.masks)) masks[model] = new Mask(runs, scan.shape);
-  slices.set(slice, { boxes, masks, ml: state.ml });
+  slices.set(slice, { ...state, boxes, masks });
   if (slice === k && selected >= boxes.length) selected = -1;
+}
+
+function takeSlice(slice, state) {
+  keepSlice(slice, state);
   if (jump && slice !== k) goTo(slice);
   jump = false;
   if (slice === k) announceVolumes();

@@ -10,6 +10,7 @@ function showAll() {
   }
   showState();
   draw();
+  rest();
 }
 
 function showSlice() {
@@ -61,8 +62,9 @@ function showState() {
   const waiting = ops.some((op) => op.op === "boxes" && op.slice === k);
   panes.forEach((pane, index) => {
     const wrong = trouble[models[index]];
+    const closer = !waiting && here().rough?.includes(models[index]);
     pane.node.dataset.waiting = waiting;
-    pane.corner.state.textContent = wrong || (draft?.keys ? "Arrows move, Shift+arrows resize, Enter sets, Esc cancels" : "");
+    pane.corner.state.textContent = wrong || (draft?.keys ? "Arrows move, Shift+arrows resize, Enter sets, Esc cancels" : closer ? "Looking closer…" : "");
     pane.corner.state.dataset.wrong = Boolean(wrong);
   });
   clearTimeout(slowTimer);

@@ -1,5 +1,5 @@
 // The panes are made last, and the page is ready.
 
 setPanes(2);
-root.dataset.pending = 0;
+root.dataset.pending = root.dataset.rough = 0;
 root.dataset.live = "true";
