@@ -1,15 +1,17 @@
-"""The command line: python -m ichseg info | segment | compare | measure.
+"""The command line: python -m ichseg info | segment | compare | measure | benchmark.
 
 Every command takes ``--json`` and then prints one JSON object on stdout and nothing else there; progress goes
-to stderr. Exit 0, or 2 with one line on stderr that says rule, value and remedy. The keys of the objects stand
+to stderr. Exit 0, or 2 with one line on stderr that says rule, value and remedy; of many scans, 1 where
+some were passed over. The keys of the objects stand
 in each command's help. In options and in JSON slices are numbered from 0 at the foot end; tables for people show both.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 
-from ichseg import export, measure
+from ichseg import cohort, export, growth, measure
 from ichseg.errors import InputError
+from ichseg.landmarks import Landmarks
 from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
-from ichseg.segmentation import Segmentation
+from ichseg.segmentation import TYPES, Lesion, Segmentation
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 if TYPE_CHECKING:
@@ -60,6 +63,20 @@ Series = Annotated[
 AddOffset = Annotated[
     int, typer.Option(help="Added to SCAN's values, e.g. -1024 where the file lacks that offset.")
 ]
+Models = Annotated[
+    str | None, typer.Option(metavar="A,B,..", help="Model names. Default: all that are here.")
+]
+Ray = Annotated[
+    bool,
+    typer.Option("--ray", metavar="", help="Many scans side by side, on this machine's cores."),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto.")
+]
+#: What a label of a mask can be; oedema is measured, but is no blood.
+OEDEMA = "oedema"
+TYPES = ("IPH", "IVH", "SDH", "EDH", "SAH", OEDEMA)
+SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.", metavar="")
 ]
@@ -124,19 +141,41 @@ def segment(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG a slice."
+            help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG a slice. "
+            "For many scans: the folder of their masks and records."
         ),
     ] = None,
     series: Series = None,
     add_offset: AddOffset = 0,
+    ray: Ray = False,
+    ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment what is in the boxes, and give its volume.
 
-    JSON keys: schema_version, scan (as of info), boxes (slice, box_xyxy), model, weights_sha256,
-    second_look, mask_sha256, slices (slice, area_mm2, height_mm, volume_ml), volume_ml, versions,
-    notice; with --session also same_mask. The object is itself a record for --session.
+    SCAN may also be many: a manifest (CSV: scan, boxes or session, and truth, out, series, add_offset), or a
+    folder of scans each with its record NAME.json. What is finished in --out is not done again.
+
+    JSON keys: schema_version, scan (as of info), lesions (id, name, type, colour, locked, visible,
+    volume_ml), boxes (slice, lesion, box_xyxy), propagated (lesion, parameters, boxes), edits (slice,
+    lesion, origin, runs), model, weights_sha256, second_look, mask_sha256, labels_sha256, slices
+    (slice, area_mm2, height_mm, volume_ml), volume_ml of the blood, versions, notice; with --session
+    also same_mask. The object is itself a record for --session. For many:
+    scans (a row of results.csv each), passed_over, versions, notice.
     """
+    if cohort.is_cohort(scan):
+        _refuse_for_many(
+            {
+                **{"--slice": slices, "--box": boxes, "--session": session},
+                **{"--series": series, "--add-offset": add_offset},
+            }
+        )
+        entries = cohort.read_manifest(scan)
+        folder = _folder_for_many(out)
+        _many(
+            [cohort.Segment(entry, folder, model) for entry in entries], ray, ray_address, as_json
+        )
+        return
     saved = None
     if session is not None:
         if slices or boxes or model:
@@ -155,27 +194,32 @@ def segment(
     predictor = load_predictor(saved.model if saved else model)
     if saved:
         saved.check_weights(predictor.weights_sha256)
-    second_look = predictor.second_look if saved is None else saved.second_look
-    _predict(marked, volume, predictor, second_look)
+        second_look = saved.second_look
+        with Console(stderr=True).status(predictor.title):
+            marked = saved.run(predictor, volume)
+    else:
+        second_look = predictor.second_look
+        _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)
-    record = export.session_record(
+    record = export.segmentation_record(
         volume,
-        {k: marked.boxes(k) for k in marked.marked_slices()},
-        mask_zyx,
+        marked,
         model=predictor.name,
         weights_sha256=predictor.weights_sha256,
         second_look=second_look,
     )
-    notes = list(volume.notes)
-    if saved and saved.mask_sha256:
-        record["same_mask"] = record["mask_sha256"] == saved.mask_sha256
+    lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
+    notes = [*volume.notes, *_lesion_notes(record["lesions"] if lesions else [])]
+    same_mask = saved.is_same(marked, predictor.name) if saved else None
+    if same_mask is not None:
+        record["same_mask"] = same_mask
         notes.append(
             "The mask is the session's, voxel for voxel."
-            if record["same_mask"]
+            if same_mask
             else "The mask differs from the session's in some voxels; versions or hardware differ."
         )
     if out is not None:
-        export.save_mask(out, mask_zyx, volume)
+        export.save_mask(out, marked.labels_zyx(predictor.name), volume, lesions)
         notes.append(f"Mask written to {out}.")
     if as_json:
         _print_json(record)
@@ -188,9 +232,7 @@ def compare(
     scan: Scan,
     slices: Slices = None,
     boxes: Boxes = None,
-    models: Annotated[
-        str | None, typer.Option(metavar="A,B,..", help="Model names. Default: all that are here.")
-    ] = None,
+    models: Models = None,
     truth: Annotated[
         Path | None, typer.Option(help="A reference mask on the scan's grid; not 0 is blood.")
     ] = None,
@@ -222,9 +264,14 @@ def compare(
                 "model": predictor.name,
                 "title": predictor.title,
                 "weights_sha256": dict(predictor.weights_sha256),
-                "slices": [{"slice": k, **_score(mask_zyx, truth_zyx, volume, [k])} for k in boxed],
-                "boxed_slices": _score(mask_zyx, truth_zyx, volume, boxed),
-                "whole_scan": _score(mask_zyx, truth_zyx, volume, range(len(mask_zyx))),
+                "slices": [
+                    {"slice": k, **cohort.score_slices(mask_zyx, truth_zyx, volume, [k])}
+                    for k in boxed
+                ],
+                "boxed_slices": cohort.score_slices(mask_zyx, truth_zyx, volume, boxed),
+                "whole_scan": cohort.score_slices(
+                    mask_zyx, truth_zyx, volume, range(len(mask_zyx))
+                ),
             }
         )
     caveat = _CAVEAT if truth_zyx is not None else None
@@ -247,6 +294,28 @@ _CAVEAT = (
 )
 
 
+@app.command()
+def benchmark(
+    scans: Annotated[
+        Path, typer.Argument(metavar="SCANS", help="A manifest or a folder, as for segment.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the scores.")],
+    models: Models = None,
+    ray: Ray = False,
+    ray_address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare models over many scans: the boxes of each, against its truth where it has one.
+
+    JSON keys: scans (a row of results.csv for each scan and model), models (model, scans, mean and sd of dice, of
+    boxed_dice and of the absolute difference_ml, seconds_a_slice), caveat, passed_over, versions, notice.
+    """
+    names = tuple(_names(models))
+    entries = cohort.read_manifest(scans)
+    jobs = [cohort.Compare(entry, _folder_for_many(out), names) for entry in entries]
+    _many(jobs, ray, ray_address, as_json)
+
+
 @app.command("measure")
 def measure_command(
     scan: Scan,
@@ -258,6 +327,9 @@ def measure_command(
         tuple[Path, Path] | None,
         typer.Option(metavar="SCAN2 MASK2", help="A later scan and its mask: gives the growth."),
     ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="From SCAN to SCAN2: gives the growth in mL/h.")
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -266,35 +338,105 @@ def measure_command(
             help="Expansion is growth of more than a threshold, not of at least it.",
         ),
     ] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="K=TYPE",
+            help=f"What label K of the masks is: {', '.join(TYPES)}. Repeatable. Default: 1=IPH, 2=IVH.",
+        ),
+    ] = None,
     series: Series = None,
     add_offset: AddOffset = 0,
+    followup_series: Annotated[
+        str | None, typer.Option(help="As --series, of SCAN2.", metavar="TEXT")
+    ] = None,
+    followup_add_offset: Annotated[
+        int, typer.Option(help="As --add-offset, of SCAN2.", metavar="INTEGER")
+    ] = 0,
+    onset_hours: Annotated[
+        float | None, typer.Option(help="From the onset of symptoms to SCAN.", **SCORES)
+    ] = None,
+    gcs: Annotated[int | None, typer.Option(help="Glasgow Coma Scale, 3 to 15.", **SCORES)] = None,
+    nihss: Annotated[int | None, typer.Option(help="NIHSS, 0 to 42.", **SCORES)] = None,
+    glucose: Annotated[float | None, typer.Option(help="Glucose in mg/dL.", **SCORES)] = None,
+    age: Annotated[float | None, typer.Option(help="Age in years.", **SCORES)] = None,
+    warfarin: Annotated[
+        bool | None, typer.Option("--warfarin/--no-warfarin", help="At onset.", **SCORES)
+    ] = None,
+    anticoagulant: Annotated[
+        bool | None,
+        typer.Option("--anticoagulant/--no-anticoagulant", help="Any, at onset.", **SCORES),
+    ] = None,
+    recurrent: Annotated[
+        bool | None,
+        typer.Option("--recurrent/--first", help="Hemorrhages before, or none.", **SCORES),
+    ] = None,
+    infratentorial: Annotated[
+        bool | None,
+        typer.Option("--infratentorial/--supratentorial", help="Where it comes from.", **SCORES),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a mask, and its growth to a follow-up scan. --series and --add-offset are for SCAN.
+    """Measure a mask, lesion by lesion; its growth to a follow-up scan; and the scores whose inputs are known.
 
-    JSON keys: baseline, followup and growth (both null without --followup), versions, notice. A
-    scan's: scan (as of info), volume_ml, iph_ml and ivh_ml (null where no mask has label 2), slices
-    (slice, area_mm2, height_mm, volume_ml), hu (voxels, mean, sd, minimum, median, maximum; null for
-    an empty mask). growth: growth_ml, growth_percent, of (iph or all blood), strict, definitions
-    (classic, absolute, revised: expansion, which is null where IVH is not told apart, rule, source).
+    JSON keys: baseline, followup and growth (both null without --followup), scores, versions, notice. A scan's: scan (as
+    of info), volume_ml, iph_ml and ivh_ml (null where no mask has blood of type IVH), slices (slice, area_mm2, height_mm,
+    volume_ml), hu (null for an empty mask), total and lesions (label, type, voxels, volume_ml, pieces,
+    largest_piece_ml, slices, longest_in_plane, longest_in_3d, abc2, surface_area_mm2, hu, histogram, side,
+    inner_table); oedema counts for no total. growth: growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of
+    (iph or all blood), strict, within_measurement_error, reading_error, thresholds, definitions (classic, absolute,
+    revised: expansion, null where it cannot be told, rule, because, source). scores: name, items (finding, name,
+    value, points, most, rule), total (null where a finding is missing), least, most, missing, meaning, source.
     """
+    findings = growth.Findings(
+        hours_from_onset=onset_hours,
+        recurrent=recurrent,
+        warfarin=warfarin,
+        anticoagulant=anticoagulant,
+        nihss=nihss,
+        glucose_mg_dl=glucose,
+        gcs=gcs,
+        infratentorial=infratentorial,
+        age_years=age,
+    )
+    types = _types(label)
     first = _read(scan, series, add_offset)
-    masks = [(first, _labels(mask, first))]
+    masks = [(first, _labels(mask, first, types))]
     if followup is not None:
-        second = _read(followup[0], None, 0)
-        masks.append((second, _labels(followup[1], second)))
-    told_apart = any((labels == measure.IVH).any() for _, labels in masks)
-    measured = [_measured(volume, labels, told_apart) for volume, labels in masks]
-    growth = _growth(measured[0], measured[1], strict) if followup is not None else None
+        second = _read(followup[0], followup_series, followup_add_offset)
+        masks.append((second, _labels(followup[1], second, types)))
+    told_apart = any(
+        types.get(int(value)) == "IVH" for _, labels in masks for value in np.unique(labels)
+    )
+    with Console(stderr=True).status("Measuring"):
+        measured = [_measured(volume, labels, types, told_apart) for volume, labels in masks]
+    grown = _growth(measured[0], measured[1], hours, strict) if followup is not None else None
+    if told_apart:
+        findings = replace(
+            findings,
+            parenchymal_ml=measured[0]["iph_ml"],
+            intraventricular=measured[0]["ivh_ml"] > 0,
+        )
+    scores = growth.scores(findings)
     if as_json:
-        later = measured[1] if followup is not None else None
-        _print_json({"baseline": measured[0], "followup": later, "growth": growth})
+        _print_json(
+            {
+                "baseline": measured[0],
+                "followup": measured[1] if followup is not None else None,
+                "growth": grown,
+                "scores": [asdict(score) for score in scores],
+            }
+        )
         return
-    for title, (volume, labels) in zip(("Baseline", "Follow-up"), masks, strict=False):
-        _print_people(_volume_table(labels, volume, f"{title}: {volume.name}"), volume.notes, "")
-    if growth is not None:
-        _print_people(_growth_table(growth), _growth_notes(growth), "")
-    _print_people(_measures_table(measured), ())
+    for title, (volume, labels), one in zip(
+        ("Baseline", "Follow-up"), masks, measured, strict=False
+    ):
+        blood = np.isin(labels, [k for k, kind in types.items() if kind != OEDEMA])
+        _print_people(_volume_table(blood, volume, f"{title}: {volume.name}"), volume.notes, "")
+        _print_people(_measures_table(one), _measures_notes(one), "")
+    if grown is not None:
+        _print_people(_growth_table(grown), _growth_notes(grown), "")
+    _print_people(_scores_table(scores), ())
 
 
 # Input
@@ -339,16 +481,33 @@ def _marked(volume: CTVolume, prompts: Mapping[int, Sequence[Box]]) -> Segmentat
     return marked
 
 
-def _labels(path: Path, volume: CTVolume) -> npt.NDArray[np.uint8]:
-    """A mask [z, y, x] with 1 for blood or IPH and 2 for IVH; any one other value is taken for 1."""
+def _types(labels: Sequence[str] | None) -> dict[int, str]:
+    """The --label options as types by label."""
+    if not labels:
+        return {measure.IPH: "IPH", measure.IVH: "IVH"}
+    types = {}
+    for text in labels:
+        number, _, kind = text.partition("=")
+        named = {name.lower(): name for name in TYPES}.get(kind.strip().lower())
+        if named is None or not number.strip().isdecimal() or not 0 < int(number) < 256:
+            raise InputError(
+                f"A label is K=TYPE with K from 1 to 255 and TYPE one of {', '.join(TYPES)}; got '{text}'; "
+                "give e.g. --label 1=IPH --label 2=IVH."
+            )
+        types[int(number)] = named
+    return types
+
+
+def _labels(path: Path, volume: CTVolume, types: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """A mask [z, y, x] of labels whose types are known; one value alone that has no type is taken for 1."""
     labels = read_mask(path, volume)
     values = np.unique(labels[labels != 0])
-    if len(values) == 1 and values[0] != measure.IVH:
+    if len(values) == 1 and int(values[0]) not in types:
         return np.not_equal(labels, 0).astype(np.uint8)
-    if not set(values.tolist()) <= {measure.IPH, measure.IVH}:
+    if not set(values.tolist()) <= set(types):
         raise InputError(
-            "A mask's labels are 0 and 1, or 0, 1 (intraparenchymal) and 2 (intraventricular); "
-            f"{path.name} has {', '.join(map(str, values))}; relabel it."
+            f"A mask's labels are 0 and those whose type is known ({', '.join(f'{k} {v}' for k, v in types.items())}); "
+            f"{path.name} has {', '.join(map(str, values))}; relabel it, or say what they are, e.g. --label 3=SDH."
         )
     return labels
 
@@ -374,61 +533,57 @@ def _predict(
         marked.add_masks(k, {predictor.name: found.union})
 
 
-def _score(
-    mask_zyx: npt.NDArray[np.bool_],
-    truth_zyx: npt.NDArray[np.bool_] | None,
-    volume: CTVolume,
-    slices: Sequence[int],
-) -> dict[str, float | None]:
-    """A mask's volume on some slices, and against the truth on the same ones where there is one."""
-    on_slices = np.zeros((len(mask_zyx), 1, 1), dtype=bool)
-    on_slices[slices] = True
-    ml = measure.volume_ml(mask_zyx & on_slices, volume)
-    if truth_zyx is None:
-        return {"volume_ml": ml}
-    truth_ml = measure.volume_ml(truth_zyx & on_slices, volume)
-    overlap = measure.dice(mask_zyx & on_slices, truth_zyx & on_slices)
-    return {
-        "volume_ml": ml,
-        "truth_ml": truth_ml,
-        "difference_ml": ml - truth_ml,
-        "dice": None if np.isnan(overlap) else overlap,
-    }
-
-
-def _measured(volume: CTVolume, labels: npt.NDArray[np.uint8], told_apart: bool) -> dict[str, Any]:
+def _measured(
+    volume: CTVolume, labels: npt.NDArray[np.uint8], types: Mapping[int, str], told_apart: bool
+) -> dict[str, Any]:
     """The record of one scan and its mask."""
-    hu = measure.hu_statistics(labels, volume)
+    where = Landmarks(volume)
+    oedema = np.isin(labels, [k for k, kind in types.items() if kind == OEDEMA])
+    blood = np.where(oedema, np.uint8(0), labels)
+    total, lesions = measure.measure(blood, volume, where)
+    if oedema.any():
+        lesions += measure.measure(np.where(oedema, labels, np.uint8(0)), volume, where)[1]
     iph_ml, ivh_ml = (
-        measure.volume_ml(labels == label, volume) if told_apart else None
-        for label in (measure.IPH, measure.IVH)
+        sum(one.volume_ml for one in lesions if types.get(one.label or 0) == kind)
+        if told_apart
+        else None
+        for kind in ("IPH", "IVH")
     )
+    hu = total.hu
     return {
         "scan": export.scan_record(volume),
-        "volume_ml": measure.volume_ml(labels, volume),
+        "volume_ml": total.volume_ml,
         "iph_ml": iph_ml,
         "ivh_ml": ivh_ml,
-        "slices": export.table_record(labels, volume),
+        "slices": export.table_record(blood, volume),
         "hu": None if hu is None else asdict(hu),
+        "total": asdict(total),
+        "lesions": [
+            {
+                **asdict(one),
+                "type": types.get(one.label or 0) if told_apart or len(types) != 2 else None,
+            }
+            for one in lesions
+        ],
     }
 
 
-def _growth(before: Mapping[str, Any], after: Mapping[str, Any], strict: bool) -> dict[str, Any]:
+def _growth(
+    before: Mapping[str, Any], after: Mapping[str, Any], hours: float | None, strict: bool
+) -> dict[str, Any]:
     """The record of the growth between two ``_measured``."""
     told_apart = before["ivh_ml"] is not None
     of = "iph_ml" if told_apart else "volume_ml"
-    ivh_ml = (before["ivh_ml"], after["ivh_ml"]) if told_apart else None
-    found = measure.expansion(before[of], after[of], ivh_ml=ivh_ml, inclusive=not strict)
-    return {
-        "growth_ml": found.growth_ml,
-        "growth_percent": found.growth_percent,
-        "of": "iph" if told_apart else "all blood",
-        "strict": strict,
-        "definitions": {
-            name: {"expansion": getattr(found, name), **asdict(definition)}
-            for name, definition in measure.DEFINITIONS.items()
-        },
-    }
+    found = growth.growth(
+        before[of],
+        after[of],
+        hours=hours,
+        ivh_ml=(before["ivh_ml"], after["ivh_ml"]) if told_apart else None,
+        thresholds=growth.Thresholds(inclusive=not strict),
+    )
+    record = asdict(found)
+    record["definitions"] = {one.pop("name"): one for one in record.pop("verdicts")}
+    return {"of": "iph" if told_apart else "all blood", "strict": strict, **record}
 
 
 # Output
@@ -463,6 +618,41 @@ def _volume_table(mask_zyx: npt.ArrayLike, volume: CTVolume, title: str) -> Tabl
     return table
 
 
+def _many_table(
+    outcomes: Sequence[cohort.Outcome], averages: Sequence[Mapping[str, Any]] | None
+) -> Table:
+    """Each scan's row, or each model's where several were compared."""
+    if averages is None:
+        table = Table("Scan", "", "mL", "truth, mL", "Dice")
+        rows = [row for one in outcomes if one.record for row in cohort.result_rows(one)]
+        for row in rows:
+            cells = (_two(row.get(key)) for key in ("volume_ml", "truth_ml"))
+            table.add_row(str(row["number"]), row["state"], *cells, _two(row.get("dice"), 3))
+    else:
+        table = Table(
+            "Model", "scans", "Dice, boxed slices", "Dice, whole scan", "|difference|, mL"
+        )
+        for one in averages:
+            pairs = [
+                f"{_two(one[f'{key}_mean'], digits)} ± {_two(one[f'{key}_sd'], digits)}"
+                for key, digits in (("boxed_dice", 3), ("dice", 3), ("difference_ml", 2))
+            ]
+            table.add_row(one["model"], str(one["scans"]), *pairs)
+    return table
+
+
+def _two(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _lesion_notes(lesions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each lesion of a record, where there is more to say than the total."""
+    return [
+        f"{lesion['id']}. {lesion['name']} ({TYPES[lesion['type']]}): {lesion['volume_ml']:.2f} mL"
+        for lesion in lesions
+    ]
+
+
 def _score_table(results: Sequence[Mapping[str, Any]]) -> Table:
     scored = "dice" in results[0]["whole_scan"]
     table = Table("Model", "Slice")
@@ -481,39 +671,128 @@ def _score_table(results: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _measures_table(measured: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("", *("Baseline", "Follow-up")[: len(measured)])
-    hu = [one["hu"] for one in measured]
-    table.add_row("Volume, mL", *(f"{one['volume_ml']:.2f}" for one in measured))
-    if measured[0]["ivh_ml"] is not None:
-        table.add_row("Intraparenchymal, mL", *(f"{one['iph_ml']:.2f}" for one in measured))
-        table.add_row("Intraventricular, mL", *(f"{one['ivh_ml']:.2f}" for one in measured))
-    table.add_row(
-        "HU, mean (sd)",
-        *("-" if one is None else f"{one['mean']:.1f} ({one['sd']:.1f})" for one in hu),
-    )
-    return table
-
-
-def _growth_table(growth: Mapping[str, Any]) -> Table:
-    verdicts = {True: "yes", False: "no", None: "not told: no intraventricular label (2)"}
-    table = Table("Expansion", "", "Rule", "Source")
-    for name, definition in growth["definitions"].items():
-        verdict = verdicts[definition["expansion"]]
-        table.add_row(name, verdict, definition["rule"], definition["source"])
-    return table
-
-
-def _growth_notes(growth: Mapping[str, Any]) -> list[str]:
-    percent = growth["growth_percent"]
-    share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
-    blood = "intraparenchymal blood" if growth["of"] == "iph" else "all blood"
-    met = "must be exceeded" if growth["strict"] else "need only be met"
-    return [
-        f"Growth of {blood}: {growth['growth_ml']:+.2f} mL ({share}). Thresholds {met}.",
-        f"Changes under {measure.DETECTABLE_CHANGE_ML} mL are within what two raters' manual volumes differ by "
-        "(Rodriguez-Luna 2016).",
+def _measures_table(measured: Mapping[str, Any]) -> Table:
+    """All measures of one scan, a column for the whole and each lesion."""
+    lesions = measured["lesions"]
+    named = [
+        f"Label {one['label']}" + (f" ({one['type']})" if one["type"] else "") for one in lesions
     ]
+    columns = [measured["total"], *lesions] if len(lesions) > 1 else [measured["total"]]
+    table = Table("", *("All blood", *named)[: len(columns)])
+
+    def row(name: str, cell: Callable[[Mapping[str, Any]], str]) -> None:
+        cells = [cell(one) if one["voxels"] else "-" for one in columns]
+        if any(text != "-" for text in cells):
+            table.add_row(name, *cells)
+
+    row("Volume, mL", lambda one: f"{one['volume_ml']:.2f}")
+    if measured["ivh_ml"] is not None:
+        table.add_row("Intraparenchymal, mL", f"{measured['iph_ml']:.2f}")
+        table.add_row("Intraventricular, mL", f"{measured['ivh_ml']:.2f}")
+    row("Pieces (largest, mL)", lambda one: f"{one['pieces']} ({one['largest_piece_ml']:.2f})")
+    row("Longest in a slice, mm", lambda one: _on_slice(one["longest_in_plane"]))
+    row("Longest in 3D, mm", lambda one: f"{one['longest_in_3d']['length_mm']:.1f}")
+    row("ABC/2, mL", lambda one: "-" if one["abc2"] is None else f"{one['abc2']['volume_ml']:.2f}")
+    row("A x B x C, mm", lambda one: "-" if one["abc2"] is None else _abc(one["abc2"]))
+    row("Weights in C, by slice", lambda one: "-" if one["abc2"] is None else _weights(one["abc2"]))
+    row("Surface, cm2", lambda one: f"{one['surface_area_mm2'] / 100:.1f}")
+    row("HU, mean (sd)", lambda one: f"{one['hu']['mean']:.1f} ({one['hu']['sd']:.1f})")
+    row(
+        "HU, quartiles",
+        lambda one: " / ".join(
+            f"{one['hu'][key]:.0f}" for key in ("lower_quartile", "median", "upper_quartile")
+        ),
+    )
+    row("HU, 0 to 120 by 5", lambda one: _bars(one["histogram"]["voxels"]))
+    row("Side (share on the left)", lambda one: _side(one["side"]))
+    row("To the inner table, mm", lambda one: _number(one["inner_table"]["distance_mm"]))
+    return table
+
+
+def _on_slice(line: Mapping[str, Any]) -> str:
+    return f"{line['length_mm']:.1f} (slice {line['slice_index'] + 1})"
+
+
+def _abc(found: Mapping[str, Any]) -> str:
+    a, b = (found[name]["length_mm"] for name in "ab")
+    return f"{a:.1f} x {b:.1f} x {found['c_mm']:.1f} (slice {found['a']['slice_index'] + 1})"
+
+
+def _weights(found: Mapping[str, Any]) -> str:
+    """The slices of each weight, from 1: "1: 12-15; 0.5: 10, 11; 0: 9"."""
+    by_weight: dict[float, list[int]] = {}
+    for one in found["slices"]:
+        by_weight.setdefault(one["weight"], []).append(one["slice_index"] + 1)
+    return "; ".join(
+        f"{weight:g}: {', '.join(map(str, by_weight[weight]))}"
+        for weight in sorted(by_weight, reverse=True)
+    )
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """A histogram in one line of text."""
+    most = max(counts) or 1
+    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / most)] for count in counts)
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    if side["left_share"] is None:
+        return "-"
+    name = {"both": "crosses the midline", None: "not certain"}.get(side["side"], side["side"])
+    return f"{name} ({100 * side['left_share']:.0f} %)"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _measures_notes(measured: Mapping[str, Any]) -> list[str]:
+    """Why a side or a distance is not given, each reason once."""
+    reasons = [
+        one[key]["reason"]
+        for one in (measured["total"], *measured["lesions"])
+        for key in ("side", "inner_table")
+        if one["voxels"] and one[key]["reason"]
+    ]
+    return list(dict.fromkeys(reasons))
+
+
+def _growth_table(grown: Mapping[str, Any]) -> Table:
+    verdicts = {True: "yes", False: "no", None: "not told: no intraventricular label (2)"}
+    table = Table("Expansion", "", "Rule", "Found", "Source")
+    for name, definition in grown["definitions"].items():
+        verdict = verdicts[definition["expansion"]]
+        table.add_row(
+            name, verdict, definition["rule"], definition["because"], definition["source"]
+        )
+    return table
+
+
+def _growth_notes(grown: Mapping[str, Any]) -> list[str]:
+    percent, rate = grown["growth_percent"], grown["growth_ml_per_hour"]
+    share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
+    pace = "" if rate is None else f", {rate:+.2f} mL/h over {grown['hours']:g} h"
+    blood = "intraparenchymal blood" if grown["of"] == "iph" else "all blood"
+    error = grown["reading_error"]
+    where = "within" if grown["within_measurement_error"] else "beyond"
+    return [
+        f"Growth of {blood}: {grown['growth_ml']:+.2f} mL ({share}){pace}.",
+        f"That is {where} measurement error: two raters' manual volumes can tell {error['between_raters_ml']} mL, one "
+        f"rater's {error['within_rater_ml']} mL ({error['source']}; with intraventricular blood "
+        f"{growth.WITH_IVH.between_raters_ml} and {growth.WITH_IVH.within_rater_ml} mL).",
+    ]
+
+
+def _scores_table(scores: Sequence[growth.Score]) -> Table:
+    table = Table("Score", "Total", "Points", "Missing", "Source")
+    for one in scores:
+        total = f"{one.least} to {one.most}" if one.total is None else str(one.total)
+        known = [f"{item.name} {item.points}" for item in one.items if item.points is not None]
+        meaning = "" if one.meaning is None else f" ({one.meaning})"
+        table.add_row(
+            one.name, total + meaning, "; ".join(known), "; ".join(one.missing), one.source
+        )
+    return table
 
 
 if __name__ == "__main__":

@@ -33,8 +33,13 @@ KEPT_TO = {
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,
     "safetensors": TORCH_ROOMS,
+    "transformers": ("ichseg/baselines/sam.py",),
+    "ray": ("ichseg/cohort.py",),
 }
-HEAVY = ("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image")
+HEAVY = (
+    *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),
+    "ray",
+)
 
 
 def sources(*folders: str) -> list[str]:
@@ -120,7 +125,10 @@ def requirement_lines(name: str) -> list[str]:
     return [line for line in stripped if line and not line.startswith("-r ")]
 
 
-REQUIREMENTS = ("requirements.txt", "train/requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = (
+    *("requirements.txt", "train/requirements.txt"),
+    *("requirements-dev.txt", "requirements-ray.txt"),
+)
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
@@ -144,7 +152,7 @@ def pinned(*names: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (("app.py", "ichseg"), ("requirements.txt",)),
+        (("app.py", "ichseg"), ("requirements.txt", "requirements-ray.txt")),
         (("train",), REQUIREMENTS[:2]),
         (("tests", "benchmarks", ".ci"), REQUIREMENTS),
     ],

@@ -52,7 +52,7 @@ def test_the_options_it_names_exist(root: Path, readme: str) -> None:
     shown: dict[str, set[str]] = {}
     for command, rest in re.findall(r"python -m ichseg (\w+)(.*)", readme):
         shown.setdefault(command, {"--json"}).update(re.findall(r"--[a-z-]+", rest))
-    assert set(shown) == {"info", "segment", "compare", "measure"}
+    assert set(shown) == {"info", "segment", "compare", "measure", "benchmark"}
     for command, options in shown.items():
         run = subprocess.run(
             [sys.executable, "-m", "ichseg", command, "--help"],

@@ -1,0 +1,610 @@
+"""Many scans: a folder or a manifest in, a mask and a record a scan out, in this process or through Ray.
+
+A manifest is a CSV file with a header and a row a scan (``COLUMNS``); its paths are relative to it. A folder is read
+by its ``manifest.csv``, or else scan by scan, each with its record beside it: ``NAME.json`` for ``NAME.nii.gz``,
+``NAME.zip`` or the folder ``NAME``, and ``NAME-truth.nii.gz`` where there is a reference.
+
+What is finished is not done again, files appear whole or not at all, and a scan that cannot be done is reported and
+passed over. Files that this writes have neutral names; the names in the manifest are repeated in ``results.csv``,
+which is the user's own, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg import __version__, export, measure
+from ichseg.errors import InputError
+from ichseg.models import load_predictor
+from ichseg.prompt import Box
+from ichseg.segmentation import Segmentation
+from ichseg.volume import CTVolume, read_mask, read_volume
+
+if TYPE_CHECKING:
+    from ichseg.predictor import Predictor
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+#: What a manifest may say of a scan. ``scan`` and one of ``boxes`` and ``session`` are needed.
+COLUMNS = ("scan", "boxes", "session", "truth", "out", "series", "add_offset")
+MANIFEST_NAME = "manifest.csv"
+RESULTS_NAME = "results.csv"
+#: Ray on this machine's own cores.
+LOCAL = "local"
+_SCAN_ENDINGS = (".nii.gz", ".nii", ".zip")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scan of a manifest."""
+
+    number: int
+    """From 1, in the manifest's order; what files and messages call the scan."""
+    scan: str
+    """As the manifest writes it."""
+    path: Path
+    boxes: str = ""
+    """As ``parse_boxes`` reads them."""
+    session: Path | None = None
+    truth: Path | None = None
+    out: str = ""
+    """The mask's file name below the output folder; a neutral one where empty."""
+    series: str | None = None
+    add_offset: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan. ``record`` is None, and ``error`` a sentence, where it was passed over."""
+
+    entry: Entry
+    state: Literal["done", "kept", "passed over"]
+    record: Mapping[str, Any] | None = None
+    error: str | None = None
+
+
+# Which scans
+
+
+def is_cohort(path: Path) -> bool:
+    """Whether a path names many scans: a manifest, or a folder with one or with scans beside their records."""
+    if path.suffix.lower() == ".csv" or (path / MANIFEST_NAME).is_file():
+        return True
+    return path.is_dir() and any(_record_of(scan).is_file() for scan in _scans_in(path))
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """The scans that a manifest, or a folder, names. Raises InputError where it is no manifest.
+
+    What is wrong with one scan alone (a file that is not there, a box that cannot be read) is found when its
+    turn comes, and costs that scan only.
+    """
+    if path.is_dir() and not (path / MANIFEST_NAME).is_file():
+        entries = [_entry_beside(number, scan) for number, scan in enumerate(_scans_in(path), 1)]
+        if not entries:
+            raise InputError(
+                f"A folder of many scans holds NIfTI files, zips or DICOM folders; {path.name} holds none; "
+                "give another folder, or a manifest."
+            )
+        return entries
+    path = path / MANIFEST_NAME if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets write it
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"A manifest is a CSV file in UTF-8; {path.name} cannot be read as one ({error.__class__.__name__}); "
+            "check its path, or save it again."
+        ) from error
+    reader = csv.DictReader(io.StringIO(text), restkey="(beyond the header)")
+    rows = list(reader)
+    named = {*(reader.fieldnames or ()), *(key for row in rows for key in row)}
+    if "scan" not in named or not rows or named - set(COLUMNS):
+        got = "no row" if named >= {"scan"} and not rows else ", ".join(sorted(map(str, named)))
+        raise InputError(
+            f"A manifest has a row a scan, under a header of scan and any of {', '.join(COLUMNS[1:])}; "
+            f"{path.name} has {got or 'nothing'}; correct it (boxes with commas stand in quotes)."
+        )
+    entries = [_entry(number, row, path.parent) for number, row in enumerate(rows, 1)]
+    outs = [entry.out for entry in entries if entry.out]
+    if twice := {out for out in outs if outs.count(out) > 1}:
+        raise InputError(
+            f"Each scan's mask has a file of its own; {path.name} gives {min(twice)} more than once; "
+            "give another name, or leave the column out."
+        )
+    return entries
+
+
+def parse_boxes(text: str) -> dict[int, list[Box]]:
+    """Read a manifest's boxes: ``SLICE:X0,Y0,X1,Y1``, several apart by spaces; slices from 0.
+
+    >>> parse_boxes("12:120,80,180,140 13:118;82;181;139")[13][0].xyxy
+    (118.0, 82.0, 181.0, 139.0)
+    """
+    boxes: dict[int, list[Box]] = {}
+    for part in text.split():
+        k, colon, box = part.partition(":")
+        if not (colon and k.isdecimal()):
+            raise InputError(
+                f"A manifest's box is SLICE:X0,Y0,X1,Y1, the slice from 0; got '{part}'; "
+                "give e.g. 12:120,80,180,140, several apart by spaces."
+            )
+        boxes.setdefault(int(k), []).append(Box.parse(box))
+    return boxes
+
+
+def _entry(number: int, row: Mapping[str, str | None], folder: Path) -> Entry:
+    value = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    try:
+        add_offset = int(value["add_offset"] or 0)
+    except ValueError as error:
+        raise InputError(
+            f"add_offset is a whole number of HU; row {number} of the manifest has "
+            f"'{value['add_offset']}'; give e.g. -1024, or leave it empty."
+        ) from error
+    return Entry(
+        number=number,
+        scan=value["scan"],
+        path=folder / value["scan"],
+        boxes=value["boxes"],
+        session=folder / value["session"] if value["session"] else None,
+        truth=folder / value["truth"] if value["truth"] else None,
+        out=value["out"],
+        series=value["series"] or None,
+        add_offset=add_offset,
+    )
+
+
+def _entry_beside(number: int, scan: Path) -> Entry:
+    truths = (scan.with_name(f"{_stem(scan)}-truth{ending}") for ending in (".nii.gz", ".nii"))
+    record = _record_of(scan)
+    return Entry(
+        number=number,
+        scan=scan.name,
+        path=scan,
+        session=record if record.is_file() else None,
+        truth=next((path for path in truths if path.is_file()), None),
+    )
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    """What in a folder can be a scan: NIfTI files, zips and folders, without the references."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if (path.is_dir() or path.name.lower().endswith(_SCAN_ENDINGS))
+        and not path.name.startswith(".")
+        and not _stem(path).endswith("-truth")
+    ]
+
+
+def _stem(path: Path) -> str:
+    ending = next((end for end in _SCAN_ENDINGS if path.name.lower().endswith(end)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def _record_of(scan: Path) -> Path:
+    return scan.with_name(f"{_stem(scan)}.json")
+
+
+# One scan
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Segment one scan into a folder: its mask, and the record from which the same mask is made again."""
+
+    entry: Entry
+    folder: Path
+    model: str | None = None
+    """For a scan with boxes; a record brings its own. None is the default model."""
+
+    def __call__(self) -> Outcome:
+        entry = self.entry
+        saved, boxes = _prompts(entry)
+        predictor = load_predictor(saved.model if saved else self.model)
+        key = _key(entry, {predictor.name: predictor.weights_sha256})
+        path = self.folder / f"scan-{entry.number:04d}.json"
+        kept = _finished(path, key)
+        if kept is not None and (self.folder / kept["mask"]).is_file():
+            return Outcome(entry, "kept", kept)
+        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
+        if saved:
+            saved.check_scan(volume)
+            saved.check_weights(predictor.weights_sha256)
+        mask_name = entry.out or f"scan-{entry.number:04d}-{export.mask_name(volume)}"
+        mask_path = self.folder / mask_name
+        _check_not_an_input(mask_path, entry)
+        mask_path.parent.mkdir(parents=True, exist_ok=True)
+        export.check_mask_path(mask_path, volume)
+        truth_zyx = None if entry.truth is None else read_mask(entry.truth, volume) != 0
+        second_look = saved.second_look if saved else predictor.second_look
+        marked, _ = predict(volume, boxes, predictor, second_look)
+        mask_zyx = marked.mask_zyx(predictor.name)
+        with _whole(mask_path) as part:
+            export.save_mask(part, mask_zyx, volume)
+        record = export.session_record(
+            volume,
+            {k: marked.boxes(k) for k in marked.marked_slices()},
+            mask_zyx,
+            model=predictor.name,
+            weights_sha256=predictor.weights_sha256,
+            second_look=second_look,
+        )
+        record |= {"key": key, "mask": mask_name}
+        if saved and saved.mask_sha256:
+            record["same_mask"] = record["mask_sha256"] == saved.mask_sha256
+        if truth_zyx is not None:
+            record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
+        with _whole(path) as part:
+            part.write_bytes(export.json_bytes(record))
+        return Outcome(entry, "done", record)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Run several models on one scan's boxes, and score them where it has a reference."""
+
+    entry: Entry
+    folder: Path
+    models: tuple[str, ...]
+
+    def __call__(self) -> Outcome:
+        entry = self.entry
+        _, boxes = _prompts(entry)
+        predictors = [load_predictor(name) for name in self.models]
+        key = _key(entry, {one.name: one.weights_sha256 for one in predictors})
+        path = self.folder / f"scores-{entry.number:04d}.json"
+        if (kept := _finished(path, key)) is not None:
+            return Outcome(entry, "kept", kept)
+        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
+        truth_zyx = None if entry.truth is None else read_mask(entry.truth, volume) != 0
+        results = [_compared(volume, boxes, one, truth_zyx) for one in predictors]
+        record = {
+            "scan": export.scan_record(volume),
+            "boxes": export.boxes_record(boxes),
+            "models": results,
+            "versions": export.versions(),
+            "notice": export.NOTICE,
+            "key": key,
+        }
+        with _whole(path) as part:
+            part.write_bytes(export.json_bytes(record))
+        return Outcome(entry, "done", record)
+
+
+def predict(
+    volume: CTVolume,
+    boxes: Mapping[int, Sequence[Box]],
+    predictor: Predictor,
+    second_look: bool | None = None,
+) -> tuple[Segmentation, float]:
+    """(A model's masks for all boxes of a scan, the seconds that they took). Raises BoxError as Segmentation does."""
+    marked = Segmentation(volume.shape_zyx)
+    for k, on_slice in boxes.items():
+        marked.set_slice(k, on_slice, {})
+    started = time.perf_counter()
+    for k in marked.marked_slices():
+        embedding = predictor.embed(volume.hu_zyx[k])
+        found = predictor.predict(embedding, marked.boxes(k), second_look=second_look)
+        marked.add_masks(k, {predictor.name: found.union})
+    return marked, time.perf_counter() - started
+
+
+def score_slices(
+    mask_zyx: npt.NDArray[np.bool_],
+    truth_zyx: npt.NDArray[np.bool_] | None,
+    volume: CTVolume,
+    slices: Sequence[int],
+) -> dict[str, float | None]:
+    """A mask's millilitres on some slices, and against the truth on the same ones where there is one.
+
+    Keys: volume_ml; with a truth also truth_ml, difference_ml (mask less truth) and dice (None where both are empty).
+    """
+    on_slices = np.zeros((len(mask_zyx), 1, 1), dtype=bool)
+    on_slices[slices] = True
+    ml = measure.volume_ml(mask_zyx & on_slices, volume)
+    if truth_zyx is None:
+        return {"volume_ml": ml}
+    truth_ml = measure.volume_ml(truth_zyx & on_slices, volume)
+    overlap = measure.dice(mask_zyx & on_slices, truth_zyx & on_slices)
+    return {
+        "volume_ml": ml,
+        "truth_ml": truth_ml,
+        "difference_ml": ml - truth_ml,
+        "dice": None if np.isnan(overlap) else overlap,
+    }
+
+
+def _compared(
+    volume: CTVolume,
+    boxes: Mapping[int, Sequence[Box]],
+    predictor: Predictor,
+    truth_zyx: npt.NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    marked, seconds = predict(volume, boxes, predictor)
+    mask_zyx, boxed = marked.mask_zyx(predictor.name), marked.marked_slices()
+    return {
+        "model": predictor.name,
+        "title": predictor.title,
+        "weights_sha256": dict(predictor.weights_sha256),
+        "seconds_a_slice": seconds / max(1, len(boxed)),
+        "boxed_slices": score_slices(mask_zyx, truth_zyx, volume, boxed),
+        "whole_scan": score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx))),
+    }
+
+
+def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]:
+    """An entry's session where it has one, and its boxes by slice."""
+    if (entry.session is None) != bool(entry.boxes):
+        got = "both" if entry.session else "neither"
+        raise InputError(
+            f"A scan of many has boxes or a session record; {entry.path.name} has {got}; "
+            "fill one of the two columns, or lay the record beside the scan."
+        )
+    if entry.session is None:
+        return None, parse_boxes(entry.boxes)
+    saved = export.load_session(entry.session)
+    return saved, {k: list(boxes) for k, boxes in saved.boxes.items()}
+
+
+def _check_not_an_input(path: Path, entry: Entry) -> None:
+    inputs = (one for one in (entry.path, entry.truth, entry.session) if one is not None)
+    if any(path.resolve() == one.resolve() for one in inputs):
+        raise InputError(
+            f"A mask is written beside a scan, never over its files; out names {path.name}, which is one of "
+            "them; give another name."
+        )
+
+
+def _key(entry: Entry, weights: Mapping[str, Mapping[str, str]]) -> str:
+    """What a result came from: equal keys, equal results. Files of scans count by size and time, not by content."""
+    files = {
+        name: _stamp(path)
+        for name, path in (("scan", entry.path), ("truth", entry.truth), ("session", entry.session))
+        if path is not None
+    }
+    told = {
+        name: value
+        for name, value in asdict(entry).items()
+        if name in COLUMNS and name not in files
+    }
+    models = {name: dict(hashes) for name, hashes in weights.items()}
+    text = json.dumps([__version__, files, told, models], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> list[tuple[str, int, int]]:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = ((file.name, file.stat()) for file in files if file.is_file())
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _finished(path: Path, key: str) -> dict[str, Any] | None:
+    """The record of an earlier run, if it came from the same things."""
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if record.get("key") == key else None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file beside ``path``, of the same kind by its name, that takes its place when the block ends well."""
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# Many scans
+
+
+def run(
+    jobs: Sequence[Segment | Compare],
+    *,
+    ray: str | None = None,
+    on_done: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Do all jobs and return what became of each, in their order; a scan that cannot be done is passed over.
+
+    Args:
+        jobs: each writes its own files; their folder is made here.
+        ray: None for this process, ``LOCAL`` for Ray on its cores, else the address of a Ray cluster.
+        on_done: called with each outcome as it comes, in any order.
+
+    """
+    for folder in {job.folder for job in jobs}:
+        _make(folder)
+    outcomes: dict[int, Outcome] = {}
+    for i, found in each(_do, jobs, ray=ray):
+        if isinstance(found, Failure):
+            found = Outcome(jobs[i].entry, "passed over", error=found.sentence)
+        outcomes[i] = found
+        if on_done is not None:
+            on_done(found)
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job could not be done, in a sentence."""
+
+    sentence: str
+
+
+def each(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, ray: str | None = None
+) -> Iterator[tuple[int, Result | Failure]]:
+    """(A job's place, its result or Failure) as they come: ``work`` on every job, here or through Ray.
+
+    Through Ray jobs run side by side, so they must not depend on each other, and ``work``, jobs and results
+    must pickle. A cluster's machines need this project installed and the same files under the same paths.
+
+    Raises:
+        InputError: Ray is asked for and is not installed, or no cluster answers at the address.
+
+    """
+    if ray is None:
+        for i, job in enumerate(jobs):
+            yield i, _attempt(work, job)
+        return
+    with _ray(ray) as engine:
+        remote = engine.remote(max_retries=0)(_attempt)
+        waiting = {remote.remote(work, job): i for i, job in enumerate(jobs)}
+        while waiting:
+            (ready,), _ = engine.wait(list(waiting), num_returns=1)
+            i = waiting.pop(ready)
+            try:
+                yield i, engine.get(ready)
+            except engine.exceptions.RayError as error:  # the worker died, e.g. out of memory
+                yield i, Failure(_internal(error))
+
+
+def _attempt(work: Callable[[Job], Result], job: Job) -> Result | Failure:
+    try:
+        return work(job)
+    except InputError as error:
+        return Failure(str(error))
+    except Exception as error:  # one scan's surprise must not cost the others their night
+        return Failure(_internal(error))
+
+
+def _internal(error: Exception) -> str:
+    return (
+        f"A scan is read and segmented without an internal error; this one ended in {type(error).__name__} "
+        f"({' '.join(str(error).split())[:200]}); run it alone, and report it."
+    )
+
+
+def _do(job: Segment | Compare) -> Outcome:
+    return job()
+
+
+@contextmanager
+def _ray(address: str) -> Iterator[Any]:
+    """The ray module, connected; what is started here is stopped again. Nothing of Ray's is sent or logged here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "Running through Ray needs the package ray, which is not installed here; "
+            "pip install -r requirements-ray.txt, or leave the option out."
+        ) from error
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == LOCAL else None,
+            log_to_driver=False,  # what a worker prints could name a scan
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"A Ray cluster answers at its address; '{address}' does not ({type(error).__name__}); "
+            "start it with ray start --head, or leave the address out for this machine's cores."
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The results of many scans go into a folder; {folder.name} cannot be made "
+            f"({error.strerror or error}); give another --out."
+        ) from error
+
+
+# What came of it
+
+
+def results_csv(outcomes: Sequence[Outcome]) -> bytes:
+    """A row a scan, and a model where several were compared, as CSV in UTF-8, with the names as the user gave them.
+
+    Columns: number, scan, state, model, volume_ml, truth_ml, difference_ml, dice (of the whole scan), boxed_dice (of
+    the slices with a box), seconds_a_slice, mask, error; empty where there is nothing to say.
+    """
+    fields = ("number", "scan", "state", "model", "volume_ml", "truth_ml", "difference_ml", "dice")
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, (*fields, "boxed_dice", "seconds_a_slice", "mask", "error"), lineterminator="\n"
+    )
+    writer.writeheader()
+    for outcome in outcomes:
+        for row in result_rows(outcome):
+            writer.writerow(
+                {
+                    key: f"{value:.4f}" if isinstance(value, float) else value
+                    for key, value in row.items()
+                }
+            )
+    return text.getvalue().encode()
+
+
+def result_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """An outcome as flat rows, as in ``results_csv``: one, or one a compared model."""
+    entry, record = outcome.entry, outcome.record
+    base = {"number": entry.number, "scan": entry.scan, "state": outcome.state}
+    if record is None:
+        return [{**base, "error": outcome.error}]
+    if "models" not in record:
+        scores = record.get("whole_scan", {"volume_ml": record["volume_ml"]})
+        return [{**base, "model": record["model"], **scores, "mask": record["mask"]}]
+    return [
+        {
+            **base,
+            "model": one["model"],
+            **one["whole_scan"],
+            "boxed_dice": one["boxed_slices"].get("dice"),
+            "seconds_a_slice": one["seconds_a_slice"],
+        }
+        for one in record["models"]
+    ]
+
+
+def averages(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """For each compared model: over scans with a reference, mean and sample sd of Dice and of the |difference| in mL.
+
+    Keys: model, scans, dice_mean, dice_sd, boxed_dice_mean, boxed_dice_sd, difference_ml_mean, difference_ml_sd,
+    seconds_a_slice; None where there is no value (a spread needs two). Scans whose mask and reference are both empty
+    have no Dice and are left out of its mean.
+    """
+    rows = [row for outcome in outcomes for row in result_rows(outcome) if "model" in row]
+    out = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        found: dict[str, Any] = {
+            "model": model,
+            "scans": sum(row.get("truth_ml") is not None for row in mine),
+        }
+        for name in ("dice", "boxed_dice", "difference_ml"):
+            values = [abs(row[name]) for row in mine if row.get(name) is not None]
+            found[f"{name}_mean"] = float(np.mean(values)) if values else None
+            found[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        found["seconds_a_slice"] = float(np.mean([row["seconds_a_slice"] for row in mine]))
+        out.append(found)
+    return out
