@@ -12,12 +12,13 @@ import io
 import json
 import operator
 import platform
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ichseg import __version__
-from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.errors import InputError, VolumeError
 from ichseg.measure import slice_table, volume_ml
 from ichseg.preprocess import BRAIN, Window
 from ichseg.prompt import Box
 from ichseg.render import render_slice
+from ichseg.segmentation import ORIGINS, Lesion, Origin, Part, Segmentation
 from ichseg.volume import CTVolume, write_mask
+
+if TYPE_CHECKING:
+    from ichseg.predictor import Predictor, SliceEmbedding
 
 NOTICE = "Research software. Not a medical device. Not for clinical use."
 
@@ -39,6 +44,9 @@ MASK_NAME = "hematoma-mask.nii.gz"
 SLICES_NAME = "hematoma-mask-slices.zip"
 TABLE_NAME = "hematoma-volume.csv"
 SESSION_NAME = "hematoma-session.json"
+
+#: In the name of the file that says which lesion each label of a mask is, and in an archive of slices.
+LESIONS_NAME = "lesions.json"
 
 
 def picture_name(k: int) -> str:
@@ -51,22 +59,95 @@ def mask_name(volume: CTVolume) -> str:
     return MASK_NAME if volume.geometry.is_even else SLICES_NAME
 
 
-def save_mask(path: str | Path, mask_zyx: npt.ArrayLike, volume: CTVolume) -> None:
+def save_mask(
+    path: str | Path,
+    mask_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion] = (),
+) -> None:
     """Write a scan's mask in the format of the file's name: .nii, .nii.gz or .zip.
 
-    ``mask_zyx`` is [z, y, x]; not 0 is in. NIfTI is written on the scan's own grid and affine, and
-    refused with a VolumeError for an unevenly spaced series; the archive (``slices_zip``) holds any. Raises
-    InputError where the folder is not there or the file cannot be written.
+    ``mask_zyx`` is [z, y, x]; not 0 is in. With ``lesions`` it holds their numbers, which are written as labels, and
+    what they stand for goes into a file beside it (``lesions_path``) or into the archive, for a NIfTI header has no
+    place for it. NIfTI is written on the scan's own grid and affine, and refused with a VolumeError for an unevenly
+    spaced series; the archive (``slices_zip``) holds any. Raises InputError where the folder is not there or the file
+    cannot be written.
     """
     path = Path(path)
     check_mask_path(path, volume)
     if path.suffix.lower() == ".zip":
-        write_file(path, slices_zip(mask_zyx, volume))
+        write_file(path, slices_zip(mask_zyx, volume, lesions))
         return
+    labels = np.asarray(mask_zyx) if lesions else np.asarray(mask_zyx) != 0
     try:
-        write_mask(path, np.asarray(mask_zyx) != 0, volume)
+        write_mask(path, labels, volume)
     except OSError as error:
         raise _unwritable(path, error) from error
+    if lesions:
+        write_file(lesions_path(path), _lesions_json(labels, volume, lesions))
+
+
+def lesions_path(mask_path: Path) -> Path:
+    """Where ``save_mask`` says what a mask's labels stand for.
+
+    >>> lesions_path(Path("hematoma-mask.nii.gz")).name
+    'hematoma-mask-lesions.json'
+    """
+    stem = re.sub(r"\.nii(\.gz)?$", "", mask_path.name, flags=re.IGNORECASE)
+    return mask_path.with_name(f"{stem}-{LESIONS_NAME}")
+
+
+def read_lesions(mask_path: str | Path) -> list[Lesion]:
+    """The lesions that a mask's labels stand for, from the file beside it; empty where there is none.
+
+    Raises InputError where that file is not what ``save_mask`` writes.
+    """
+    path = lesions_path(Path(mask_path))
+    if not path.is_file():
+        return []
+    try:
+        return list(_lesions(json.loads(path.read_text(encoding="utf-8"))["lesions"]))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not ({error}); "
+            "delete it, or save the mask again."
+        ) from error
+
+
+def _lesions_json(
+    labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
+) -> bytes:
+    return json_bytes(
+        {"lesions": lesions_record(labels_zyx, volume, lesions), "notice": NOTICE},
+    )
+
+
+def lesions_record(
+    labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
+) -> list[dict[str, Any]]:
+    """Lesions for a JSON document: the fields of ``Lesion`` and volume_ml, from a mask of their numbers [z, y, x]."""
+    return [
+        {**asdict(lesion), "volume_ml": volume_ml(labels_zyx == lesion.id, volume)}
+        for lesion in lesions
+    ]
+
+
+def _lesions(rows: Any) -> tuple[Lesion, ...]:
+    """Lesions from a JSON document. Raises what a wrong field brings: KeyError, TypeError, ValueError."""
+    lesions = tuple(
+        Lesion(
+            id=operator.index(row["id"]),
+            name=_of_kind(str, row["name"], "name"),
+            type=_of_kind(str, row["type"], "type"),
+            colour=_of_kind(str, row["colour"], "colour"),
+            locked=_of_kind(bool, row["locked"], "locked"),
+            visible=_of_kind(bool, row["visible"], "visible"),
+        )
+        for row in rows
+    )
+    if not lesions or len({lesion.id for lesion in lesions}) < len(lesions):
+        raise ValueError("lesions are at least one, each with a number of its own")
+    return lesions
 
 
 def check_mask_path(path: Path, volume: CTVolume) -> None:
@@ -147,13 +228,17 @@ def slice_png(
     return _png(Image.fromarray(rgb))
 
 
-def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume) -> bytes:
+def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesion] = ()) -> bytes:
     """A mask as an archive that any series fits in: mask-001.png ... for all slices, and the table.
 
     Each PNG is 8-bit grey, 0 or 255, one pixel for each of the slice's, rows anterior to posterior, columns from
-    the patient's right to left; slices from 1 at the foot end. The same mask gives the same bytes.
+    the patient's right to left; slices from 1 at the foot end. The same mask gives the same bytes. With ``lesions``
+    the mask holds their numbers: mask and table are of the blood, labels-001.png ... have each pixel's lesion, and
+    lesions.json says what they are.
     """
-    mask = np.asarray(mask_zyx) != 0
+    labels = np.asarray(mask_zyx)
+    blood = [lesion.id for lesion in lesions if lesion.is_blood]
+    mask = np.isin(labels, blood) if lesions else labels != 0
     table = table_csv(mask, volume)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -164,6 +249,10 @@ def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume) -> bytes:
         add(TABLE_NAME, table)
         for k, mask_yx in enumerate(mask):
             add(f"mask-{k + 1:03d}.png", _png(Image.fromarray(mask_yx.astype(np.uint8) * 255)))
+        if lesions:
+            for k, labels_yx in enumerate(labels.astype(np.uint8)):
+                add(f"labels-{k + 1:03d}.png", _png(Image.fromarray(labels_yx)))
+            add(LESIONS_NAME, _lesions_json(labels, volume, lesions))
         add("README.txt", _SLICES_README.encode())
     return content.getvalue()
 
@@ -171,6 +260,7 @@ def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume) -> bytes:
 _SLICES_README = f"""A hematoma mask, one picture a slice: mask-001.png is the scan's lowest slice.
 White pixels are blood. One picture pixel is one pixel of the scan; the patient's right is on the left.
 {TABLE_NAME} has each slice's area, its own height, and millilitres.
+Where there are several lesions, labels-001.png has each pixel's lesion by number, and {LESIONS_NAME} says what it is.
 
 {NOTICE}
 """
@@ -185,29 +275,130 @@ def _png(image: Image.Image) -> bytes:
 
 
 #: Of the session record. A reader refuses a later one.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A mask that boxes do not give: one that a person made, or that lost voxels to another lesion."""
+
+    k: int
+    lesion: int
+    origin: Origin
+    runs: tuple[int, ...]
+    """How many pixels, row by row, are off, then on, then off, and so on; the last that are off are left out."""
+
+    @classmethod
+    def of(cls, part: Part) -> Edit:
+        """A mask as its runs.
+
+        >>> mask = np.array([[0, 1, 1], [0, 0, 1]], dtype=bool)
+        >>> Edit.of(Part(4, 1, "edited", mask)).runs
+        (1, 2, 2, 1)
+        """
+        flat = np.concatenate([[0], part.mask_yx.ravel().astype(np.int8), [0]])
+        runs = np.diff(np.flatnonzero(np.diff(flat)), prepend=0)
+        return cls(part.k, part.lesion, part.origin, tuple(runs.tolist()))
+
+    def mask_yx(self, shape_yx: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The mask, bool [y, x], on a slice of (rows, columns)."""
+        out = np.zeros(shape_yx[0] * shape_yx[1], dtype=bool)
+        flat = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
+        out[: flat.size] = flat
+        return out.reshape(shape_yx)
 
 
 @dataclass(frozen=True)
 class Session:
     """The record of one model's mask on one scan: enough to make the same mask again.
 
-    ``boxes`` maps a slice's index, from 0, to its boxes; ``weights_sha256`` a weight file to its hash;
-    ``mask_sha256`` is ``content_sha256`` of the bool mask [z, y, x].
+    ``prompts`` maps (slice from 0, lesion) to the boxes that a person drew there, ``propagated`` to those that a
+    propagation asked, ``parameters`` a lesion to what that went by; ``edits`` are masks that go over what the boxes
+    give. ``weights_sha256`` maps a weight file to its hash; ``mask_sha256`` is ``content_sha256`` of the bool mask
+    [z, y, x] of the blood, ``labels_sha256`` of the uint8 lesion numbers, which schema 1 did not have.
     """
 
     scan_sha256: str
     shape_zyx: tuple[int, int, int]
-    boxes: Mapping[int, tuple[Box, ...]]
+    prompts: Mapping[tuple[int, int], tuple[Box, ...]]
     model: str
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
     second_look: bool | None = None
     mask_sha256: str | None = None
+    labels_sha256: str | None = None
+    lesions: tuple[Lesion, ...] = (Lesion(1),)
+    propagated: Mapping[tuple[int, int], tuple[Box, ...]] = field(default_factory=dict)
+    parameters: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def boxes(self) -> dict[int, tuple[Box, ...]]:
+        """The boxes that a person drew, of all lesions, by slice."""
+        found: dict[int, tuple[Box, ...]] = {}
+        for (k, _), boxes in sorted(self.prompts.items()):
+            found[k] = (*found.get(k, ()), *boxes)
+        return found
+
+    def run(
+        self,
+        predictor: Predictor,
+        volume: CTVolume,
+        *,
+        embed: Callable[[int], SliceEmbedding] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """Make the mask again: the model answers every box, drawn or propagated; edits are laid over as they are.
+
+        Args:
+            predictor: of the record's model and weights; ``check_weights`` first.
+            volume: the scan; ``check_scan`` first.
+            embed: slice index to its embedding by this predictor, for a caller that keeps them.
+            progress: called with the share that is done, 0 to 1.
+
+        Returns:
+            The segmentation with the predictor's masks, and no history.
+
+        """
+        shape_yx = self.shape_zyx[1:]
+        edited = {(edit.k, edit.lesion) for edit in self.edits}
+        todo = sorted((self.prompts.keys() | self.propagated.keys()) - edited)
+        embedding, at, parts = None, -1, []
+        for number, (k, lesion) in enumerate(todo):
+            if embedding is None or at != k:
+                embedding, at = embed(k) if embed else predictor.embed(volume.hu_zyx[k]), k
+            drawn = (k, lesion) in self.prompts
+            origin: Origin = "box" if drawn else "propagated"
+            boxes = (self.prompts if drawn else self.propagated)[k, lesion]
+            given = {} if drawn else self.parameters.get(lesion, {})
+            look = given.get("second_look", self.second_look)
+            found = predictor.predict(embedding, boxes, second_look=look)
+            parts.append(Part(k, lesion, origin, found.union, boxes, from_boxes=True))
+            if progress is not None:
+                progress((number + 1) / len(todo))
+        for edit in self.edits:
+            boxes = self.prompts.get((edit.k, edit.lesion), ()) if edit.origin == "box" else ()
+            mask_yx = edit.mask_yx(shape_yx)
+            parts.append(Part(edit.k, edit.lesion, edit.origin, mask_yx, boxes))
+        return Segmentation.restored(
+            self.shape_zyx, self.lesions, self.prompts, predictor.name, parts, self.parameters
+        )
+
+    def is_same(self, marked: Segmentation, model: str) -> bool | None:
+        """Whether a model's masks are those of the record, voxel for voxel; None where it does not say."""
+        said = [
+            expected == content_sha256(array)
+            for expected, array in (
+                (self.labels_sha256, marked.labels_zyx(model)),
+                (self.mask_sha256, marked.mask_zyx(model)),
+            )
+            if expected is not None
+        ]
+        return all(said) if said else None
 
     def check_scan(self, volume: CTVolume) -> None:
         """Raise InputError where ``volume`` is not the scan that the record was made on."""
         got = content_sha256(volume.hu_zyx)
-        if got != self.scan_sha256:
+        if got != self.scan_sha256 or self.shape_zyx != volume.shape_zyx:
             raise InputError(
                 f"A session belongs to the scan it was made on, with voxels of SHA-256 {self.scan_sha256[:12]}; "
                 f"those of {volume.name} have {got[:12]}; open that scan, with the same series and offset."
@@ -260,7 +451,7 @@ def session_record(
     weights_sha256: Mapping[str, str],
     second_look: bool | None = None,
 ) -> dict[str, Any]:
-    """One model's mask of a scan as a JSON document, which ``load_session`` reads.
+    """What boxes alone gave, as a JSON document of schema 1, which ``load_session`` reads.
 
     ``boxes`` maps a slice's index to its boxes, ``mask_zyx`` is the mask [z, y, x] they gave. Keys:
     ``schema_version``; ``scan`` (``scan_record``); ``boxes``, a list of {``slice`` from 0, ``box_xyxy``}; ``model``;
@@ -269,7 +460,7 @@ def session_record(
     """
     mask = np.asarray(mask_zyx) != 0
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": 1,
         "scan": scan_record(volume),
         "boxes": boxes_record(boxes),
         "model": model,
@@ -280,6 +471,72 @@ def session_record(
         "volume_ml": volume_ml(mask, volume),
         "versions": versions(),
         "notice": NOTICE,
+    }
+
+
+def segmentation_record(
+    volume: CTVolume,
+    marked: Segmentation,
+    *,
+    model: str,
+    weights_sha256: Mapping[str, str],
+    second_look: bool | None = None,
+) -> dict[str, Any]:
+    """One model's masks of a scan as a JSON document, which ``load_session`` reads: all that makes them again.
+
+    The keys of ``session_record``, of which ``boxes`` has each box's ``lesion`` too, ``slices`` and ``volume_ml`` are
+    of the blood, and: ``lesions`` (``lesions_record``); ``propagated``, a list of {``lesion``, ``parameters``,
+    ``boxes`` (slice, box_xyxy)}; ``edits``, a list of {``slice``, ``lesion``, ``origin``, ``runs``}, masks that boxes
+    do not give, with the runs of ``Edit`` as one text; ``labels_sha256``. ``second_look`` says how the boxes that a
+    person drew were answered; those of a propagation too, unless its parameters say otherwise.
+    """
+    labels, mask = marked.labels_zyx(model), marked.mask_zyx(model)
+    parts = marked.parts(model)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scan": scan_record(volume),
+        "lesions": lesions_record(labels, volume, marked.lesions),
+        "boxes": [
+            {"slice": k, "lesion": lesion, "box_xyxy": [float(value) for value in box.xyxy]}
+            for (k, lesion), boxes in marked.prompts().items()
+            for box in boxes
+        ],
+        "propagated": [
+            {
+                "lesion": lesion.id,
+                "parameters": marked.parameters(model, lesion.id),
+                "boxes": boxes_record(boxes),
+            }
+            for lesion in marked.lesions
+            if (boxes := _propagated_boxes(parts, lesion.id))
+        ],
+        "edits": [
+            {
+                "slice": edit.k,
+                "lesion": edit.lesion,
+                "origin": edit.origin,
+                "runs": " ".join(map(str, edit.runs)),
+            }
+            for edit in (Edit.of(part) for part in parts if not part.from_boxes)
+        ],
+        "model": model,
+        "weights_sha256": dict(weights_sha256),
+        "second_look": second_look,
+        "mask_sha256": content_sha256(mask),
+        "labels_sha256": content_sha256(labels),
+        "slices": table_record(mask, volume),
+        "volume_ml": volume_ml(mask, volume),
+        "versions": versions(),
+        "notice": NOTICE,
+    }
+
+
+def _propagated_boxes(parts: Sequence[Part], lesion: int) -> dict[int, tuple[Box, ...]]:
+    """The boxes of a lesion's propagated masks, by slice, where those give the mask."""
+    return {
+        part.k: part.boxes
+        for part in parts
+        if part.lesion == lesion and part.origin == "propagated" and part.from_boxes
     }
 
 
@@ -343,28 +600,64 @@ def load_session(path: str | Path) -> Session:
         )
     try:
         return _session(record)
-    except BoxError as error:
-        raise _not_a_session(path, str(error)) from error
+    except InputError as error:
+        raise _not_a_session(path, str(error).rstrip(".")) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _not_a_session(path, f"a field is missing or of the wrong kind ({error})") from error
 
 
 def _session(record: Mapping[str, Any]) -> Session:
     depth, rows, columns = (int(size) for size in record["scan"]["shape_zyx"])
-    boxes: dict[int, tuple[Box, ...]] = {}
-    for entry in record["boxes"]:
-        k, box = operator.index(entry["slice"]), Box(*(float(value) for value in entry["box_xyxy"]))
+    lesions = _lesions(record["lesions"]) if record["schema_version"] > 1 else (Lesion(1),)
+    known = {lesion.id for lesion in lesions}
+
+    def place(entry: Mapping[str, Any], lesion: Any) -> tuple[int, int]:
+        k, lesion = operator.index(entry["slice"]), operator.index(lesion)
         if not 0 <= k < depth:
             raise ValueError(f"slice {k} of {depth}")
-        boxes[k] = (*boxes.get(k, ()), box.validate((rows, columns)))
+        if lesion not in known:
+            raise ValueError(f"lesion {lesion} is not among its lesions")
+        return k, lesion
+
+    def add(found: dict[tuple[int, int], tuple[Box, ...]], entry: Any, lesion: Any) -> None:
+        where = place(entry, lesion)
+        box = Box(*(float(value) for value in entry["box_xyxy"])).validate((rows, columns))
+        found[where] = (*found.get(where, ()), box)
+
+    prompts: dict[tuple[int, int], tuple[Box, ...]] = {}
+    propagated: dict[tuple[int, int], tuple[Box, ...]] = {}
+    parameters, edits = {}, []
+    for entry in record["boxes"]:
+        add(prompts, entry, entry.get("lesion", 1))
+    for one in record.get("propagated", ()):
+        given = _of_kind(dict, one["parameters"], "parameters")
+        _of_kind(bool | None, given.get("second_look"), "second_look")
+        parameters[operator.index(one["lesion"])] = given
+        for entry in one["boxes"]:
+            add(propagated, entry, one["lesion"])
+    for entry in record.get("edits", ()):
+        k, lesion = place(entry, entry["lesion"])
+        runs = tuple(int(run) for run in _of_kind(str, entry["runs"], "runs").split())
+        if sum(runs) > rows * columns or min(runs, default=0) < 0:
+            raise ValueError(f"the runs of slice {k} do not fit its {columns} x {rows} pixels")
+        if entry["origin"] not in ORIGINS:
+            raise ValueError(f"origin is {entry['origin']!r}")
+        edits.append(Edit(k, lesion, entry["origin"], runs))
+    if twice := prompts.keys() & propagated.keys():
+        raise ValueError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
     return Session(
         scan_sha256=str(record["scan"]["sha256"]),
         shape_zyx=(depth, rows, columns),
-        boxes=boxes,
+        prompts=prompts,
         model=_of_kind(str, record["model"], "model"),
         weights_sha256={str(file): str(sha) for file, sha in record["weights_sha256"].items()},
         second_look=_of_kind(bool | None, record.get("second_look"), "second_look"),
         mask_sha256=_of_kind(str | None, record.get("mask_sha256"), "mask_sha256"),
+        labels_sha256=_of_kind(str | None, record.get("labels_sha256"), "labels_sha256"),
+        lesions=lesions,
+        propagated=propagated,
+        parameters=parameters,
+        edits=tuple(edits),
     )
 
 

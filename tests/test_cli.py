@@ -17,8 +17,11 @@ import phantoms
 import pytest
 
 from ichseg import __main__ as cli
+from ichseg import edit, export
 from ichseg.export import NOTICE
 from ichseg.models import available, load_predictor
+from ichseg.prompt import Box
+from ichseg.segmentation import Segmentation
 from ichseg.volume import CTVolume, SeriesInfo, read_mask, read_volume
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,8 +32,9 @@ SCAN_KEYS = {
     *("tilt_degrees", "evenly_spaced", "notes"),
 }
 SEGMENT_KEYS = {
-    *("schema_version", "scan", "boxes", "model", "weights_sha256", "second_look"),
-    *("mask_sha256", "slices", "volume_ml", "versions", "notice"),
+    *("schema_version", "scan", "lesions", "boxes", "propagated", "edits", "model"),
+    *("weights_sha256", "second_look", "mask_sha256", "labels_sha256"),
+    *("slices", "volume_ml", "versions", "notice"),
 }
 
 
@@ -156,7 +160,8 @@ def test_segment_gives_the_volume_in_the_boxes(run: Run, head: Path) -> None:
         "--model", "threshold", "--json",
     ).json  # fmt: skip
     assert set(found) == SEGMENT_KEYS
-    assert found["boxes"] == [{"slice": k, "box_xyxy": [32, 20, 49, 34]} for k in (2, 3)]
+    box_xyxy = [32, 20, 49, 34]
+    assert found["boxes"] == [{"slice": k, "lesion": 1, "box_xyxy": box_xyxy} for k in (2, 3)]
     assert (found["model"], found["weights_sha256"]) == ("threshold", {})
     blood = phantoms.head_hu()[1]
     for row, k in zip(found["slices"], (2, 3), strict=True):
@@ -228,6 +233,59 @@ def test_a_mask_that_came_out_differently_is_not_called_the_same(
     session.write_text(json.dumps({**answer.json, "mask_sha256": "0" * 64}))
     assert run("segment", head, "--session", session, "--json").json["same_mask"] is False
     assert "The mask differs from the session's" in run("segment", head, "--session", session).out
+
+
+def a_session_with_corrections(path: Path, scan: Path, model: str) -> Segmentation:
+    """Save a record of two lesions on the head: a box each, one slice propagated, one brushed."""
+    volume, predictor = read_volume(scan), load_predictor(model)
+    marked = Segmentation(volume.shape_zyx)
+    marked.add_lesion(name="Ventricle", type="IVH")
+    boxes = {(3, 1): Box(32, 20, 41, 34), (3, 2): Box(38, 20, 49, 34), (4, 1): Box(32, 20, 49, 34)}
+    masks = {
+        (k, lesion): predictor.predict(predictor.embed(volume.hu_zyx[k]), [box]).union
+        for (k, lesion), box in boxes.items()
+    }
+    for k, lesion in ((3, 1), (3, 2)):
+        marked.set_boxes(k, lesion, [boxes[k, lesion]], {model: masks[k, lesion]})
+    marked.set_propagated({4: masks[4, 1]}, 1, model, {4: [boxes[4, 1]]}, {"margin_mm": 3.0})
+    marked.apply_edit(2, 2, edit.stroke((64, 64), [(36, 27), (44, 27)], 9.0, (3.0, 3.0)), model)
+    record = export.segmentation_record(
+        volume,
+        marked,
+        model=model,
+        weights_sha256=predictor.weights_sha256,
+        second_look=predictor.second_look,
+    )
+    path.write_bytes(export.json_bytes(record))
+    return marked
+
+
+@pytest.mark.parametrize("model", ["threshold", "litemedsam"])
+def test_a_corrected_session_makes_the_same_labelled_mask_again(
+    run: Run, head: Path, tmp_path: Path, model: str
+) -> None:
+    if not available(model)[0]:
+        pytest.skip(f"the weights of {model} are not here")
+    session, out = tmp_path / "session.json", tmp_path / "mask.nii.gz"
+    marked = a_session_with_corrections(session, head, model)
+    found = run("segment", head, "--session", session, "--out", out, "--json").json
+    assert found.pop("same_mask") is True
+    assert found == json.loads(session.read_text()), "it is the same record"
+    labels = marked.labels_zyx(model)
+    assert set(np.unique(labels)) == {0, 1, 2}
+    np.testing.assert_array_equal(read_mask(out, read_volume(head)), labels)
+    assert export.read_lesions(out) == marked.lesions
+
+
+def test_a_corrected_session_for_people_names_each_lesion(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    session = tmp_path / "session.json"
+    marked = a_session_with_corrections(session, head, "threshold")
+    shown = run("segment", head, "--session", session)
+    ventricle_ml = (marked.labels_zyx("threshold") == 2).sum() * VOXEL_ML
+    assert f"2. Ventricle (intraventricular hemorrhage): {ventricle_ml:.2f} mL" in shown.out
+    assert "The mask is the session's, voxel for voxel." in shown.out
 
 
 @pytest.mark.skipif(not available("litemedsam")[0], reason="the weights of LiteMedSAM are not here")

@@ -9,6 +9,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import phantoms
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ichseg import __version__, export
+from ichseg import __version__, edit, export
+from ichseg.baselines.threshold import ThresholdPredictor
 from ichseg.errors import InputError, VolumeError
+from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box
 from ichseg.render import render_slice
+from ichseg.segmentation import Lesion, Part, Segmentation
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 UNEVEN_MM = (0, 4, 8, 15)
@@ -254,7 +261,7 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
     [
         (change("schema_version", ...), "it has no schema_version"),
         (change("schema_version", "one"), "it has no schema_version"),
-        (change("schema_version", 2), "up to schema 1; hematoma-session.json has 2; update"),
+        (change("schema_version", 3), "up to schema 2; hematoma-session.json has 3; update"),
         (change("scan", ...), "'scan'"),
         (change("scan.shape_zyx", [4, 12]), "not enough values"),
         (change("boxes", 5), "not iterable"),
@@ -297,6 +304,297 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, why: str) 
         export.load_session(path)
     with pytest.raises(InputError, match=r"absent\.json cannot \(No such file"):
         export.load_session(tmp_path / "absent.json")
+
+
+# The record of a segmentation
+
+
+class Boxed(ThresholdPredictor):
+    """The threshold method, which notes how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, bool | None]] = []
+
+    def predict(self, embedding: Any, boxes: Any, *, second_look: bool | None = None) -> SliceMasks:
+        self.asked.append((len(boxes), second_look))
+        return super().predict(embedding, boxes, second_look=second_look)
+
+
+def tilted_uneven_scan() -> CTVolume:
+    """A head with blood, the gantry tilted and the slices 5 and 7 mm apart."""
+    hu_zyx, _ = phantoms.head_hu()
+    where = phantoms.geometry((0, 5, 10, 15, 20, 27, 34, 41), (3.0, 2.5), tilt_degrees=18)
+    return CTVolume(hu_zyx, where, name="phantom")
+
+
+def predicted(
+    volume: CTVolume, predictor: Boxed, k: int, boxes: list[Box]
+) -> npt.NDArray[np.bool_]:
+    return predictor.predict(predictor.embed(volume.hu_zyx[k]), boxes).union
+
+
+HALF, REST, AROUND = Box(32, 20, 40, 34), Box(36, 20, 49, 34), Box(30, 18, 51, 36)
+
+
+def corrected(volume: CTVolume, predictor: Boxed) -> Segmentation:
+    """Two lesions, boxed, propagated, overlapping, brushed and imported, as a session may leave them."""
+    marked = Segmentation(volume.shape_zyx)
+    name = predictor.name
+    marked.set_lesion(1, name="Right putamen", type="IPH")
+    marked.add_lesion(type="IVH")
+    marked.add_lesion(type="oedema", name="Saum \u00e4")
+    mask = predicted(volume, predictor, 3, [HALF])
+    marked.set_boxes(3, 1, [HALF], {name: mask, "litemedsam": ~mask})
+    propagated = {k: predicted(volume, predictor, k, [AROUND]) for k in (1, 2, 4, 5)}  # 1 is empty
+    parameters = {"margin_mm": 2.5, "second_look": False}
+    marked.set_propagated(propagated, 1, name, {k: [AROUND] for k in propagated}, parameters)
+    marked.set_boxes(2, 2, [REST], {name: predicted(volume, predictor, 2, [REST])})  # takes from 1
+    marked.set_boxes(3, 2, [REST], {name: predicted(volume, predictor, 3, [REST])})
+    marked.apply_edit(
+        4, 1, edit.erase(marked.slice_mask(name, 4, 1), [(38, 26)], 9.0, (3.0, 2.5)), name
+    )
+    marked.apply_edit(0, 3, edit.stroke((64, 64), [(2, 2), (40, 60)], 4.0, (3.0, 2.5)), name)
+    marked.set_lesion(3, locked=True, visible=False, colour="#123abc")
+    return marked
+
+
+def document_of(volume: CTVolume, marked: Segmentation, model: str = "threshold") -> dict[str, Any]:
+    return export.segmentation_record(
+        volume, marked, model=model, weights_sha256={}, second_look=True
+    )
+
+
+def test_a_segmentation_is_made_again_from_its_record_bit_for_bit(tmp_path: Path) -> None:
+    volume, predictor = tilted_uneven_scan(), Boxed()
+    marked = corrected(volume, predictor)
+    document = document_of(volume, marked)
+    session = export.load_session(saved(tmp_path, document))
+    session.check_scan(volume)
+    predictor.asked.clear()
+    done: list[float] = []
+    again = session.run(predictor, volume, progress=done.append)
+    np.testing.assert_array_equal(again.labels_zyx("threshold"), marked.labels_zyx("threshold"))
+    assert session.is_same(again, "threshold") is True
+    assert again.lesions == marked.lesions and again.prompts() == marked.prompts()
+    assert again.parameters("threshold") == {"margin_mm": 2.5, "second_look": False}
+    assert [again.origin(k, 1) for k in range(7)] == [
+        *(None, None, "propagated", "box", "edited", "propagated", None)
+    ]
+    assert document_of(volume, again) == document, "and gives the same record"
+    # Slice 5 by propagation, and both boxes of lesion 2; on slices 2 and 3 lesion 1 lost voxels to it.
+    assert sorted(predictor.asked) == [(1, False), (1, True), (1, True)]
+    assert done == pytest.approx([1 / 3, 2 / 3, 1])
+    again.apply_edit(3, 2, np.zeros((64, 64), dtype=bool), "threshold")
+    assert session.is_same(again, "threshold") is False
+
+
+def test_a_record_of_a_segmentation_says_all_of_it() -> None:
+    volume, predictor = tilted_uneven_scan(), Boxed()
+    marked = corrected(volume, predictor)
+    document = document_of(volume, marked)
+    assert document["schema_version"] == 2 and document["notice"] == export.NOTICE
+    labels = marked.labels_zyx("threshold")
+    assert [
+        (row["id"], row["name"], row["type"], row["locked"], row["visible"])
+        for row in document["lesions"]
+    ] == [
+        (1, "Right putamen", "IPH", False, True),
+        (2, "Lesion 2", "IVH", False, True),
+        (3, "Saum ä", "oedema", True, False),
+    ]
+    for row in document["lesions"]:
+        counts = np.count_nonzero(labels == row["id"], axis=(1, 2))
+        heights_mm = np.array([5, 5, 5, 5, 6, 7, 7, 7]) * np.cos(np.radians(18))
+        assert row["volume_ml"] == pytest.approx(counts @ heights_mm * 3.0 * 2.5 / 1000)
+    blood_ml = sum(row["volume_ml"] for row in document["lesions"][:2])
+    assert document["volume_ml"] == pytest.approx(blood_ml), "oedema is no blood"
+    assert document["volume_ml"] == pytest.approx(sum(r["volume_ml"] for r in document["slices"]))
+    assert document["boxes"] == [
+        {"slice": 2, "lesion": 2, "box_xyxy": [36, 20, 49, 34]},
+        {"slice": 3, "lesion": 1, "box_xyxy": [32, 20, 40, 34]},
+        {"slice": 3, "lesion": 2, "box_xyxy": [36, 20, 49, 34]},
+    ]
+    (propagated,) = document["propagated"]
+    assert (propagated["lesion"], propagated["parameters"]["margin_mm"]) == (1, 2.5)
+    assert [row["slice"] for row in propagated["boxes"]] == [5]
+    edits = {(row["slice"], row["lesion"]): row["origin"] for row in document["edits"]}
+    assert edits == {
+        (0, 3): "edited",
+        (2, 1): "propagated",
+        (3, 1): "box",
+        (4, 1): "edited",
+    }
+    assert document["mask_sha256"] == export.content_sha256((labels == 1) | (labels == 2))
+    assert document["labels_sha256"] == export.content_sha256(labels)
+
+
+def test_the_record_of_the_other_pane_knows_nothing_of_the_corrections(tmp_path: Path) -> None:
+    volume, predictor = tilted_uneven_scan(), Boxed()
+    marked = corrected(volume, predictor)
+    document = document_of(volume, marked, "litemedsam")
+    assert document["edits"] == [] and document["propagated"] == []
+    assert export.load_session(saved(tmp_path, document)).boxes == {
+        2: (REST,),
+        3: (HALF, REST),
+    }
+
+
+def test_a_corrected_slice_costs_a_record_little() -> None:
+    volume = phantoms.scan(shape_yx=(512, 512))
+    marked = Segmentation(volume.shape_zyx)
+    marked.apply_edit(1, 1, edit.stroke((512, 512), [(200, 200), (300, 320)], 60.0), "threshold")
+    before = len(export.json_bytes(document_of(volume, Segmentation(volume.shape_zyx))))
+    after = len(export.json_bytes(document_of(volume, marked)))
+    assert after - before < 4096
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_any_mask_comes_back_from_its_runs(mask: npt.NDArray[np.bool_]) -> None:
+    kept = export.Edit.of(Part(0, 1, "edited", mask))
+    np.testing.assert_array_equal(kept.mask_yx(mask.shape), mask)
+    assert sum(kept.runs) <= mask.size and (not kept.runs) == (not mask.any())
+
+
+def test_a_record_of_the_first_schema_is_run_as_ever(tmp_path: Path) -> None:
+    volume, predictor = tilted_uneven_scan(), Boxed()
+    mask_zyx = np.zeros(volume.shape_zyx, dtype=bool)
+    mask_zyx[3] = predicted(volume, predictor, 3, [HALF, REST])
+    document = export.session_record(
+        volume, {3: [HALF, REST]}, mask_zyx, model="threshold", weights_sha256={}
+    )
+    assert document["schema_version"] == 1
+    session = export.load_session(saved(tmp_path, document))
+    again = session.run(predictor, volume)
+    np.testing.assert_array_equal(again.mask_zyx("threshold"), mask_zyx)
+    assert session.is_same(again, "threshold") is True and again.lesions == [Lesion(1)]
+    del document["mask_sha256"]
+    assert export.load_session(saved(tmp_path, document)).is_same(again, "threshold") is None
+
+
+@pytest.mark.parametrize(
+    ("edit_record", "why"),
+    [
+        (change("lesions", ...), "'lesions'"),
+        (change("lesions", []), "at least one, each with a number of its own"),
+        (change("lesions.1.id", 1), "each with a number of its own"),
+        (change("lesions.1.id", 256), "1 to 255; got 256"),
+        (change("lesions.1.id", "2"), "cannot be interpreted as an integer"),
+        (change("lesions.0.type", "IPX"), "got 'IPX'; choose one of them"),
+        (change("lesions.0.name", None), "name is None"),
+        (change("lesions.0.name", "n" * 99), "at most 40 characters"),
+        (change("lesions.0.colour", "#12"), "#RRGGBB; got '#12'"),
+        (change("lesions.0.locked", 1), "locked is 1"),
+        (change("boxes.0.lesion", 9), "lesion 9 is not among its lesions"),
+        (change("propagated.0.lesion", 9), "lesion 9 is not among its lesions"),
+        (change("propagated.0.parameters", [1]), "parameters is [1]"),
+        (change("propagated.0.parameters.second_look", "yes"), "second_look is 'yes'"),
+        (change("propagated.0.boxes.0.slice", 8), "slice 8 of 8"),
+        (change("propagated.0.boxes.0.slice", 3), "slice 3 has drawn and propagated boxes"),
+        (change("propagated.0.boxes.0.box_xyxy", [5, 5, 5, 9]), "exchange the corners"),
+        (change("edits", 7), "not iterable"),
+        (change("edits.0.slice", -1), "slice -1 of 8"),
+        (change("edits.0.lesion", 9), "lesion 9 is not among its lesions"),
+        (change("edits.0.lesion", ...), "'lesion'"),
+        (change("edits.0.origin", "guessed"), "origin is 'guessed'"),
+        (change("edits.0.runs", "5 4096"), "the runs of slice 0 do not fit its 64 x 64 pixels"),
+        (change("edits.0.runs", "5 -4"), "the runs of slice 0 do not fit"),
+        (change("edits.0.runs", "5 four"), "invalid literal"),
+        (change("edits.0.runs", [5, 4]), "runs is [5, 4]"),
+        (change("labels_sha256", 5), "labels_sha256 is 5"),
+    ],
+)
+def test_a_damaged_record_of_a_segmentation_is_refused_with_its_name(
+    tmp_path: Path, edit_record: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    volume, predictor = tilted_uneven_scan(), Boxed()
+    document = document_of(volume, corrected(volume, predictor))
+    edit_record(document)
+    with pytest.raises(InputError, match=re.escape(why)) as refused:
+        export.load_session(saved(tmp_path, document))
+    assert str(refused.value).startswith("A session is a record that this program saved; hematoma-")
+    assert str(tmp_path) not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_record_whose_shape_was_changed_is_refused_on_its_scan(tmp_path: Path) -> None:
+    volume = tilted_uneven_scan()
+    document = document_of(volume, Segmentation(volume.shape_zyx))
+    document["scan"]["shape_zyx"] = [8, 128, 32]
+    with pytest.raises(InputError, match="belongs to the scan it was made on"):
+        export.load_session(saved(tmp_path, document)).check_scan(volume)
+
+
+# Labels
+
+
+def test_labels_are_written_on_the_scans_grid_with_what_they_stand_for_beside_them(
+    tmp_path: Path,
+) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is a requirement of the tests")
+    scan = phantoms.save_nifti(tmp_path / "head.nii.gz", phantoms.head_hu()[0])
+    volume, predictor = read_volume(scan), Boxed()
+    marked = corrected(volume, predictor)
+    labels, path = marked.labels_zyx("threshold"), tmp_path / "mask.nii.gz"
+    export.save_mask(path, labels, volume, marked.lesions)
+    np.testing.assert_array_equal(read_mask(path, volume), labels)
+    image, other = sitk.ReadImage(str(scan)), sitk.ReadImage(str(path))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(image, what)() == getattr(other, what)()
+    assert other.GetPixelID() == sitk.sitkUInt8
+    assert sorted(np.unique(sitk.GetArrayFromImage(other))) == [0, 1, 2, 3]
+    assert export.read_lesions(path) == marked.lesions
+    beside = json.loads((tmp_path / "mask-lesions.json").read_text())
+    assert beside["notice"] == export.NOTICE
+    voxel_ml = np.prod(phantoms.HEAD_SPACING_MM) / 1000
+    for row in beside["lesions"]:
+        assert row["volume_ml"] == pytest.approx((labels == row["id"]).sum() * voxel_ml)
+
+
+def test_a_written_mask_is_gone_on_with(tmp_path: Path) -> None:
+    scan = phantoms.save_nifti(tmp_path / "head.nii.gz", phantoms.head_hu()[0])
+    volume, predictor = read_volume(scan), Boxed()
+    marked = corrected(volume, predictor)
+    path = tmp_path / "mask.nii"
+    export.save_mask(path, marked.labels_zyx("threshold"), volume, marked.lesions)
+    again = Segmentation(volume.shape_zyx)
+    again.import_labels(read_mask(path, volume), "threshold", export.read_lesions(path))
+    np.testing.assert_array_equal(again.labels_zyx("threshold"), marked.labels_zyx("threshold"))
+    unlocked = [replace(lesion, locked=False) for lesion in marked.lesions]
+    assert again.lesions == unlocked, "to go on with it"
+    session = export.load_session(saved(tmp_path, document_of(volume, again)))
+    assert session.prompts == {} and session.is_same(session.run(predictor, volume), "threshold")
+
+
+def test_the_archive_of_an_uneven_scan_holds_the_labels_too() -> None:
+    volume, predictor = tilted_uneven_scan(), Boxed()
+    marked = corrected(volume, predictor)
+    labels = marked.labels_zyx("threshold")
+    content = export.slices_zip(labels, volume, marked.lesions)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for k in range(8):
+            shown = [
+                np.asarray(Image.open(io.BytesIO(archive.read(f"{kind}-{k + 1:03d}.png"))))
+                for kind in ("labels", "mask")
+            ]
+            np.testing.assert_array_equal(shown[0], labels[k])
+            np.testing.assert_array_equal(shown[1] == 255, (labels[k] == 1) | (labels[k] == 2))
+        rows = json.loads(archive.read(export.LESIONS_NAME))["lesions"]
+        assert [row["type"] for row in rows] == ["IPH", "IVH", "oedema"]
+        blood = marked.mask_zyx("threshold")
+        assert archive.read(export.TABLE_NAME) == export.table_csv(blood, volume)
+
+
+def test_a_mask_without_lesions_has_nothing_beside_it(tmp_path: Path) -> None:
+    volume = phantoms.scan()
+    export.save_mask(tmp_path / "m.nii.gz", marked(volume), volume)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.nii.gz"]
+    assert export.read_lesions(tmp_path / "m.nii.gz") == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"lesions": []}', '{"lesions": [{"id": 1}]}'])
+def test_a_broken_list_of_lesions_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "m-lesions.json").write_text(content)
+    with pytest.raises(InputError, match=r"list of lesions; m-lesions\.json is not \(.*\); delete"):
+        export.read_lesions(tmp_path / "m.nii.gz")
 
 
 def test_a_hash_is_of_values_and_shape_and_not_of_their_layout() -> None:
