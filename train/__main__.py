@@ -211,6 +211,25 @@ def evaluate_command(
     print(write_report(out, rows, pooled, title=model or str(run.name if run else "")))
 
 
+@app.command("compare")
+def compare_command(
+    scores: Annotated[
+        list[Path],
+        typer.Option(help="A folder that `evaluate` wrote; repeat it, the shipped recipe last."),
+    ],
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT-curves.png.")] = Path(
+        "docs/cross-validation"
+    ),
+    run: Annotated[
+        list[Path] | None, typer.Option(help="A cross-validated run whose epochs are drawn.")
+    ] = None,
+) -> None:
+    """Put scored methods side by side: by protocol, type and patient, with the worst slices and the curves."""
+    from train.crossval import write_cross_validation
+
+    print(write_cross_validation(out, scores, run or []))
+
+
 @app.command("sweep")
 def sweep_command(
     data: Data,
