@@ -111,8 +111,8 @@ class Part:
 class Segmentation:
     """What a person has marked on one scan: lesions, the boxes of each, and each model's mask of each.
 
-    **Lesions** are numbered from 1; lesion 1 is there from the start, and what is told none means it. On a slice and for
-    a model no voxel is of two lesions:
+    **Lesions** are numbered from 1; lesion 1 is there from the start, and what is told none means it. On a slice and
+    for a model no voxel is of two lesions:
 
     - a locked lesion never changes: what is written to another one yields to it, and to write to it is refused;
     - of boxes and edits the later one wins, and takes the voxels of lesions that are not locked;
@@ -406,7 +406,7 @@ class Segmentation:
             else:
                 for model, mask_yx in masks.items():
                     has = marks.parts.get(model)
-                    if has is None or (marks is now and has.origin == "box" and not locked):
+                    if has is None or (has.origin == "box" and not locked):
                         self._put(
                             step, k, lesion, model, mask_yx, "box", marks.boxes, True, yields=True
                         )

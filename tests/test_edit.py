@@ -206,6 +206,7 @@ def test_a_piece_may_run_through_the_slices() -> None:
     assert np.argwhere(edit.erase_piece(mask, (2, 2, 2))).tolist() == [[0, 3, 3]]
 
 
+@settings(deadline=None)
 @given(masks)
 def test_holes_are_what_the_edge_does_not_reach(mask: Mask) -> None:
     background = np.pad(~mask, 1, constant_values=True)

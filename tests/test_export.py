@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import phantoms
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -448,6 +448,7 @@ def test_a_corrected_slice_costs_a_record_little() -> None:
     assert after - before < 4096
 
 
+@settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_any_mask_comes_back_from_its_runs(mask: npt.NDArray[np.bool_]) -> None:
     kept = export.Edit.of(Part(0, 1, "edited", mask))
