@@ -27,6 +27,7 @@ from ichseg.errors import InputError
 from ichseg.landmarks import Landmarks
 from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
+from ichseg.propagate import Stop, propagate_lesions
 from ichseg.segmentation import TYPES, Lesion, Segmentation
 from ichseg.volume import CTVolume, read_mask, read_volume
 
@@ -73,9 +74,8 @@ Ray = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto.")
 ]
-#: What a label of a mask can be; oedema is measured, but is no blood.
+#: Measured, but no blood.
 OEDEMA = "oedema"
-TYPES = ("IPH", "IVH", "SDH", "EDH", "SAH", OEDEMA)
 SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.", metavar="")
@@ -131,6 +131,14 @@ def segment(
     scan: Scan,
     slices: Slices = None,
     boxes: Boxes = None,
+    propagate: Annotated[
+        bool,
+        typer.Option(
+            "--propagate",
+            metavar="",
+            help="Go on from the boxes to the whole hematoma, slice by slice, until it ends.",
+        ),
+    ] = False,
     session: Annotated[
         Path | None,
         typer.Option(help="Run a saved record again, in place of --slice, --box and --model."),
@@ -167,7 +175,7 @@ def segment(
         _refuse_for_many(
             {
                 **{"--slice": slices, "--box": boxes, "--session": session},
-                **{"--series": series, "--add-offset": add_offset},
+                **{"--series": series, "--add-offset": add_offset, "--propagate": propagate},
             }
         )
         entries = cohort.read_manifest(scan)
@@ -178,10 +186,10 @@ def segment(
         return
     saved = None
     if session is not None:
-        if slices or boxes or model:
+        if slices or boxes or model or propagate:
             raise InputError(
-                "A session brings its own boxes and model; got --session with --slice, --box or --model; "
-                "leave them out."
+                "A session brings its own boxes and model; got --session with --slice, --box, --model or "
+                "--propagate; leave them out."
             )
         saved = export.load_session(session)
     prompts = saved.boxes if saved else _prompts(slices, boxes)
@@ -191,6 +199,7 @@ def segment(
     if out is not None:
         export.check_mask_path(out, volume)
     marked = _marked(volume, prompts)
+    stops: list[Stop] = []
     predictor = load_predictor(saved.model if saved else model)
     if saved:
         saved.check_weights(predictor.weights_sha256)
@@ -199,7 +208,10 @@ def segment(
             marked = saved.run(predictor, volume)
     else:
         second_look = predictor.second_look
-        _predict(marked, volume, predictor, second_look)
+        if propagate:
+            marked, stops = _propagated(prompts, volume, predictor)
+        else:
+            _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)
     record = export.segmentation_record(
         volume,
@@ -210,6 +222,7 @@ def segment(
     )
     lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
     notes = [*volume.notes, *_lesion_notes(record["lesions"] if lesions else [])]
+    notes += [f"Propagation {stop.sentence}." for stop in stops]
     same_mask = saved.is_same(marked, predictor.name) if saved else None
     if same_mask is not None:
         record["same_mask"] = same_mask
@@ -379,9 +392,9 @@ def measure_command(
 ) -> None:
     """Measure a mask, lesion by lesion; its growth to a follow-up scan; and the scores whose inputs are known.
 
-    JSON keys: baseline, followup and growth (both null without --followup), scores, versions, notice. A scan's: scan (as
-    of info), volume_ml, iph_ml and ivh_ml (null where no mask has blood of type IVH), slices (slice, area_mm2, height_mm,
-    volume_ml), hu (null for an empty mask), total and lesions (label, type, voxels, volume_ml, pieces,
+    JSON keys: baseline, followup and growth (both null without --followup), scores, versions, notice. A scan's: scan
+    (as of info), volume_ml, iph_ml and ivh_ml (null where no mask has blood of type IVH), slices (slice, area_mm2,
+    height_mm, volume_ml), hu (null for an empty mask), total and lesions (label, type, voxels, volume_ml, pieces,
     largest_piece_ml, slices, longest_in_plane, longest_in_3d, abc2, surface_area_mm2, hu, histogram, side,
     inner_table); oedema counts for no total. growth: growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of
     (iph or all blood), strict, within_measurement_error, reading_error, thresholds, definitions (classic, absolute,
@@ -515,6 +528,22 @@ def _labels(path: Path, volume: CTVolume, types: Mapping[int, str]) -> npt.NDArr
 # Work
 
 
+def _propagated(
+    prompts: Mapping[int, Sequence[Box]], volume: CTVolume, predictor: Predictor
+) -> tuple[Segmentation, list[Stop]]:
+    """The whole hematoma from its prompts, with progress on stderr, and why it ended."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(predictor.title, total=1.0)
+        done = propagate_lesions(
+            predictor,
+            volume,
+            {1: prompts},
+            progress=lambda share: progress.update(task, completed=share),
+        )
+    return done.segmentation(predictor.name), done.stops
+
+
 def _predict(
     marked: Segmentation, volume: CTVolume, predictor: Predictor, second_look: bool | None
 ) -> None:
@@ -584,6 +613,64 @@ def _growth(
     record = asdict(found)
     record["definitions"] = {one.pop("name"): one for one in record.pop("verdicts")}
     return {"of": "iph" if told_apart else "all blood", "strict": strict, **record}
+
+
+# Many scans
+
+
+def _refuse_for_many(options: Mapping[str, object]) -> None:
+    """Refuse what belongs to one scan."""
+    if given := [name for name, value in options.items() if value]:
+        raise InputError(
+            "Of many scans each brings its own boxes, record, series and offset; got "
+            f"{', '.join(given)}; move it into the manifest's columns."
+        )
+
+
+def _folder_for_many(out: Path | None) -> Path:
+    if out is None or out.is_file():
+        raise InputError(
+            "The results of many scans go into a folder; got "
+            f"{'no --out' if out is None else f'the file {out.name}'}; give --out FOLDER."
+        )
+    return out
+
+
+def _many(
+    jobs: Sequence[cohort.Segment | cohort.Compare],
+    ray: bool,
+    ray_address: str | None,
+    as_json: bool,
+) -> None:
+    """Run jobs with a bar on stderr, write results.csv, print what came of them; exit 1 where one was passed over."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Scans", total=len(jobs))
+        outcomes = cohort.run(
+            jobs,
+            ray=ray_address or (cohort.LOCAL if ray else None),
+            on_done=lambda _: progress.advance(task),
+        )
+    folder = jobs[0].folder
+    export.write_file(folder / cohort.RESULTS_NAME, cohort.results_csv(outcomes))
+    passed_over = [one.entry.number for one in outcomes if one.record is None]
+    averages = cohort.averages(outcomes) if isinstance(jobs[0], cohort.Compare) else None
+    caveat = _CAVEAT if any(one.entry.truth for one in outcomes) else None
+    if as_json:
+        rows = [row for one in outcomes for row in cohort.result_rows(one)]
+        record: dict[str, Any] = {"scans": rows, "passed_over": len(passed_over)}
+        if averages is not None:
+            record |= {"models": averages, "caveat": caveat}
+        _print_json(record)
+    else:
+        notes = [f"Scan {one.entry.number}: {one.error}" for one in outcomes if one.error]
+        notes += [f"Tables and files are in {folder}.", *([caveat] if caveat else [])]
+        _print_people(_many_table(outcomes, averages), notes)
+    if passed_over:
+        # Numbers alone: what goes to a log names no file. The reasons stand in the results.
+        numbers = ", ".join(map(str, passed_over))
+        print(f"Passed over {len(passed_over)} of {len(jobs)} scans: {numbers}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 # Output

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ichseg.predictor import Predictor, SliceEmbedding
 
 BoolArray = npt.NDArray[np.bool_]
+#: A mask that comes this close to its box's side may have been cut by it.
+_TOUCH_MM = 0.5
 Boxes: TypeAlias = Sequence[Box] | npt.ArrayLike
 #: Boxes by slice, from 0.
 Prompts: TypeAlias = Mapping[int, Boxes]
@@ -57,20 +59,28 @@ class Rule:
     margin_mm: float = 2.0
     """Added to each side of a box, whatever the gap."""
     margin_per_mm: float = 0.2
-    """Added to each side for each mm between the slices: a surface rises, so the next outline may lie outside."""
+    """Added to each side for each mm between the slices: a surface slants, so the next outline may lie outside."""
+    doubt: float = 0.05
+    """A fall of the model's own IoU from the last slice by more than this is looked at again with a wider box ..."""
+    bright_surround: float = 0.2
+    """... if the tissue around it is brighter than around the prompted mask by this share of the contrast there."""
+    wider_mm: float = 6.0
+    """Added to each side of a box that is looked at again."""
+    further_looks: int = 2
+    """How often a slice is looked at again with a wider box, where the box may have cut what was found."""
     least_area_mm2: float = 8.0
     """A smaller mask ends its piece, and a smaller piece of a mask is a speck that is not followed."""
     most_growth: float = 4.0
     """The mask may be this many times the last one's area; more is a leak."""
-    least_contrast: float = 0.5
-    """Mean HU above the tissue around it, as a share of what it was on the prompted slice."""
+    least_contrast: float = 0.6
+    """Mean HU above the tissue around the prompted mask, as a share of what that had."""
     least_contrast_hu: float = 5.0
-    """Mean HU above the tissue around it at any rate."""
+    """Mean HU above that tissue at any rate."""
     most_bone: float = 0.4
     """Share of the mask that is bone: more is a leak along the skull."""
     least_overlap: float = 0.2
     """Share of the mask that lies within the margin of the last slice's."""
-    least_iou: float = 0.0
+    least_iou: float = 0.5
     """The model's own estimate of its IoU; a method without one is not judged by it."""
     bone_hu: float = 150.0
     """Bone is above this: clotted blood stays below 100 HU."""
@@ -133,6 +143,18 @@ class Stop:
         side = "above" if self.direction == 1 else "below"
         return f"stopped {side} slice {self.slice_index + 1}: {self._because}"
 
+    def record(self) -> dict[str, Any]:
+        """For JSON: slice (from 0), direction, reason, value and threshold (None where there is none), sentence."""
+        known = self.value == self.value
+        return {
+            "slice": self.slice_index,
+            "direction": self.direction,
+            "reason": self.reason,
+            "value": self.value if known else None,
+            "threshold": self.threshold if known else None,
+            "sentence": self.sentence,
+        }
+
     @property
     def _because(self) -> str:
         value, threshold = self.value, self.threshold
@@ -154,6 +176,8 @@ class Propagation:
     """All that ``follow`` found, by lesion and slice, and why it ended."""
 
     shape_zyx: tuple[int, int, int]
+    rule: Rule
+    second_look: bool
     found: dict[Lesion, dict[int, Found]] = field(default_factory=dict)
     stops: list[Stop] = field(default_factory=list)
 
@@ -171,12 +195,26 @@ class Propagation:
         return out
 
     def segmentation(self, model: str) -> Segmentation:
-        """The boxes used on each slice, and the mask of all lesions under the model's name."""
-        mask_zyx = self.mask_zyx()
+        """What was found as a document: the lesions numbered from 1, the prompts as boxes, the rest as propagated.
+
+        Each lesion's parameters are the rule, the second look and the stops.
+        """
         out = Segmentation(self.shape_zyx)
-        for k in sorted({k for slices in self.found.values() for k in slices}):
-            boxes = [b for slices in self.found.values() if k in slices for b in slices[k].boxes]
-            out.set_slice(k, boxes, {model: mask_zyx[k]})
+        for number, (name, slices) in enumerate(self.found.items(), 1):
+            if number > 1:
+                out.add_lesion()
+            for k, found in slices.items():
+                if found.how == "prompt":
+                    out.set_boxes(k, number, found.boxes, {model: found.mask_yx})
+            others = {k: found for k, found in slices.items() if found.how != "prompt"}
+            stops = [stop.record() for stop in self.stops if stop.lesion == name]
+            out.set_propagated(
+                {k: found.mask_yx for k, found in others.items()},
+                number,
+                model,
+                {k: found.boxes for k, found in others.items()},
+                {"rule": asdict(self.rule), "second_look": self.second_look, "stops": stops},
+            )
         return out
 
     def labels_zyx(self) -> npt.NDArray[np.uint8]:
@@ -260,7 +298,12 @@ def propagate_lesions(
         embed=embed,
         cancelled=cancelled,
     )
-    done = Propagation(volume.shape_zyx, {name: {} for name in lesions})
+    done = Propagation(
+        volume.shape_zyx,
+        rule or Rule(),
+        predictor.second_look if second_look is None else second_look,
+        {name: {} for name in lesions},
+    )
     share = _Share(volume.shape_zyx[0], lesions)
     for item in steps:
         if isinstance(item, Stop):
@@ -344,6 +387,7 @@ class _Front:
     last: Found
     contrast_hu: float
     """Mean HU above the tissue around it where a person marked it."""
+    tissue_hu: float
 
     @property
     def next_index(self) -> int:
@@ -352,10 +396,31 @@ class _Front:
 
 @dataclass(frozen=True)
 class _Job:
-    """Boxes to be answered on one slice."""
+    """Boxes to be answered on one slice; ``places`` says which of a look's they replace."""
 
     slice_index: int
     boxes: tuple[Box, ...]
+    places: tuple[int, ...] = ()
+
+
+@dataclass
+class _Look:
+    """What the model answered to the boxes of a job."""
+
+    slice_index: int
+    places: tuple[int, ...]
+    boxes: list[Box]
+    masks: list[BoolArray]
+    """[y, x] each"""
+    iou: list[float]
+
+    def take_better(self, wider: _Look) -> None:
+        """Take the wider boxes' answers where the model does not think less of them."""
+        for n, box, mask, iou in zip(
+            wider.places, wider.boxes, wider.masks, wider.iou, strict=True
+        ):
+            if not iou < self.iou[n]:  # so that a method without an estimate has the wider
+                self.boxes[n], self.masks[n], self.iou[n] = box, mask, iou
 
 
 class _Run:
@@ -397,7 +462,9 @@ class _Run:
                 else:
                     evidence = marked[k].evidence
                     contrast_hu = evidence.mean_hu - evidence.tissue_hu
-                    fronts.append(_Front(name, direction, marked[k], contrast_hu))
+                    fronts.append(
+                        _Front(name, direction, marked[k], contrast_hu, evidence.tissue_hu)
+                    )
         while fronts:
             if cancelled():
                 for front in fronts:
@@ -415,21 +482,50 @@ class _Run:
             _Job(k, tuple(prompts[k]) if k in prompts else self._between(prompts, k))
             for k in range(min(prompts), max(prompts) + 1)
         ]
-        for job, (masks, iou) in zip(jobs, self._answer(jobs), strict=True):
-            k = job.slice_index
-            mask: BoolArray = np.any(masks, axis=0)
+        for job, look in zip(jobs, self._answer(jobs), strict=True):
+            k, mask = job.slice_index, _any(look.masks)
             how: How = "prompt" if k in prompts else "between"
-            yield Found(name, k, how, job.boxes, mask, self._evidence(k, mask, _best(iou)))
+            yield Found(name, k, how, job.boxes, mask, self._evidence(k, mask, _best(look.iou)))
 
     def _round(self, fronts: Sequence[_Front]) -> list[Found | Stop]:
         """One step of every front: the next slice, or why there is none."""
         jobs = [self._next_job(front) for front in fronts]
-        todo = [job for job in jobs if isinstance(job, _Job)]
-        answers = iter(self._answer(todo))
+        asked = {n: job for n, job in enumerate(jobs) if isinstance(job, _Job)}
+        looks = dict(zip(asked, self._answer(list(asked.values())), strict=True))
+        for _ in range(self.rule.further_looks):
+            wider = {n: self._wider(fronts[n], look) for n, look in looks.items()}
+            again = {n: job for n, job in wider.items() if job.boxes}
+            for n, look in zip(again, self._answer(list(again.values())), strict=True):
+                looks[n].take_better(look)
         return [
-            job if isinstance(job, Stop) else self._judge(front, job, *next(answers))
-            for front, job in zip(fronts, jobs, strict=True)
+            job if isinstance(job, Stop) else self._judge(front, looks[n])
+            for n, (front, job) in enumerate(zip(fronts, jobs, strict=True))
         ]
+
+    def _wider(self, front: _Front, look: _Look) -> _Job:
+        """Wider boxes for the masks that their box may have cut short; none where all seem whole.
+
+        A mask that reaches its box's side was cut by it. One that the model thinks less of than of the last slice's,
+        with tissue around it that is on the way to blood, is a part taken for the whole: the blood fills the box.
+        """
+        spacing = self.volume.geometry.spacing_yx_mm
+        boxes, places = [], []
+        for n, (box, mask, iou) in enumerate(zip(look.boxes, look.masks, look.iou, strict=True)):
+            tight = box_from_mask(mask)
+            if tight is None:
+                continue
+            in_doubt = iou < front.last.evidence.iou - self.rule.doubt
+            if _touches(tight, box, _TOUCH_MM, spacing, mask.shape) or (
+                in_doubt and self._is_amid_blood(front, look.slice_index, mask)
+            ):
+                around = _united(box, tight)
+                boxes.append(_grown(around, self.rule.wider_mm, spacing, mask.shape))
+                places.append(n)
+        return _Job(look.slice_index, tuple(boxes), tuple(places))
+
+    def _is_amid_blood(self, front: _Front, k: int, mask: BoolArray) -> bool:
+        tissue_hu = self._evidence(k, mask, 0.0).tissue_hu
+        return tissue_hu > front.tissue_hu + self.rule.bright_surround * front.contrast_hu
 
     def _next_job(self, front: _Front) -> _Job | Stop:
         k, mask = front.last.slice_index, front.last.mask_yx
@@ -441,34 +537,31 @@ class _Run:
             return Stop(front.lesion, k, front.direction, "area", area, self.rule.least_area_mm2)
         return _Job(front.next_index, boxes)
 
-    def _judge(
-        self, front: _Front, job: _Job, masks: BoolArray, iou: npt.NDArray[np.float32]
-    ) -> Found | Stop:
+    def _judge(self, front: _Front, look: _Look) -> Found | Stop:
         """Keep what each box gave where it passes the rule; the largest piece's reason where none does."""
-        k = front.last.slice_index
-        before = self._moved(front.last.mask_yx, k, job.slice_index)
-        margin_mm = self._margin_mm(k, job.slice_index)
-        near = _near(before, margin_mm, self.volume.geometry.spacing_yx_mm)
+        k, onto = front.last.slice_index, look.slice_index
+        before = self._moved(front.last.mask_yx, k, onto)
+        near = _near(before, self._margin_mm(k, onto), self.volume.geometry.spacing_yx_mm)
         kept, refused = [], []
-        for number, one in enumerate(masks):
-            evidence = self._evidence(job.slice_index, one, float(iou[number]), (before, near))
+        for n, (mask, iou) in enumerate(zip(look.masks, look.iou, strict=True)):
+            evidence = self._evidence(onto, mask, iou, (before, near))
             stop = self._objection(front, evidence)
             if stop is None:
-                kept.append(number)
+                kept.append(n)
             else:
                 refused.append((evidence.area_mm2, stop))
         if not kept:
             return max(refused, key=lambda pair: pair[0])[1]
-        mask: BoolArray = np.any(masks[kept], axis=0)
-        evidence = self._evidence(job.slice_index, mask, _best(iou[kept]), (before, near))
-        boxes = tuple(job.boxes[number] for number in kept)
-        return Found(front.lesion, job.slice_index, "followed", boxes, mask, evidence)
+        mask = _any([look.masks[n] for n in kept])
+        evidence = self._evidence(onto, mask, _best([look.iou[n] for n in kept]), (before, near))
+        boxes = tuple(look.boxes[n] for n in kept)
+        return Found(front.lesion, onto, "followed", boxes, mask, evidence)
 
     def _objection(self, front: _Front, evidence: Evidence) -> Stop | None:
         """The first part of the rule that the evidence does not pass."""
         rule = self.rule
         contrast_hu = max(rule.least_contrast * front.contrast_hu, rule.least_contrast_hu)
-        least_hu = evidence.tissue_hu + contrast_hu
+        least_hu = front.tissue_hu + contrast_hu
         checks: tuple[tuple[Reason, float, float, bool], ...] = (
             ("area", evidence.area_mm2, rule.least_area_mm2, False),
             ("growth", evidence.growth, rule.most_growth, True),
@@ -485,8 +578,8 @@ class _Run:
 
     # The model
 
-    def _answer(self, jobs: Sequence[_Job]) -> list[tuple[BoolArray, npt.NDArray[np.float32]]]:
-        """Each job's masks [n, y, x] and IoU [n]; the slices encoded together, all boxes of a slice at once."""
+    def _answer(self, jobs: Sequence[_Job]) -> list[_Look]:
+        """The model's answers, job by job; the slices encoded together, all boxes of a slice asked at once."""
         wanted: dict[int, list[Box]] = {}
         places = []
         for job in jobs:
@@ -499,7 +592,13 @@ class _Run:
             for k, boxes in wanted.items()
         }
         return [
-            (answers[job.slice_index].masks[place], answers[job.slice_index].iou[place])
+            _Look(
+                k := job.slice_index,
+                job.places,
+                list(job.boxes),
+                list(answers[k].masks[place]),
+                [float(value) for value in answers[k].iou[place]],
+            )
             for job, place in zip(jobs, places, strict=True)
         ]
 
@@ -526,14 +625,10 @@ class _Run:
         boxes = []
         least_px = self.rule.least_area_mm2 / self.volume.geometry.pixel_area_mm2
         for box in _groups(mask, margin_mm / 2, (dy, dx), least_px):
-            moved = Box(
-                box.x0 + right - margin_mm / dx,
-                box.y0 + down - margin_mm / dy,
-                box.x1 + right + margin_mm / dx,
-                box.y1 + down + margin_mm / dy,
-            ).clip(mask.shape)
-            if moved.width > 0 and moved.height > 0:
-                boxes.append(moved)
+            moved = Box(box.x0 + right, box.y0 + down, box.x1 + right, box.y1 + down)
+            grown = _grown(moved, margin_mm, (dy, dx), mask.shape)
+            if grown.width > 0 and grown.height > 0:
+                boxes.append(grown)
         return tuple(boxes)
 
     def _margin_mm(self, k: int, onto: int) -> float:
@@ -621,10 +716,14 @@ def _went_on(front: _Front, step: Found | Stop) -> bool:
     return True
 
 
-def _best(iou: npt.NDArray[np.float32]) -> float:
+def _any(masks: Sequence[BoolArray]) -> BoolArray:
+    """All masks [y, x] together."""
+    return np.asarray(np.any(masks, axis=0))
+
+
+def _best(iou: Sequence[float]) -> float:
     """The best of several estimates; NaN where a method makes none."""
-    known = iou[~np.isnan(iou)]
-    return float(known.max()) if known.size else float("nan")
+    return max((value for value in iou if value == value), default=float("nan"))
 
 
 def _near(mask: BoolArray, reach_mm: float, spacing_yx_mm: tuple[float, float]) -> BoolArray:
@@ -636,6 +735,31 @@ def _near(mask: BoolArray, reach_mm: float, spacing_yx_mm: tuple[float, float]) 
         far_mm = ndimage.distance_transform_edt(~mask[inside], sampling=spacing_yx_mm)
         near[inside] = far_mm <= reach_mm
     return near
+
+
+def _grown(
+    box: Box, margin_mm: float, spacing_yx_mm: tuple[float, float], shape_yx: tuple[int, ...]
+) -> Box:
+    """A box with a margin on each side, cut to the slice."""
+    rows, columns = shape_yx
+    y, x = (margin_mm / step for step in spacing_yx_mm)
+    return Box(box.x0 - x, box.y0 - y, box.x1 + x, box.y1 + y).clip((rows, columns))
+
+
+def _touches(
+    tight: Box,
+    box: Box,
+    reach_mm: float,
+    spacing_yx_mm: tuple[float, float],
+    shape_yx: tuple[int, ...],
+) -> bool:
+    """Whether a mask's tight box comes within a reach of a side of the box that the slice's edge does not make."""
+    near = _grown(tight, reach_mm, spacing_yx_mm, shape_yx)
+    return _united(box, near) != box
+
+
+def _united(a: Box, b: Box) -> Box:
+    return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
 
 
 def _groups(
