@@ -1,8 +1,9 @@
-"""How well a mask matches the truth: overlap, surface and volume, and honest summaries of many.
+"""How well a mask matches the truth, and honest summaries of many scores.
 
-Every score takes boolean arrays of one shape, of any number of axes. Both masks empty: the overlap scores
-are NaN, as there was nothing to find and nothing was found; ``summarise`` leaves such values out and says how
-many. One mask empty: Dice, Jaccard and surface Dice are 0.
+Dice, Jaccard and surface Dice are the library's own (ichseg.measure, ichseg.agreement), here by the same names. Every
+score takes boolean arrays of one shape, of any number of axes. Both masks empty: the overlap scores are NaN, as there
+was nothing to find and nothing was found; ``summarise`` leaves such values out and says how many. One mask empty:
+Dice, Jaccard and surface Dice are 0.
 """
 
 from __future__ import annotations
@@ -12,32 +13,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from ichseg.agreement import jaccard, paired, surface_dice
 from ichseg.errors import InputError
+from ichseg.measure import dice
 
-Mask = npt.NDArray[np.bool_]
+__all__ = [
+    "Summary",
+    "batch_pooled",
+    "dice",
+    "jaccard",
+    "paired_difference",
+    "per_patient",
+    "summarise",
+    "surface_dice",
+    "volume_difference",
+]
+
 Floats = npt.NDArray[np.float64]
-
-
-def dice(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """2 |A and B| / (|A| + |B|); NaN when both are empty.
-
-    >>> dice([1, 1, 0, 0], [0, 1, 1, 0])
-    0.5
-    """
-    a, b = _pair(prediction, truth)
-    return _ratio(2 * np.count_nonzero(a & b), np.count_nonzero(a) + np.count_nonzero(b))
-
-
-def jaccard(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """|A and B| / |A or B|, also called IoU; NaN when both are empty.
-
-    >>> jaccard([1, 1, 0, 0], [1, 1, 1, 1])
-    0.5
-    """
-    a, b = _pair(prediction, truth)
-    return _ratio(np.count_nonzero(a & b), np.count_nonzero(a | b))
 
 
 def batch_pooled(
@@ -60,7 +53,7 @@ def batch_pooled(
     for start in range(0, len(truths), batch_size):
         stop = start + batch_size
         both = [
-            _pair(a, b) for a, b in zip(predictions[start:stop], truths[start:stop], strict=True)
+            paired(a, b) for a, b in zip(predictions[start:stop], truths[start:stop], strict=True)
         ]
         overlap = sum(int(np.count_nonzero(a & b)) for a, b in both)
         total = sum(int(np.count_nonzero(a)) + int(np.count_nonzero(b)) for a, b in both)
@@ -81,42 +74,10 @@ def volume_difference(
     [z, y, x] of an unevenly spaced series, ``slice_heights_mm[:, None, None]``. Only ratios matter, so
     the unit does not. The absolute difference is ``abs`` of this.
     """
-    a, b = _pair(prediction, truth)
+    a, b = paired(prediction, truth)
     sizes = np.ones(()) if weights is None else np.asarray(weights, dtype=np.float64)
     volume_a, volume_b = float((a * sizes).sum()), float((b * sizes).sum())
     return _ratio(volume_a - volume_b, volume_b)
-
-
-def surface_dice(
-    prediction: npt.ArrayLike,
-    truth: npt.ArrayLike,
-    *,
-    spacing_mm: Sequence[float],
-    tolerance_mm: float = 2.0,
-) -> float:
-    """Normalised surface Dice: the share of both boundaries that lies within a tolerance of the other.
-
-    ``spacing_mm`` has one value an axis, in the arrays' order ((dy, dx) or (height, dy, dx)). A boundary is
-    the mask's voxels with a face neighbour outside it, or outside the array; distances run between voxel
-    centres. Boundary voxels count alike whatever their spacing, as in MONAI's ``SurfaceDiceMetric``
-    without ``use_subvoxels``. 2 mm is the tolerance of the CVPR 2024 laptop challenge.
-    NaN when both masks are empty, 0 when one is.
-    """
-    a, b = _pair(prediction, truth)
-    if len(spacing_mm) != a.ndim or min(spacing_mm, default=0) <= 0:
-        raise InputError(
-            f"A surface needs one positive spacing in mm for each of the {a.ndim} axes; got "
-            f"{tuple(spacing_mm)}; leave the surface score out where the spacing is unknown."
-        )
-    if tolerance_mm < 0:
-        raise InputError(f"A tolerance is 0 mm or more; got {tolerance_mm}; give e.g. 2.")
-    if not a.any() or not b.any():
-        return float("nan") if a.any() == b.any() else 0.0
-    edge_a, edge_b = _boundary(a), _boundary(b)
-    near_b = ndimage.distance_transform_edt(~edge_b, sampling=spacing_mm) <= tolerance_mm
-    near_a = ndimage.distance_transform_edt(~edge_a, sampling=spacing_mm) <= tolerance_mm
-    matched = np.count_nonzero(edge_a & near_b) + np.count_nonzero(edge_b & near_a)
-    return _ratio(matched, np.count_nonzero(edge_a) + np.count_nonzero(edge_b))
 
 
 @dataclass(frozen=True)
@@ -198,24 +159,8 @@ def per_patient(values: Iterable[float], patients: Sequence[str]) -> dict[str, f
     return means
 
 
-def _pair(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Mask, Mask]:
-    a, b = np.asarray(prediction), np.asarray(truth)
-    if a.shape != b.shape:
-        raise InputError(
-            f"Two masks are compared on one grid; got shapes {a.shape} and {b.shape}; resample neither, but "
-            "compare at the scan's own size."
-        )
-    return a.astype(bool), b.astype(bool)
-
-
 def _ratio(part: float | np.integer, whole: float | np.integer) -> float:
     return float(part) / float(whole) if whole else float("nan")
-
-
-def _boundary(mask: Mask) -> Mask:
-    """Voxels of a mask with a face neighbour outside it; what lies beyond the array is outside."""
-    edge: Mask = mask & ~ndimage.binary_erosion(mask)
-    return edge
 
 
 def _names(scores: Floats, patients: Sequence[str] | None) -> npt.NDArray[np.str_]:

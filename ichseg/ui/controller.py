@@ -12,7 +12,8 @@ Operations that were done already are not done twice, so that the page may send 
 
 A box is answered at once, without a model's second look. A slice's state lists the models of which it still is
 to come under "rough"; when the person rests the page asks for it in passing (``Controller.aside``) with
-``{"case": token, "aside": {"slice": k}}``, on a lane of its own that no operation waits for. The "n" of a slice's state
+``{"case": token, "aside": {"slice": k, "compare": bool, "methods": bool}}``, and for the comparison's scores and which
+absent methods could be fetched; on a lane of its own that no operation waits for. The "n" of a slice's state
 and of a reply rises, so that the page knows which of two answers is the later one.
 """
 
@@ -20,7 +21,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
+import queue
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,14 +32,14 @@ from typing import Any
 
 import numpy as np
 
-from ichseg import export, models
+from ichseg import agreement, export, models
 from ichseg.errors import BoxError, InputError, VolumeError
 from ichseg.preprocess import Window
 from ichseg.prompt import Box, as_boxes
 from ichseg.sample import sample_paths
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
-from ichseg.volume import CTVolume, read_volume
+from ichseg.volume import CTVolume, read_mask, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -82,6 +86,8 @@ class Controller:
             "open": self._open,
             "reopen": self._open,
             "models": self._models,
+            "truth": self._truth,
+            "fetch": self._fetch,
             "export": self._export,
         }
 
@@ -134,11 +140,17 @@ class Controller:
             self.embeddings.plan(case.token, case.models, hu_zyx, k)
 
     def aside(self, session_hash: str, message: Message) -> Reply:
-        """Look again at one slice's boxes, as long as nobody waits; what is left stays under "rough"."""
+        """What nobody waits for: the second look of one slice's boxes, the scores of the comparison.
+
+        The second look goes on only as long as nobody waits; what is left stays under "rough".
+        """
         session = self.store.get(session_hash)
         reply: Reply = {"slices": {}, "trouble": {}}
+        asked = message["aside"]
+        if asked.get("methods"):
+            reply["choices"] = method_choices(ask_hub=True)
         try:
-            k = int(message["aside"]["slice"])
+            k = int(asked["slice"])
             with session.lock:
                 self._check_case(session, {"op": "aside"}, message)
                 case, volume = self._case(session)
@@ -148,7 +160,10 @@ class Controller:
             with session.lock:
                 if session.case is case:
                     reply["slices"][str(k)] = self._slice(case, volume, k)
-                return self._state(session, reply)
+                state = self._state(session, reply)
+            if asked.get("compare"):
+                state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
+            return state
         except InputError:
             return self._state(session, reply)  # an operation will say so
 
@@ -183,7 +198,7 @@ class Controller:
             self.embeddings.admit(case.token)
             self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
         reply["slices"] = {}
-        reply["scan"] = _describe(case, volume, voxels)
+        reply["scan"] = _describe(case, volume, voxels, upload is None)
 
     def _boxes(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -232,15 +247,19 @@ class Controller:
         return ()
 
     def _models(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
-        """Choose the two methods; slices that are marked get the masks that they lack."""
-        left, right = (str(name) for name in op["models"])
-        for name in (left, right):
+        """Choose the methods, two or more; slices that are marked get the masks that they lack."""
+        names = tuple(str(name) for name in op["models"])
+        if not 2 <= len(names) <= len(models.CATALOGUE):
+            raise InputError(
+                f"Two methods or more are shown, each at most once beyond the second; got {len(names)}; choose two."
+            )
+        for name in names:
             ready, why = models.available(name)
             if not ready:
                 raise InputError(why)
         with session.lock:
             case, volume = self._case(session)
-            case.models = (left, right)
+            case.models = names
         slices = case.segmentation.marked_slices()
         for number, k in enumerate(slices):
             yield _progress(f"Segmenting slice {k + 1}", number / len(slices))
@@ -256,6 +275,86 @@ class Controller:
             for path in session.public.glob("*/voxels.gz"):
                 path.unlink(missing_ok=True)
         return ()
+
+    def _truth(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Take up a truth mask on the scan's grid to score against, or put it away."""
+        yield _progress("Reading the truth mask")
+        with session.lock:
+            case, volume = self._case(session)
+            if op.get("remove"):
+                case.truth = None
+                reply["truth"] = None
+                return
+            if op.get("sample"):
+                if session.upload is not None:
+                    raise InputError("The sample's truth is of the sample; another scan is open.")
+                mask = read_mask(sample_paths()[1], volume) != 0
+            else:
+                upload = self._upload(session, op)
+                try:
+                    mask = read_mask(upload.paths[0], volume) != 0
+                finally:
+                    self.store.discard(upload)
+            case.truth = np.packbits(mask)
+            slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
+            reply["truth"] = {"slices": {str(k): runs(mask[k]) for k in slices}}
+
+    def _fetch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Bring a method's weights from the hub, telling how far it is."""
+        name = str(op["name"])
+        parts: queue.Queue[float | Exception | None] = queue.Queue()
+
+        def work() -> None:
+            try:
+                models.fetch(name, _bar(parts.put))
+                parts.put(None)
+            except Exception as error:
+                parts.put(error)
+
+        yield _progress(f"Fetching {_title(name)}")
+        threading.Thread(target=work, name="fetch", daemon=True).start()
+        while (part := parts.get()) is not None:
+            if isinstance(part, Exception):
+                raise part
+            yield _progress(f"Fetching {_title(name)}", part)
+        reply["choices"] = method_choices()
+
+    def _scores(self, session: Session, case: Case, volume: CTVolume, k: int) -> Reply:
+        """How the methods shown agree with the first of them, and with the truth where there is one.
+
+        By scope: slice k, the marked slices, and with a truth the whole scan. None for what has no value.
+        """
+        with session.lock:
+            marked = case.segmentation.marked_slices()
+            names = [
+                name
+                for name in dict.fromkeys(case.models)
+                if not any((j, name) in case.failed for j in marked)
+            ]
+            masks = {name: case.segmentation.mask_zyx(name) for name in names}
+            truth = case.truth_zyx
+        scopes: list[tuple[str, list[int] | None]] = [("slice", [k]), ("marked", marked)]
+        if truth is not None:
+            scopes.append(("whole", None))
+        return {
+            "slice": k,
+            "marked": len(marked),
+            "first": names[0] if names else None,
+            "scopes": [
+                {
+                    "scope": scope,
+                    "rows": [
+                        {
+                            "model": name,
+                            **_pair_score(masks[names[0]], mask, volume, slices),
+                            **({} if truth is None else _truth_score(mask, truth, volume, slices)),
+                        }
+                        for name, mask in masks.items()
+                    ],
+                }
+                for scope, slices in scopes
+            ],
+        }
 
     def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -543,24 +642,74 @@ def runs(mask_yx: BoolArray) -> list[int]:
     return indices
 
 
-def method_choices() -> list[dict[str, Any]]:
-    """The catalogue for the page's two choosers: name, title, summary, and why one cannot be chosen."""
+def method_choices(*, ask_hub: bool = False) -> list[dict[str, Any]]:
+    """The catalogue for the page's choosers: name, title, summary, and why one cannot be chosen.
+
+    ``ask_hub``: whether what is missing can be fetched now ("fetch"), and if not why; it asks the hub.
+    """
     choices = []
     for info in models.CATALOGUE.values():
         ready, why = models.available(info.name)
+        hindrance = "" if ready or not ask_hub else models.hub_hindrance(info.name)
         choices.append(
             {
                 "name": info.name,
                 "title": info.title,
                 "summary": info.summary,
                 "missing": "" if ready else why,
+                "fetch": ask_hub and not ready and not hindrance,
+                "hindrance": hindrance,
             }
         )
     return choices
 
 
-def _pair(before: tuple[str, str] | None) -> tuple[str, str]:
-    """The two methods of a newly opened scan: those chosen before, else the defaults."""
+def _pair_score(
+    first_zyx: BoolArray, mask_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
+) -> Reply:
+    """A mask's millilitres and its Dice with the first method's, on some slices or (None) all."""
+    found = agreement.compare(mask_zyx, first_zyx, volume, slices)
+    return {"ml": found.volume_ml, "with_first": _finite(found.dice)}
+
+
+def _truth_score(
+    mask_zyx: BoolArray, truth_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
+) -> Reply:
+    found = agreement.compare(mask_zyx, truth_zyx, volume, slices)
+    return {
+        "truth_ml": found.reference_ml,
+        "dice": _finite(found.dice),
+        "jaccard": _finite(found.jaccard),
+        "surface_dice": _finite(found.surface_dice),
+        "difference_ml": found.difference_ml,
+        "difference_percent": _finite(found.difference_percent),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _bar(tell: Callable[[float], None]) -> type[Any]:
+    """A tqdm that draws nothing and tells which part of the whole is there."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.got, self.whole = float(kwargs.get("initial") or 0), kwargs.get("total")
+            kwargs["disable"] = True
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            self.got += n or 0
+            if self.whole:
+                tell(min(1.0, self.got / self.whole))
+
+    return Bar
+
+
+def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The methods of a newly opened scan: those chosen before, else the defaults."""
     return before or (models.default_model(), models.default_baseline())
 
 
@@ -578,7 +727,7 @@ def _check_complete(case: Case, model: str) -> None:
         raise InputError("A download needs something marked; nothing is yet; draw a box first.")
     if model not in case.models:
         raise InputError(
-            f"A download is of one of the two methods shown; {_title(model)} is not; choose it first."
+            f"A download is of one of the methods shown; {_title(model)} is not; choose it first."
         )
     missing = [k + 1 for k in case.segmentation.marked_slices() if (k, model) in case.failed]
     if missing:
@@ -601,7 +750,7 @@ def _progress(text: str, part: float | None = None) -> Reply:
     return {"progress": {"text": text, "part": part}}
 
 
-def _describe(case: Case, volume: CTVolume, voxels: Path) -> Reply:
+def _describe(case: Case, volume: CTVolume, voxels: Path, sample: bool) -> Reply:
     """What the browser needs to show a scan."""
     depth, rows, columns = volume.shape_zyx
     return {
@@ -611,6 +760,7 @@ def _describe(case: Case, volume: CTVolume, voxels: Path) -> Reply:
         "name": volume.name,
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
+        "sample": sample,
         "series": [
             {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}
             for s in volume.series

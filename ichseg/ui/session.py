@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import secrets
 import shutil
@@ -43,7 +44,7 @@ class Case:
     names. ``read`` makes the volume, again if need be: an evicted volume is rebuilt from the upload.
     """
 
-    def __init__(self, read: Callable[[], CTVolume], models: tuple[str, str]) -> None:
+    def __init__(self, read: Callable[[], CTVolume], models: tuple[str, ...]) -> None:
         self.token = secrets.token_urlsafe(18)
         self.read = read
         self.volume: CTVolume | None = read()
@@ -53,6 +54,8 @@ class Case:
         self.slice_ml: dict[int, dict[str, float]] = {}
         self.failed: set[tuple[int, str]] = set()
         """Slices whose mask a model could not make: they are not to pass for empty ones."""
+        self.truth: npt.NDArray[np.uint8] | None = None
+        """The packed bits of a truth mask to score against."""
         self.looks_failed: set[tuple[int, str, Box]] = set()
         """Boxes whose second look failed: they are tried again only before a download."""
 
@@ -75,6 +78,15 @@ class Case:
         packed = np.frombuffer(zlib.decompress(kept.deflated), dtype=np.uint8)
         bits = np.unpackbits(packed, count=shape_yx[0] * shape_yx[1])
         return np.asarray(bits.reshape(shape_yx), dtype=bool)
+
+    @property
+    def truth_zyx(self) -> BoolArray | None:
+        """The truth mask, bool [z, y, x]."""
+        if self.truth is None:
+            return None
+        shape = self.segmentation.shape_zyx
+        bits = np.unpackbits(self.truth, count=math.prod(shape))
+        return np.asarray(bits.reshape(shape), dtype=bool)
 
     def unrefined(self, k: int, model: str) -> list[Box]:
         """The boxes of slice k whose mask by a model is not yet that of its second look."""

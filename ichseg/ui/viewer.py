@@ -24,6 +24,7 @@ SCRIPTS = (
     "controls",
     "files",
     "aside",
+    "compare",
     "panes",
     "start",
 )

@@ -67,6 +67,7 @@ def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "TMPDIR": str(folder),
+        "HF_HUB_OFFLINE": "1",
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

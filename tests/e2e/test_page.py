@@ -286,6 +286,91 @@ def test_the_second_look_keeps_nobody_from_scrolling_and_drawing(
     assert viewer.ml(0)[1] == pytest.approx(sum(parts), abs=0.06)
 
 
+# The comparison
+
+
+def test_two_methods_are_compared_with_each_other_and_with_the_truth(
+    visit: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
+) -> None:
+    viewer = visit().open_sample()
+    page, k = viewer.page, largest(truth, 1)[0]
+    panel, scores = page.locator(".ich-compare"), page.locator(".ich-scores")
+
+    def rows() -> dict[tuple[str, str], list[str]]:
+        """The table by scope and method, once it is of what is on screen."""
+        page.wait_for_selector(".ich-scores[data-stale=false] table", timeout=120_000)
+        found, scope = {}, ""
+        for line in scores.locator("tbody tr").all():
+            head, *cells = line.locator("th, td").all_inner_texts()
+            if not cells:
+                scope = head
+            else:
+                found[scope, head] = cells
+        return found
+
+    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    assert not panel.is_visible()  # basic use stays as it was
+    calm = viewer.pixels(1)
+    viewer.press("c")
+    assert panel.is_visible() and page.locator("[aria-expanded=true]").inner_text() == "Compare"
+    left, right = (
+        page.locator(".ich-pane select").nth(n).locator("option:checked").inner_text()
+        for n in (0, 1)
+    )
+    table = rows()
+    assert {scope for scope, _ in table} == {f"This slice ({k + 1})", "Marked slices (1)"}
+    ml, with_first = table["Marked slices (1)", right]
+    assert float(ml) == viewer.ml(1)[1] and 0.3 < float(with_first) < 1
+
+    # Where they agree: the map replaces the right mask, and says with words and patterns which is which.
+    page.click("[data-do=show_agreement]")
+    assert page.locator(".ich-legend li").all_inner_texts() == [
+        "full: both",
+        f"striped: only {left}",
+        f"dotted: only {right}",
+    ]
+    page.mouse.move(5, 5)
+    assert not np.array_equal(calm, viewer.pixels(1))
+
+    # Against the truth of the sample, and against the same one from a file.
+    page.click("[data-do=truth_sample]")
+    viewer.settle()
+    with_sample = rows()
+    assert len({scope for scope, _ in with_sample}) == 3
+    mask = nib.load(viewer.download("mask", tmp_path)).get_fdata()  # of the left pane
+    mine, theirs = mask != 0, np.asanyarray(nib.load(sample_paths()[1]).dataobj) != 0
+    dice = 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum())
+    cells = with_sample[f"Whole scan ({len(truth)} slices)", left]
+    assert float(cells[3]) == pytest.approx(dice, abs=0.001)
+    assert float(cells[2]) == pytest.approx(
+        float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml).sum()), abs=0.06
+    )
+    page.select_option(".ich-against", "truth")
+    assert "only the truth: missed" in page.inner_text(".ich-legend")
+    page.click("[data-do=truth_remove]")
+    viewer.settle()
+    page.set_input_files(".ich-truth-file", str(sample_paths()[1]))
+    page.wait_for_selector("[data-do=truth_remove]:visible", timeout=120_000)
+    assert rows() == with_sample
+    page.set_input_files(".ich-truth-file", __file__)
+    assert "test_page.py" in viewer.alert()
+
+    # All that are here, side by side, and back.
+    page.click("[data-do=show_every]")
+    viewer.settle()
+    here = page.locator(".ich-pane").first.locator("option:not(:disabled)").count()
+    assert page.locator(".ich-pane").count() == here >= 2
+    assert len(rows()) == 3 * here
+    page.click("[data-do=show_two]")
+    viewer.settle()
+    assert page.locator(".ich-pane").count() == 2
+    for button in page.locator(".ich-absent button").all():  # no hub, or none that has them
+        assert button.is_disabled() or button.inner_text().startswith("Fetch ")
+    viewer.do("compare")
+    page.mouse.move(5, 5)
+    assert not panel.is_visible() and np.array_equal(calm, viewer.pixels(1))
+
+
 # People
 
 

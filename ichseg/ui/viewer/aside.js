@@ -6,6 +6,7 @@ let resting = 0;
 let looking = null; // the slice that is being looked at again
 let forgetting = 0;
 let lastBetter = 0;
+let askedAfter = 0; // the last answer to an operation when it was asked
 
 const roughSlices = () => marked().filter((slice) => slices.get(slice).rough?.length);
 
@@ -14,15 +15,16 @@ function rest() {
   const rough = roughSlices();
   root.dataset.rough = rough.length;
   clearTimeout(resting);
-  if (rough.length && looking === null) resting = setTimeout(lookCloser, REST_MS);
+  if ((rough.length || scoresWanted() || askHub) && looking === null) resting = setTimeout(lookCloser, REST_MS);
 }
 
 function lookCloser() {
   if (ops.length || gesture || draft) return; // each ends with a rest
-  looking = roughSlices().sort((a, b) => Math.abs(a - k) - Math.abs(b - k))[0];
+  looking = roughSlices().sort((a, b) => Math.abs(a - k) - Math.abs(b - k))[0] ?? k;
+  askedAfter = lastReply;
   clearTimeout(forgetting);
   forgetting = setTimeout(() => { looking = null; rest(); }, ASIDE_PATIENCE_MS);
-  say({ aside: { slice: looking } });
+  say({ aside: { slice: looking, at: k, compare: scoresWanted(), methods: askHub } });
   trigger("aside");
 }
 
@@ -32,12 +34,17 @@ watch("better", () => {
   lastBetter = reply.n;
   clearTimeout(forgetting);
   looking = null;
+  if (reply.choices) takeChoices(reply.choices);
   // While an operation is unanswered its answer is the one to believe.
   if (scan && reply.case === scan.token && !ops.length) {
     const before = JSON.stringify(here().ml);
     takeTotals(reply);
     Object.assign(trouble, reply.trouble);
     for (const [key, state] of Object.entries(reply.slices)) keepSlice(Number(key), state);
+    if (reply.scores && reply.scores.slice === k && lastReply === askedAfter) {
+      scores = reply.scores;
+      scored = scoreKey();
+    }
     if (JSON.stringify(here().ml) !== before) announceVolumes();
   }
   showAll();

@@ -56,11 +56,13 @@ function drawPane(pane, number) {
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(base, left, top, base.width * sx, base.height * sy);
+  const transform = new DOMMatrix([sx, 0, 0, sy, left, top]);
   const mask = shown.masks && here().masks[models[number]];
-  if (mask) {
+  if (shown.masks && showsAgreement(number)) drawAgreement(context, number, transform);
+  else if (mask) {
     const path = new Path2D();
-    path.addPath(mask.path, new DOMMatrix([sx, 0, 0, sy, left, top]));
-    context.fillStyle = context.strokeStyle = colours[number];
+    path.addPath(mask.path, transform);
+    context.fillStyle = context.strokeStyle = colours[number % colours.length];
     context.lineJoin = "round";
     if (shown.fill) {
       context.globalAlpha = shown.opacity;
@@ -70,6 +72,7 @@ function drawPane(pane, number) {
     context.lineWidth = 1.5;
     context.stroke(path);
   }
+  if (shown.masks) drawTruth(context, transform);
   drawBoxes(context, { sx, sy, left, top });
   if (pointer && pointer.pane !== number && !draft) drawCross(context, { sx, sy, left, top });
 }
@@ -119,7 +122,9 @@ function resize() {
   drawNow();
   drawStrip();
 }
-new ResizeObserver(resize).observe(root);
+const sized = new ResizeObserver(resize);
+sized.observe(root);
+sized.observe(one(".ich-panes"));
 
 const THUMB_PX = 16; // the slider's thumb, as the style sheet has it: its centre runs THUMB_PX short of the ends
 
@@ -139,7 +144,7 @@ function drawStrip() {
   const most = Math.max(0.001, ...marked().flatMap((slice) => Object.values(slices.get(slice).ml)));
   for (const slice of marked()) {
     const middle = THUMB_PX / 2 + slice * step;
-    models.forEach((model, number) => {
+    models.slice(0, 2).forEach((model, number) => {
       const part = (slices.get(slice).ml[model] ?? 0) / most;
       const tall = part ? Math.max(2, part * (height - 1)) : 1;
       context.fillStyle = ink(number ? "--ich-baseline-ink" : "--ich-model-ink");

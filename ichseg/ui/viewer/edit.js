@@ -10,6 +10,7 @@ function goTo(slice) {
   showSlice();
   showTools();
   showState();
+  showCompare();
   if (pointer) showHU();
   draw();
   look(false);

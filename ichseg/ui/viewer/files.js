@@ -28,7 +28,7 @@ one(".ich-file").addEventListener("change", (event) => {
   if (files.length) replaceScan(() => upload(files));
 });
 
-function upload(files) {
+function upload(files, op = "open") {
   // Gradio's own upload route. A name of its own for each file keeps two people's equal files apart.
   const form = new FormData();
   for (const file of files) form.append("files", file, crypto.randomUUID() + "-" + file.name);
@@ -37,9 +37,9 @@ function upload(files) {
   request.upload.onprogress = (event) => busy({ text: "Uploading", part: event.loaded / event.total });
   request.onload = () => {
     if (request.status === 200) {
-      busy({ text: "Reading the scan" });
+      busy({ text: "Reading it" });
       const paths = JSON.parse(request.responseText);
-      ask({ op: "open", files: paths.map((path, index) => ({ path, name: files[index].name })) });
+      ask({ op, files: paths.map((path, index) => ({ path, name: files[index].name })) });
       return;
     }
     const tooLarge = request.status === 413;

@@ -55,6 +55,7 @@ const KEYS = {
   b: placeByKeys,
   n: takeUpNext,
   m: () => DO.mask(),
+  c: () => DO.compare(),
   f: () => (shown.fill ? DO.outline() : DO.fill()),
   "+": () => DO.zoom_in(),
   "=": () => DO.zoom_in(),

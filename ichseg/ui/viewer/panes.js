@@ -1,8 +1,11 @@
 // The panes, each made from the one template: a method, its numbers, and the slice.
 
 function setPanes(count) {
+  if (panes.length === count) return;
   while (panes.length > count) panes.pop().node.remove();
   while (panes.length < count) panes.push(makePane(panes.length));
+  one(".ich-panes").dataset.many = count > 2;
+  resize();
 }
 
 function makePane(index) {
@@ -16,8 +19,10 @@ function makePane(index) {
     corner: Object.fromEntries(all(".ich-corner", node).map((span) => [span.dataset.corner, span])),
   };
   node.dataset.pane = index;
-  node.setAttribute("aria-label", index ? "Right pane: the baseline" : "Left pane: the chosen model");
-  pane.chooser.setAttribute("aria-label", index ? "Method of the right pane" : "Method of the left pane");
+  node.style.setProperty("--ich-own", colours[index % colours.length]);
+  const [place, what] = [["left pane", "the chosen model"], ["right pane", "the baseline"]][index] ?? ["pane " + (index + 1), "another method"];
+  node.setAttribute("aria-label", place[0].toUpperCase() + place.slice(1) + ": " + what);
+  pane.chooser.setAttribute("aria-label", "Method of the " + place);
   pane.canvas.tabIndex = index ? -1 : 0;
   listChoices(pane);
   pane.chooser.addEventListener("change", () => choose(index, pane.chooser.value));
@@ -27,7 +32,8 @@ function makePane(index) {
 }
 
 function listChoices({ chooser }) {
-  for (const choice of props.choices) {
+  chooser.replaceChildren();
+  for (const choice of choices) {
     const option = new Option(choice.title, choice.name);
     option.disabled = Boolean(choice.missing);
     option.title = choice.missing || choice.summary;

@@ -1,6 +1,6 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
-const SLOW = new Set(["open", "sample", "reopen", "models", "export"]);
+const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch"]);
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
 const ops = [];
@@ -85,6 +85,8 @@ function take(reply) {
   takeTotals(reply);
   history = { undo: reply.undo, redo: reply.redo };
   trouble = reply.trouble || {};
+  if (reply.choices) takeChoices(reply.choices);
+  if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
   if (!reply.scan) for (const [key, state] of Object.entries(reply.slices || {})) takeSlice(Number(key), state);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.download) save(reply.download);

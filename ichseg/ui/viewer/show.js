@@ -6,6 +6,7 @@ function showAll() {
   if (scan) {
     showSlice();
     showTools();
+    showCompare();
     drawStrip();
   }
   showState();
@@ -19,6 +20,7 @@ function showSlice() {
   slider.setAttribute("aria-valuetext", "slice " + (k + 1) + " of " + depth);
   root.dataset.slice = k;
   one(".ich-count").textContent = k + 1 + " / " + depth;
+  setPanes(models.length);
   const boxes = here().boxes.length;
   panes.forEach((pane, index) => {
     pane.sliceMl.textContent = number(here().ml[models[index]]);
@@ -90,7 +92,7 @@ function announceVolumes() {
     panes.map((pane, index) => titleOf(models[index]) + " " + number(here().ml[models[index]]) + " mL here, " + number(totals[models[index]]) + " in total").join("; ") + ".";
 }
 
-const titleOf = (name) => props.choices.find((choice) => choice.name === name)?.title ?? name;
+const titleOf = (name) => choices.find((choice) => choice.name === name)?.title ?? name;
 
 function busy(progress) {
   const overlay = one(".ich-busy");

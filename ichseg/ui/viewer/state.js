@@ -12,11 +12,12 @@ const strip = one(".ich-strip");
 const live = one(".ich-hidden");
 const panes = []; // what makePane made, from left to right
 const ink = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-const colours = [ink("--ich-model"), ink("--ich-baseline")];
+// Of the panes: the first two, then those that the comparison adds.
+const colours = [ink("--ich-model"), ink("--ich-baseline"), "#d0a2ff", "#8be28b", "#ff8fa3", "#f4e285", "#7fd1c7", "#ffa870", "#b0c4ff", "#e0e0e0"];
 
 let scan = null; // {token, hu: Int16Array, shape: [z, y, x], spacing: [z, y, x], name}
 let k = 0; // the slice on screen, from 0
-let models = []; // the two methods, left and right
+let models = []; // the methods of the panes, left and right
 let slices = new Map(); // k -> {n, boxes: [[x0, y0, x1, y1]], masks: {model: Mask}, ml: {model: mL}, rough: [model]}
 let totals = {};
 let history = { undo: false, redo: false };
