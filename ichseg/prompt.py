@@ -145,12 +145,19 @@ def boxes_from_mask(mask_yx: npt.NDArray[np.bool_], margin_px: float = 0) -> lis
     ]
 
 
-def jitter(box: Box, extent_px: float, rng: np.random.Generator, shape_yx: tuple[int, int]) -> Box:
+def jitter(
+    box: Box,
+    extent_px: float | tuple[float, float],
+    rng: np.random.Generator,
+    shape_yx: tuple[int, int],
+) -> Box:
     """Move each side of a box by its own uniform draw from [-extent_px, extent_px], as a hurried hand would.
 
-    Sides that would cross are kept one pixel apart about their middle; the result lies on the slice.
+    ``extent_px`` is one number, or that along x and that along y. Sides that would cross are kept one pixel
+    apart about their middle; the result lies on the slice.
     """
-    x0, y0, x1, y1 = np.asarray(box.xyxy) + rng.uniform(-extent_px, extent_px, size=4)
+    extents = np.resize(np.atleast_1d(extent_px), 4)  # of x0, y0, x1, y1
+    x0, y0, x1, y1 = np.asarray(box.xyxy) + rng.uniform(-extents, extents)
     x0, x1 = _apart(x0, x1, shape_yx[1])
     y0, y1 = _apart(y0, y1, shape_yx[0])
     return Box(x0, y0, x1, y1)

@@ -1,4 +1,4 @@
-"""The command line of the fine-tune: python -m train prepare | finetune | baseline | evaluate | sweep | export
+"""The command line of the fine-tune: python -m train prepare | finetune | baseline | evaluate | benchmark | ...
 
 Each command takes --help. A whole reproduction, from the data set's folder to the adapter's figures:
 
@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from rich.progress import Progress
 from ichseg.errors import InputError
 from train.cases import DATASETS
 from train.dataset import Prepared, check_leaks, prepare, split_folds, write_json
+
+if TYPE_CHECKING:
+    from train.finetune import FinetuneConfig
 
 app = typer.Typer(
     help="Reproduce the fine-tune of LiteMedSAM for intracranial hemorrhage on CT.",
@@ -36,6 +39,14 @@ Folds = Annotated[
     int, typer.Option(help="Parts of the cross-validation; 0 trains one adapter on every patient.")
 ]
 SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of the split by patient.")]
+Base = Annotated[
+    str,
+    typer.Option(
+        help="The network to adapt: litemedsam (256 x 256), or at 1024 x 1024 and for a GPU medsam or sam, whose "
+        "weights weights/README.md says how to get. What the recipe takes of the card's memory: python -m train "
+        "memory --base medsam; --set microbatch=1 takes least and trains the same."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -68,6 +79,7 @@ def finetune_command(
     recipe: Annotated[
         str, typer.Option(help="A named recipe; `paper` is the published one.")
     ] = "paper",
+    base: Base = "litemedsam",
     folds: Folds = 5,
     fold: Annotated[
         list[int] | None, typer.Option(help="Train these folds alone, e.g. --fold 0 --fold 3.")
@@ -81,13 +93,9 @@ def finetune_command(
 
     On several GPUs or machines: accelerate launch -m train finetune ...
     """
-    from train.finetune import RECIPES, finetune
+    from train.finetune import finetune
 
-    if recipe not in RECIPES:
-        raise InputError(
-            f"A recipe is one of {', '.join(RECIPES)}; got '{recipe}'; choose one of them."
-        )
-    config = RECIPES[recipe].with_settings(settings or [])
+    config = _config(recipe, base, settings)
     prepared = Prepared(data)
     split = make_split(prepared, folds, split_seed)
     for number, target in _folds_to_train(out, split, folds, fold, resume):
@@ -95,6 +103,29 @@ def finetune_command(
             config, prepared, split, number, target, resume=resume, console=console, device=device
         )
     write_json(out / "split.json", split)
+
+
+def _config(recipe: str, base: str, settings: list[str] | None) -> FinetuneConfig:
+    """A recipe by name for a base, with some fields set."""
+    from train.finetune import RECIPES
+
+    if recipe not in RECIPES:
+        raise InputError(
+            f"A recipe is one of {', '.join(RECIPES)}; got '{recipe}'; choose one of them."
+        )
+    return RECIPES[recipe].with_settings([f"base={base}", *(settings or [])])
+
+
+@app.command("memory")
+def memory_command(
+    base: Base = "litemedsam",
+    recipe: Annotated[str, typer.Option(help="A named recipe.")] = "paper",
+    settings: Settings = None,
+) -> None:
+    """What a fine-tune takes of a card's memory, computed from shapes alone: needs neither weights nor a card."""
+    from train.memory import table
+
+    print(table(_config(recipe, base, settings)))
 
 
 def _folds_to_train(
@@ -128,21 +159,14 @@ def baseline_command(
     device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
 ) -> None:
     """Train a method that takes no box on the folds of the fine-tune. Interrupt it at any moment, and --resume it."""
-    from train.baselines import train_baseline
+    from train.baselines import configuration, train_baseline
 
+    config = configuration(method, epochs)
     prepared = Prepared(data)
     split = make_split(prepared, folds, split_seed)
     for number, target in _folds_to_train(out, split, folds, fold, resume):
         train_baseline(
-            method,
-            prepared,
-            split,
-            number,
-            target,
-            epochs=epochs,
-            resume=resume,
-            console=console,
-            device=device,
+            config, prepared, split, number, target, resume=resume, console=console, device=device
         )
     if folds:
         write_json(out / "split.json", split)
@@ -209,6 +233,143 @@ def evaluate_command(
         console=console,
     )
     print(write_report(out, rows, pooled, title=model or str(run.name if run else "")))
+
+
+@app.command("benchmark")
+def benchmark_command(
+    data: Data,
+    runs: Annotated[Path, typer.Option(help="The folder of the cross-validated runs.")],
+    out: Annotated[
+        Path, typer.Option(help="Where to write benchmark.md, benchmark.csv and figure.png.")
+    ],
+    models: Annotated[str, typer.Option(metavar="A,B,..", help="Rows of the table.")] = "all",
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW=FOLDER", help="Take a row from another run below --runs. Repeatable."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where scores are kept; RUNS/benchmark by default.")
+    ] = None,
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="Draw the figure over the CT, for your own use.")
+    ] = False,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Bring absent public weights from the hub first.")
+    ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Patients side by side, on this machine's cores.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto.")
+    ] = None,
+) -> None:
+    """Put every method of the paper side by side on the same cases: one table and one figure; resumable."""
+    from ichseg.cohort import LOCAL
+    from train.benchmark import benchmark, methods
+
+    with Progress(console=console) as progress:
+        task = progress.add_task("patients", total=None)
+        text = benchmark(
+            Prepared(data),
+            runs,
+            out,
+            wanted=methods(models, run or []),
+            cache=cache,
+            with_images=with_images,
+            fetch_weights=fetch,
+            ray=ray_address or (LOCAL if ray else None),
+            on_done=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    print(text)
+
+
+@app.command("coverage")
+def coverage_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where to write coverage.csv and coverage.md.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="A cross-validated run: each fold's adapter on the patients it never saw."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A catalogue name or an adapter's folder, on every patient.")
+    ] = None,
+    patient: Annotated[
+        list[str] | None, typer.Option(help="Only these patients (with --model).")
+    ] = None,
+) -> None:
+    """Measure how often the true volume lies in the range that jittered boxes give, per patient."""
+    from ichseg.models import load_predictor
+    from train.coverage import Row, cover, table, write_rows
+    from train.dataset import native_slices
+    from train.report import parts
+
+    if (model is None) == (run is None):
+        raise InputError(
+            "Coverage takes either --model or --run; got both or neither; give one of them."
+        )
+    prepared, rows = Prepared(data), list[Row]()
+    for name, source, held_out in parts(prepared, model, run, patient):
+        slices = list(native_slices(prepared, held_out))
+        with Progress(console=console) as progress:
+            task = progress.add_task(name, total=len(slices))
+            rows += cover(
+                load_predictor(source),
+                slices,
+                on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
+            )
+    write_rows(out / "coverage.csv", rows)
+    (out / "coverage.md").write_text(table(rows) + "\n", encoding="utf-8")
+    print(table(rows))
+
+
+@app.command("propagate")
+def propagate_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Writes OUT.md and OUT.csv, e.g. docs/propagation.")],
+    model: Annotated[
+        str | None, typer.Option(help="A catalogue name or an adapter's folder, on every patient.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="A cross-validated run: each fold's adapter on the patients it never saw."
+        ),
+    ] = None,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Only these folds of the run; all by default.")
+    ] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Only these patients.")] = None,
+    sample: Annotated[bool, typer.Option(help="Measure the synthetic sample, too.")] = True,
+) -> None:
+    """Measure how much of a hematoma one box finds, beside a box on every slice; resumable scan by scan."""
+    from ichseg.models import load_predictor
+    from train.propagation import measure_run, measure_sample, parts_of, report
+
+    if (model is None) == (run is None):
+        raise InputError(
+            "Propagate takes either --model or --run; got both or neither; give one of them."
+        )
+    prepared = Prepared(data)
+    parts = parts_of(prepared, model=model, run=run, folds=fold, patients=patient)
+    with Progress(console=console) as progress:
+        task = progress.add_task("scans", total=sum(len(names) for *_, names in parts))
+        rows = measure_run(
+            prepared,
+            out.with_suffix(".csv"),
+            parts,
+            load_predictor,
+            on_scan=lambda _: progress.advance(task),
+        )
+    measured = measure_sample(load_predictor(parts[0][1])) if sample else {}
+    title = Path(model).name if model else f"{run.name}, {', '.join(part for part, *_ in parts)}"  # type: ignore[union-attr]
+    text = report(rows, title, measured)
+    out.with_suffix(".md").write_text(text)
+    print(text)
 
 
 @app.command("compare")

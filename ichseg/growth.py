@@ -1,0 +1,435 @@
+"""Growth between two scans, the published definitions of expansion, the error of reading, and bedside scores.
+
+Nothing here is computed from a guess: what cannot be answered is None, with what is missing named beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+from ichseg.errors import InputError
+
+# --- How well people read volumes ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReadingError:
+    """The smallest change in mL that manual volumetry can tell from its own error."""
+
+    between_raters_ml: float
+    within_rater_ml: float
+    source: str
+
+
+_RODRIGUEZ_LUNA = "Rodriguez-Luna et al. 2016"
+
+#: For blood in the parenchyma alone, and for all blood with that in the ventricles.
+PARENCHYMAL = ReadingError(5.8, 3.8, _RODRIGUEZ_LUNA)
+WITH_IVH = ReadingError(7.7, 6.7, _RODRIGUEZ_LUNA)
+
+
+# --- Growth ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A published definition of hematoma expansion, in words, with where it comes from."""
+
+    rule: str
+    source: str
+
+
+_YOGENDRAKUMAR = "Yogendrakumar et al., Stroke 2020;51:1120-1127"
+
+#: By name. Papers mix "more than" and "at least": that is ``Thresholds.inclusive``.
+DEFINITIONS = {
+    "classic": Definition(
+        "growth of 6 mL or of 33 %", f"{_YOGENDRAKUMAR} (the standard definition there)"
+    ),
+    "absolute": Definition(
+        "growth of 12.5 mL", "cited to Dowlatshahi et al., Neurology 2011 (not read at the source)"
+    ),
+    "revised": Definition(
+        "classic, or any new intraventricular blood, or its growth by 1 mL", _YOGENDRAKUMAR
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What the definitions ask for; the defaults are the published numbers.
+
+    ``inclusive`` takes a threshold as reached when it is met (>=), otherwise only when it is exceeded (>).
+    """
+
+    classic_ml: float = 6.0
+    classic_percent: float = 33.0
+    absolute_ml: float = 12.5
+    ivh_ml: float = 1.0
+    inclusive: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("classic_ml", "classic_percent", "absolute_ml", "ivh_ml"):
+            _check_number(name, getattr(self, name), 0, math.inf)
+
+    def reached(self, value: float, threshold: float) -> bool:
+        """Whether a growth reaches a threshold."""
+        value = round(value, 6)  # so that 26.1 - 20.1 is 6 mL
+        return value >= threshold if self.inclusive else value > threshold
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One definition's answer, None where it cannot be given, and the reason in words with the numbers."""
+
+    name: str
+    expansion: bool | None
+    rule: str
+    because: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The change from a baseline scan to a follow-up; negative where the hematoma is smaller.
+
+    ``growth_percent`` is of the baseline, None where that is empty; ``growth_ml_per_hour`` is None where the hours
+    between the scans are not known. ``within_measurement_error`` says whether the change, either way, is smaller than
+    what two raters' manual volumes can tell (``reading_error.between_raters_ml``). ``ivh_growth_ml`` is None where
+    intraventricular blood was not told apart.
+    """
+
+    baseline_ml: float
+    followup_ml: float
+    growth_ml: float
+    growth_percent: float | None
+    hours: float | None
+    growth_ml_per_hour: float | None
+    ivh_growth_ml: float | None
+    within_measurement_error: bool
+    reading_error: ReadingError
+    thresholds: Thresholds
+    verdicts: tuple[Verdict, ...]
+
+    def verdict(self, name: str) -> Verdict:
+        """The answer of a definition by its name in DEFINITIONS."""
+        return next(verdict for verdict in self.verdicts if verdict.name == name)
+
+
+def growth(
+    baseline_ml: float,
+    followup_ml: float,
+    *,
+    hours: float | None = None,
+    ivh_ml: tuple[float, float] | None = None,
+    reading_error: ReadingError = PARENCHYMAL,
+    thresholds: Thresholds | None = None,
+) -> Growth:
+    """Judge the growth between two scans by each of the DEFINITIONS.
+
+    Args:
+        baseline_ml: intraparenchymal blood where it is told apart, else all blood, on the first scan.
+        followup_ml: the same on the second.
+        hours: from the first scan to the second, more than 0.
+        ivh_ml: intraventricular blood on the (first, second) scan, where it is told apart.
+        reading_error: PARENCHYMAL, or WITH_IVH where the two volumes hold intraventricular blood.
+        thresholds: other numbers than the published ones, or > in place of >=.
+
+    Raises:
+        InputError: a volume that is negative or not finite, or hours that are not more than 0.
+
+    >>> found = growth(20.0, 26.0, hours=4)
+    >>> found.growth_ml, found.growth_percent, found.growth_ml_per_hour
+    (6.0, 30.0, 1.5)
+    >>> [(one.name, one.expansion) for one in found.verdicts]
+    [('classic', True), ('absolute', False), ('revised', True)]
+    >>> found.within_measurement_error
+    False
+
+    """
+    volumes = {"baseline_ml": baseline_ml, "followup_ml": followup_ml}
+    volumes |= dict(zip(("baseline IVH", "follow-up IVH"), ivh_ml or (), strict=False))
+    for name, value in volumes.items():
+        _check_number(name, value, 0, math.inf)
+    if hours is not None and not (math.isfinite(hours) and hours > 0):
+        raise InputError(
+            f"The hours between the scans are more than 0; got {hours:g}; give the later scan as the follow-up."
+        )
+    asked = thresholds or Thresholds()
+    growth_ml = followup_ml - baseline_ml
+    percent = 100 * growth_ml / baseline_ml if baseline_ml > 0 else None
+    return Growth(
+        baseline_ml=baseline_ml,
+        followup_ml=followup_ml,
+        growth_ml=growth_ml,
+        growth_percent=percent,
+        hours=hours,
+        growth_ml_per_hour=None if hours is None else growth_ml / hours,
+        ivh_growth_ml=None if ivh_ml is None else ivh_ml[1] - ivh_ml[0],
+        within_measurement_error=abs(round(growth_ml, 6)) < reading_error.between_raters_ml,
+        reading_error=reading_error,
+        thresholds=asked,
+        verdicts=tuple(_verdicts(growth_ml, percent, ivh_ml, asked)),
+    )
+
+
+def _verdicts(
+    growth_ml: float,
+    percent: float | None,
+    ivh_ml: tuple[float, float] | None,
+    asked: Thresholds,
+) -> Iterable[Verdict]:
+    sign = ">=" if asked.inclusive else ">"
+    grown = f"{growth_ml:+.1f} mL"
+    share = "no per cent of an empty baseline" if percent is None else f"{percent:+.1f} %"
+
+    classic = asked.reached(growth_ml, asked.classic_ml) or (
+        percent is not None and asked.reached(percent, asked.classic_percent)
+    )
+    classic_rule = f"growth {sign} {asked.classic_ml:g} mL or {sign} {asked.classic_percent:g} %"
+    yield _verdict("classic", classic, classic_rule, f"{grown}, {share}")
+
+    absolute = asked.reached(growth_ml, asked.absolute_ml)
+    yield _verdict("absolute", absolute, f"growth {sign} {asked.absolute_ml:g} mL", grown)
+
+    rule = f"{classic_rule}, or new IVH, or IVH growth {sign} {asked.ivh_ml:g} mL"
+    if ivh_ml is None:
+        # Classic expansion alone is revised expansion, whatever the ventricles hold.
+        why = "intraventricular blood is not told apart"
+        yield _verdict("revised", True if classic else None, rule, f"{grown}, {share}; {why}")
+        return
+    before, after = ivh_ml
+    revised = classic or before == 0 < after or asked.reached(after - before, asked.ivh_ml)
+    ivh = f"IVH {before:.1f} to {after:.1f} mL"
+    yield _verdict("revised", revised, rule, f"{grown}, {share}; {ivh}")
+
+
+def _verdict(name: str, expansion: bool | None, rule: str, because: str) -> Verdict:
+    return Verdict(name, expansion, rule, because, DEFINITIONS[name].source)
+
+
+# --- Scores ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the scores ask for. None is "not known", and stays so: no score takes it for no.
+
+    The first two come from a mask that tells the types of blood apart; the others from people.
+    """
+
+    parenchymal_ml: float | None = None
+    """Intraparenchymal blood on the baseline scan."""
+    intraventricular: bool | None = None
+    """Whether there is intraventricular blood."""
+    hours_from_onset: float | None = None
+    """From the onset of symptoms to the baseline scan."""
+    recurrent: bool | None = None
+    """Whether there was an intracerebral hemorrhage before."""
+    warfarin: bool | None = None
+    """Warfarin at onset."""
+    anticoagulant: bool | None = None
+    """Any anticoagulant at onset."""
+    nihss: int | None = None
+    glucose_mg_dl: float | None = None
+    gcs: int | None = None
+    infratentorial: bool | None = None
+    age_years: float | None = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and item.name in _RANGES:
+                low, high = _RANGES[item.name]
+                _check_number(NAMES[item.name], value, low, high)
+                if item.name in ("nihss", "gcs") and value != int(value):
+                    raise InputError(
+                        f"{NAMES[item.name]} is a whole number; got {value:g}; correct it."
+                    )
+
+
+#: What people call the findings.
+NAMES = {
+    "parenchymal_ml": "intraparenchymal volume, mL",
+    "intraventricular": "intraventricular blood",
+    "hours_from_onset": "hours from onset to the baseline CT",
+    "recurrent": "recurrent intracerebral hemorrhage",
+    "warfarin": "warfarin at onset",
+    "anticoagulant": "anticoagulant at onset",
+    "nihss": "NIHSS",
+    "glucose_mg_dl": "glucose, mg/dL",
+    "gcs": "Glasgow Coma Scale",
+    "infratentorial": "infratentorial origin",
+    "age_years": "age, years",
+}
+
+_RANGES = {
+    "parenchymal_ml": (0, math.inf),
+    "hours_from_onset": (0, math.inf),
+    "nihss": (0, 42),
+    "glucose_mg_dl": (0, 2000),
+    "gcs": (3, 15),
+    "age_years": (0, 130),
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a score: the finding's field, its name, its value, its points (None: not known) and its rule."""
+
+    finding: str
+    name: str
+    value: float | bool | None
+    points: int | None
+    most: int
+    rule: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with each point shown.
+
+    ``total`` is None as long as a finding is missing; ``least`` and ``most`` are then what it can still be.
+    ``meaning`` is what the source says of the total, None where the source was not read for it.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    total: int | None
+    least: int
+    most: int
+    missing: tuple[str, ...]
+    meaning: str | None
+    source: str
+
+
+def scores(findings: Findings) -> tuple[Score, ...]:
+    """BRAIN, NAG and the ICH score of what is known.
+
+    BAT is not among them: its weights were not read at their source, and its signs need a reader's eye.
+
+    >>> brain, nag, ich = scores(Findings(nihss=14, anticoagulant=False, glucose_mg_dl=150))
+    >>> nag.total, nag.meaning, [item.points for item in nag.items]
+    (2, 'expansion in 60 % of the derivation cohort', [1, 0, 1])
+    >>> brain.total, brain.missing[:2]
+    (None, ('intraparenchymal volume, mL', 'recurrent intracerebral hemorrhage'))
+
+    """
+    return tuple(_score(findings, *sheet) for sheet in _SHEETS)
+
+
+_Points = Callable[[float], int]
+_Line = tuple[str, _Points, int, str]
+
+
+def _steps(*upper_points: tuple[float, int], above: int) -> _Points:
+    """Points of a value: those of the first bound that it does not exceed, else ``above``."""
+
+    def points(value: float) -> int:
+        return next((points for bound, points in upper_points if value <= bound), above)
+
+    return points
+
+
+def _from(threshold: float, points: int) -> _Points:
+    """Points where a value (a finding that is there counts as 1) reaches a threshold."""
+    return lambda value: points if value >= threshold else 0
+
+
+def _present(points: int) -> _Points:
+    return _from(1, points)
+
+
+def _brain_meaning(total: int) -> str:
+    return {0: "predicted expansion 3.4 %", 24: "predicted expansion 85.8 %"}.get(
+        total, "predicted expansion between 3.4 % (0 points) and 85.8 % (24 points)"
+    )
+
+
+def _nag_meaning(total: int) -> str:
+    return f"expansion in {(4, 25, 60, 100)[total]} % of the derivation cohort"
+
+
+_Sheet = tuple[str, tuple[_Line, ...], Callable[[int], str] | None, str]
+
+_SHEETS: tuple[_Sheet, ...] = (
+    (
+        "BRAIN",
+        (
+            (
+                "parenchymal_ml",
+                _steps((10, 0), (20, 5), above=7),
+                7,
+                "<= 10 mL 0, 10 to 20 mL 5, > 20 mL 7",
+            ),
+            ("recurrent", _present(4), 4, "recurrent hemorrhage 4"),
+            ("warfarin", _present(6), 6, "warfarin at onset 6"),
+            ("intraventricular", _present(2), 2, "intraventricular blood 2"),
+            (
+                "hours_from_onset",
+                _steps((1, 5), (2, 4), (3, 3), (4, 2), (5, 1), above=0),
+                5,
+                "<= 1 h 5, 1 to 2 h 4, 2 to 3 h 3, 3 to 4 h 2, 4 to 5 h 1, > 5 h 0",
+            ),
+        ),
+        _brain_meaning,
+        "Wang et al. 2015",
+    ),
+    (
+        "NAG",
+        (
+            ("nihss", _from(10, 1), 1, "NIHSS >= 10 1"),
+            ("anticoagulant", _present(1), 1, "anticoagulant 1"),
+            ("glucose_mg_dl", _from(133, 1), 1, "glucose >= 133 mg/dL 1"),
+        ),
+        _nag_meaning,
+        "Sakuta et al. 2018",
+    ),
+    (
+        "ICH score",
+        (
+            ("gcs", _steps((4, 2), (12, 1), above=0), 2, "GCS 3 to 4 2, 5 to 12 1, 13 to 15 0"),
+            ("parenchymal_ml", _from(30, 1), 1, "volume >= 30 mL 1"),
+            ("intraventricular", _present(1), 1, "intraventricular blood 1"),
+            ("infratentorial", _present(1), 1, "infratentorial origin 1"),
+            ("age_years", _from(80, 1), 1, "age >= 80 years 1"),
+        ),
+        None,
+        "Hemphill et al. 2001",
+    ),
+)
+
+
+def _score(
+    findings: Findings,
+    name: str,
+    lines: tuple[_Line, ...],
+    meaning: Callable[[int], str] | None,
+    source: str,
+) -> Score:
+    items = []
+    for finding, points, most, rule in lines:
+        value = getattr(findings, finding)
+        known = None if value is None else points(float(value))
+        items.append(Item(finding, NAMES[finding], value, known, most, rule))
+    missing = tuple(item.name for item in items if item.points is None)
+    least = sum(item.points or 0 for item in items)
+    total = None if missing else least
+    return Score(
+        name=name,
+        items=tuple(items),
+        total=total,
+        least=least,
+        most=sum(item.most if item.points is None else item.points for item in items),
+        missing=missing,
+        meaning=None if total is None or meaning is None else meaning(total),
+        source=source,
+    )
+
+
+def _check_number(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        upto = "at least 0" if high == math.inf else f"from {low:g} to {high:g}"
+        raise InputError(f"{name} is a number {upto}; got {value:g}; correct it.")
