@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_predictor", "propagate", "read_volume", "volume_ml", "write_mask"]
+#: Stands on the page and in every file that leaves the program.
+NOTICE = "Research software. Not a medical device. Not for clinical use."
+
+__all__ = [
+    "NOTICE",
+    "__version__",
+    "load_predictor",
+    "propagate",
+    "read_volume",
+    "volume_ml",
+    "write_mask",
+]
 
 _HOME = {
     "load_predictor": "ichseg.models",

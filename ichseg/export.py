@@ -25,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ichseg import NOTICE as NOTICE
 from ichseg import __version__
 from ichseg.errors import InputError, VolumeError
 from ichseg.measure import slice_table, volume_ml
@@ -36,8 +37,6 @@ from ichseg.volume import CTVolume, write_mask
 
 if TYPE_CHECKING:
     from ichseg.predictor import Predictor, SliceEmbedding
-
-NOTICE = "Research software. Not a medical device. Not for clinical use."
 
 #: Neutral names for downloads.
 MASK_NAME = "hematoma-mask.nii.gz"

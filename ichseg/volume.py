@@ -19,14 +19,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
+from ichseg import NOTICE
 from ichseg.errors import VolumeError
+
+if TYPE_CHECKING:
+    from ichseg.dicom import DicomSource
 
 Float = NDArray[np.float64]
 Hounsfield = NDArray[np.int16] | NDArray[np.float32]
@@ -207,6 +211,8 @@ class CTVolume:
             7.0 mm".
         source: the NIfTI file's own grid, for writing masks back; None for DICOM.
         series: the other series of the DICOM folder that could be opened instead.
+        dicom: where the slices stand in their DICOM series, for a DICOM-SEG that refers to them; None
+            for NIfTI. Identifiers of images only, nothing about the patient.
 
     """
 
@@ -216,6 +222,7 @@ class CTVolume:
     notes: tuple[str, ...] = ()
     source: NiftiGrid | None = None
     series: tuple[SeriesInfo, ...] = ()
+    dicom: DicomSource | None = None
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
@@ -289,7 +296,7 @@ def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None
 
     A NIfTI scan's mask has the file's own shape, axis order, affines and codes. A DICOM scan's mask
     is written in the display frame with the scan's affine (an sform alone where the gantry was
-    tilted: a qform cannot hold a shear).
+    tilted: a qform cannot hold a shear). The header's ``descrip`` is the notice.
 
     Args:
         path: ends in ``.nii`` or ``.nii.gz``; overwritten.
@@ -327,6 +334,7 @@ def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None
     grid = volume.source or _display_grid(volume)
     image_class = nib.Nifti2Image if grid.header.sizeof_hdr == 540 else nib.Nifti1Image
     image = image_class(grid.to_file(labels), None, grid.header)
+    image.header["descrip"] = NOTICE.encode()  # 80 bytes are the most
     data = image.to_bytes()
     path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
 

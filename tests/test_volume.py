@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ichseg import NOTICE
 from ichseg.errors import VolumeError
 from ichseg.measure import volume_ml
 from ichseg.volume import CTVolume, Geometry, read_mask, read_volume, write_mask
@@ -468,6 +469,7 @@ def test_a_mask_carries_no_text_of_the_scan(tmp_path: Path) -> None:
     volume = read_volume(tmp_path / "b.nii")
     write_mask(tmp_path / "m.nii", volume.hu_zyx > 500, volume)
     assert phantoms.PATIENT.encode() not in (tmp_path / "m.nii").read_bytes()
+    assert nib.load(tmp_path / "m.nii").header["descrip"].item().decode() == NOTICE
 
 
 def test_labels_are_kept(tmp_path: Path) -> None:
