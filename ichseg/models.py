@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ichseg.errors import WeightsError
 
 if TYPE_CHECKING:
-    from ichseg.network import LiteMedSAM
+    from ichseg.network import BoxNetwork, LiteMedSAM
     from ichseg.predictor import Predictor
 
 #: Where the repository keeps its weights; ICHSEG_WEIGHTS names another folder of the same layout.
@@ -36,6 +36,8 @@ class ModelInfo:
     summary: str
     weights: tuple[str, ...] = ()
     """Entries of weights/manifest.json that it needs."""
+    takes_box: bool = True
+    """As Predictor.takes_box: False for a method that finds blood on the whole slice and is cut to the box."""
 
 
 CATALOGUE = {
@@ -54,12 +56,60 @@ CATALOGUE = {
             ("litemedsam",),
         ),
         ModelInfo(
+            "medsam",
+            "MedSAM (ViT-B)",
+            "The full MedSAM, 1024 x 1024, not tuned to hemorrhage; slow without a GPU.",
+            ("medsam",),
+        ),
+        ModelInfo(
+            "sam",
+            "SAM (ViT-B)",
+            "Segment Anything, trained on photographs, 1024 x 1024; slow without a GPU.",
+            ("sam",),
+        ),
+        ModelInfo(
+            "resattunet",
+            "Residual Attention U-Net",
+            "A network trained here from nothing; takes no box, its answer is cut to the box.",
+            ("resattunet",),
+            takes_box=False,
+        ),
+        ModelInfo(
+            "drunet",
+            "DR-UNet",
+            "A dimension-reduction U-Net trained here; takes no box, its answer is cut to the box.",
+            ("drunet",),
+            takes_box=False,
+        ),
+        ModelInfo(
+            "unet",
+            "U-Net",
+            "A U-Net trained here from nothing; takes no box, its answer is cut to the box.",
+            ("unet",),
+            takes_box=False,
+        ),
+        ModelInfo(
+            "random-forest",
+            "Random forest",
+            "Hand-made features of each pixel; takes no box, its answer is cut to the box.",
+            ("random-forest",),
+            takes_box=False,
+        ),
+        ModelInfo(
+            "fcm",
+            "Fuzzy c-means in the box",
+            "Three classes of brightness within the box; the brightest is blood.",
+        ),
+        ModelInfo(
             "threshold",
             "Threshold in the box",
             "Voxels above 45 HU inside the box, smoothed by a median filter, holes filled.",
         ),
     )
 }
+
+#: The networks that an adapter may be made for; an adapter that names none is LiteMedSAM's.
+BASES = ("litemedsam", "sam", "medsam")
 
 #: What the page and the command line use unless told otherwise, best first.
 PREFERENCE = ("litemedsam-rslora", "litemedsam")
@@ -82,21 +132,58 @@ def available(name: str) -> tuple[bool, str]:
         entry = _manifest().get(entry_name)
         if entry is None:
             return False, f"The weights of {info.title} are not published yet."
-        for file in entry["files"]:
-            if _local(entry_name, file["path"]) is None:
-                return (
-                    False,
-                    f"The weights of {info.title} are not on this machine ({file['path']}).",
-                )
+        for path in [file["path"] for file in entry["files"]] or [_unlisted(entry_name)]:
+            if _local(entry_name, path) is None:
+                told = f"{path}{_origin(entry)}"
+                return False, f"The weights of {info.title} are not on this machine ({told})."
     return True, ""
+
+
+def fetch(name: str, tqdm_class: type[Any] | None = None) -> None:
+    """Bring a catalogue model's weights from the hub into its cache, where they are not here yet.
+
+    Args:
+        name: a catalogue name.
+        tqdm_class: a subclass of tqdm that shows the download's progress; the hub's own, on standard error, if None.
+
+    Raises:
+        WeightsError: an unknown name; a file that is not on the hub, or a hub that cannot be reached.
+
+    """
+    for entry_name in _info(name).weights:
+        entry = _manifest().get(entry_name, {"files": []})
+        for path in [file["path"] for file in entry["files"]] or [_unlisted(entry_name)]:
+            if _local(entry_name, path) is None:
+                _from_hub(entry_name, path, tqdm_class)
+
+
+def hub_hindrance(name: str, timeout_seconds: float = 3.0) -> str:
+    """Why what is missing of a catalogue model's weights cannot be fetched now; empty where it can. Asks the hub."""
+    from huggingface_hub import HfApi
+
+    info = _info(name)
+    for entry_name in info.weights:
+        entry = _manifest().get(entry_name, {"files": []})
+        paths = [file["path"] for file in entry["files"]] or [_unlisted(entry_name)]
+        if entry_name in _manifest() and all(_local(entry_name, path) for path in paths):
+            continue
+        repo = entry.get("hub_repo")
+        if not repo:
+            return "They have no place on the hub yet."
+        try:
+            HfApi().model_info(repo, timeout=timeout_seconds)
+        except Exception as error:  # as in _from_hub
+            return f"The hub cannot be reached from here ({type(error).__name__})."
+    return ""
 
 
 def load_predictor(name: str | None = None, device: str = "auto") -> Predictor:
     """A ready predictor, shared by all who ask for the same one.
 
     Args:
-        name: a catalogue name (``CATALOGUE``), a folder that holds a peft LoRA adapter of LiteMedSAM, or the id
-            ``owner/name`` of such an adapter on the Hugging Face hub. None is ``default_model()``.
+        name: a catalogue name (``CATALOGUE``), a folder that holds a peft LoRA adapter of LiteMedSAM, SAM or MedSAM,
+            the id ``owner/name`` of such an adapter on the Hugging Face hub, or a folder that ``train baseline`` wrote.
+            None is ``default_model()``.
         device: "auto" (CUDA where there is one, else the CPU), "cpu" or "cuda".
 
     Raises:
@@ -120,22 +207,102 @@ def _load(name: str, device: str) -> Predictor:
         from ichseg.baselines.threshold import ThresholdPredictor
 
         return ThresholdPredictor()
-    from ichseg.predictor import LiteMedSAMPredictor
+    if name == "fcm":
+        from ichseg.baselines.fcm import FuzzyCMeansPredictor
+
+        return FuzzyCMeansPredictor()
+    if (folder := _whole_slice_folder(name)) is not None:
+        title = CATALOGUE[name].title if name in CATALOGUE else folder.name
+        return _load_whole_slice(folder, name, title, device)
+    from ichseg.predictor import NetworkPredictor
 
     if name in CATALOGUE:
         title, adapter = CATALOGUE[name].title, None
+        base = CATALOGUE[name].weights[0]
         if len(CATALOGUE[name].weights) > 1:
             adapter = _manifest_folder(CATALOGUE[name].weights[1], title)
     else:
         title, adapter = Path(name).name, _adapter_folder(name)
-    network, hashes = load_litemedsam()
+        base = base_of(adapter)
+    network, hashes = load_base(base)
     settings: dict[str, Any] = {}
     if adapter is not None:
         hashes |= merge_adapter(network, adapter)
         training = adapter / "training.json"
         if training.is_file():
             settings = json.loads(training.read_text()).get("inference", {})
-    return LiteMedSAMPredictor(network, name, title, hashes, device=device, **settings)
+    return NetworkPredictor(network, name, title, hashes, device=device, **settings)
+
+
+def _whole_slice_folder(name: str) -> Path | None:
+    """Where a trained method without a prompt is kept, if the name, or the folder, is one of those."""
+    if name in CATALOGUE:
+        info = CATALOGUE[name]
+        return None if info.takes_box else _manifest_folder(name, info.title)
+    config = Path(name) / "config.json"
+    if not config.is_file() or "architecture" not in json.loads(config.read_text()):
+        return None
+    return config.parent
+
+
+def _load_whole_slice(folder: Path, name: str, title: str, device: str) -> Predictor:
+    """Open what ``train baseline`` wrote: config.json names the architecture, model.safetensors has what was learnt."""
+    files = (folder / "config.json", folder / "model.safetensors")
+    if not files[1].is_file():
+        raise WeightsError(
+            f"A trained model's folder holds config.json and model.safetensors; {folder.name} has no "
+            "model.safetensors; point at a folder that train baseline finished."
+        )
+    hashes = {f"{folder.name}/{path.name}": sha256(path) for path in files}
+    if json.loads(files[0].read_text())["architecture"] == "random-forest":
+        from ichseg.baselines.random_forest import RandomForestPredictor
+
+        return RandomForestPredictor.from_folder(folder, name, title, hashes)
+    from ichseg.baselines.unets import UNetPredictor
+
+    return UNetPredictor.from_folder(folder, name, title, hashes, device)
+
+
+def load_base(name: str) -> tuple[BoxNetwork, dict[str, str]]:
+    """One of BASES, un-tuned, in float32 on the CPU, in evaluation mode, and {file: sha256} of its weights."""
+    if name == "litemedsam":
+        return load_litemedsam()
+    if name not in BASES:
+        raise WeightsError(
+            f"A base is one of {', '.join(BASES)}; got '{name}'; choose one of them."
+        )
+    from ichseg.baselines.sam import load_sam
+
+    return load_sam(name)
+
+
+def base_of(adapter: Path) -> str:
+    """Which of BASES an adapter in a folder was made for, by the repository that its configuration names."""
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    repo = config.get("base_model_name_or_path")
+    repos = {"litemedsam": None} | {name: hub_repo(name) for name in BASES[1:]}
+    for name, known in repos.items():
+        if repo == known:
+            return name
+    raise WeightsError(
+        f"An adapter here is one of LiteMedSAM, {repos['sam']} or {repos['medsam']}; {adapter.name} is one of {repo}; "
+        "use an adapter made for one of them."
+    )
+
+
+def hub_repo(name: str) -> str:
+    """Where a manifest entry's weights are on the hub."""
+    return str(_manifest()[name]["hub_repo"])
+
+
+def unlisted_weights(name: str) -> Path:
+    """The weights file of ``sam`` or ``medsam``, in weights/, in the hub's cache or fetched from the hub.
+
+    The manifest has no hash of it, as the file has never been read where the manifest is written; what keeps a wrong
+    one out is that each of its tensors must be in place, and its own hash goes into every record.
+    """
+    path = _unlisted(name)
+    return _local(name, path) or _from_hub(name, path)
 
 
 def load_litemedsam() -> tuple[LiteMedSAM, dict[str, str]]:
@@ -151,14 +318,14 @@ def load_litemedsam() -> tuple[LiteMedSAM, dict[str, str]]:
     return network.eval(), {"litemedsam/model.safetensors": sha256(path)}
 
 
-def merge_adapter(network: LiteMedSAM, folder: Path) -> dict[str, str]:
+def merge_adapter(network: BoxNetwork, folder: Path) -> dict[str, str]:
     """Add a peft LoRA adapter's update to the network's weights in place: W + s B A.
 
     The scaling s is alpha / sqrt(r) for a rank-stabilised adapter (Kalajdzievski 2023), else alpha / r. Reading
     the two matrices directly spares the seconds that importing peft takes; a test holds it against peft.
 
     Args:
-        network: a LiteMedSAM with its base weights.
+        network: with its base weights.
         folder: holds adapter_config.json and adapter_model.safetensors, as peft saves them.
 
     Returns:
@@ -190,7 +357,7 @@ def merge_adapter(network: LiteMedSAM, folder: Path) -> dict[str, str]:
             down, up = tensors.get(f"{layer}.lora_A.weight"), tensors.get(f"{layer}.lora_B.weight")
             if not isinstance(target, torch.nn.Linear) or down is None or up is None:
                 raise WeightsError(
-                    f"An adapter's layers are linear layers of LiteMedSAM; {folder.name} has {layer}; "
+                    f"An adapter's layers are linear layers of {type(network).__name__}; {folder.name} has {layer}; "
                     "use an adapter made for this network."
                 )
             target.weight += scaling * (up.float() @ down.float())
@@ -249,7 +416,7 @@ def _manifest_folder(name: str, title: str) -> Path:
         )
     paths = []
     for file in entry["files"]:
-        path = _local(name, file["path"]) or _from_hub(name, file["path"], entry.get("hub_repo"))
+        path = _local(name, file["path"]) or _from_hub(name, file["path"])
         got = sha256(path)
         if got != file["sha256"]:
             raise WeightsError(
@@ -265,17 +432,39 @@ def _local(name: str, relative: str) -> Path | None:
     path = WEIGHTS_DIR / relative
     if path.is_file():
         return path
-    repo = _manifest()[name].get("hub_repo")
-    if repo:
+    entry = _manifest()[name]
+    if entry.get("hub_repo"):
         from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(repo, Path(relative).name)
-        if isinstance(cached, str):
-            return Path(cached)
+        for revision in _revisions(entry):
+            cached = try_to_load_from_cache(
+                entry["hub_repo"], Path(relative).name, revision=revision
+            )
+            if isinstance(cached, str):
+                return Path(cached)
     return None
 
 
-def _from_hub(name: str, relative: str, repo: str | None) -> Path:
+def _unlisted(name: str) -> str:
+    """The place in weights/ of a file that the manifest cannot list with its hash."""
+    return f"{name}/model.safetensors"
+
+
+def _origin(entry: dict[str, Any]) -> str:
+    """Size and place of weights that are not part of the repository, for a sentence."""
+    if "megabytes" not in entry:
+        return ""
+    return f", about {entry['megabytes']} MB, from {entry['hub_repo']} on the Hugging Face hub"
+
+
+def _revisions(entry: dict[str, Any]) -> list[str | None]:
+    """The revisions of a hub repository to look at, in turn; None is its main branch."""
+    return list(entry.get("hub_revisions", [None]))
+
+
+def _from_hub(name: str, relative: str, tqdm_class: type[Any] | None = None) -> Path:
+    entry = _manifest().get(name, {})
+    repo = entry.get("hub_repo")
     if not repo:
         raise WeightsError(
             f"The weights of {name} are needed as weights/{relative}, which is not there and has no place on the "
@@ -283,13 +472,19 @@ def _from_hub(name: str, relative: str, repo: str | None) -> Path:
         )
     from huggingface_hub import hf_hub_download
 
-    try:
-        return Path(hf_hub_download(repo, Path(relative).name))
-    except Exception as error:  # the hub's own errors are many; what the person can do is one thing
-        raise WeightsError(
-            f"The weights of {name} come from the hub ({repo}), which could not be reached "
-            f"({type(error).__name__}); connect, or put the file at weights/{relative}."
-        ) from error
+    for revision in _revisions(entry):
+        try:
+            file = Path(relative).name
+            return Path(hf_hub_download(repo, file, revision=revision, tqdm_class=tqdm_class))
+        except (
+            Exception
+        ) as error:  # the hub's own errors are many; what the person can do is one thing
+            failure = error
+    raise WeightsError(
+        f"The weights of {name}{_origin(entry)}, as {Path(relative).name} ({repo}), could not be fetched "
+        f"({type(failure).__name__}; a pickle is never read in its place); connect, or put the file at "
+        f"weights/{relative} (weights/README.md says how)."
+    ) from failure
 
 
 def _adapter_folder(name: str) -> Path:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from ichseg.errors import InputError
-from ichseg.network import LiteMedSAM
-from ichseg.preprocess import SliceFrame
+from ichseg.network import BoxNetwork
+from ichseg.preprocess import FloatArray, SliceFrame
 from ichseg.prompt import Box, as_boxes
 
 #: A second look's crop is this many times the box's longer side, and never under the least side in pixels.
@@ -138,12 +138,12 @@ def _place(centre: float, side: int, size: int) -> int:
     return min(max(start, 0), size - side) if side <= size else 0
 
 
-class LiteMedSAMPredictor(Predictor):
-    """LiteMedSAM in torch, with or without an adapter merged into its weights."""
+class NetworkPredictor(Predictor):
+    """LiteMedSAM, SAM or MedSAM in torch, with or without an adapter merged into its weights."""
 
     def __init__(
         self,
-        network: LiteMedSAM,
+        network: BoxNetwork,
         name: str,
         title: str,
         weights_sha256: Mapping[str, str],
@@ -183,8 +183,8 @@ class LiteMedSAMPredictor(Predictor):
 
     def embed_many(self, slices_hu: Sequence[npt.ArrayLike]) -> list[SliceEmbedding]:
         slices = [as_slice(slice_hu) for slice_hu in slices_hu]
-        images = [SliceFrame(_shape(array)).image(array) for array in slices]
-        features = self._encode(images)
+        frames = [self._network.frame(_shape(array)) for array in slices]
+        features = self._encode(frames, slices)
         return [SliceEmbedding(array, features[i : i + 1].half()) for i, array in enumerate(slices)]
 
     def predict(
@@ -199,32 +199,52 @@ class LiteMedSAMPredictor(Predictor):
             return SliceMasks(np.zeros((0, *embedding.shape_yx), bool), np.zeros(0, np.float32))
         if self.second_look if second_look is None else second_look:
             regions = [crop_region(box, embedding.shape_yx, self.crop_sides) for box in boxes]
-            frames = [SliceFrame(embedding.shape_yx, region) for region in regions]
-            features = self._encode([frame.image(embedding.slice_hu) for frame in frames])
+            frames = [self._network.frame(embedding.shape_yx, region) for region in regions]
+            features = self._encode(frames, [embedding.slice_hu] * len(frames))
         else:
-            frames = [SliceFrame(embedding.shape_yx)] * len(boxes)
+            frames = [self._network.frame(embedding.shape_yx)] * len(boxes)
             assert embedding.features is not None
             features = embedding.features
         model_boxes = np.stack([frame.box(box) for frame, box in zip(frames, boxes, strict=True)])
         logits, iou = self._decode(features, model_boxes)
-        masks = [frame.logits(one) > 0 for frame, one in zip(frames, logits, strict=True)]
+        masks = [self._network.mask(frame, one) for frame, one in zip(frames, logits, strict=True)]
         return SliceMasks(np.stack(masks), iou)
 
-    def _encode(self, images: Sequence[npt.NDArray[np.float32]]) -> torch.Tensor:
-        """Images [256, 256] in [0, 1] to features [n, 256, 64, 64] in float32 on the device."""
-        batch = torch.from_numpy(np.stack(images))[:, None].expand(-1, 3, -1, -1)
+    def _encode(
+        self, frames: Sequence[SliceFrame], slices: Sequence[npt.NDArray[np.number]]
+    ) -> torch.Tensor:
+        """What each frame sees of its slice to features [n, 256, 64, 64] in float32 on the device."""
+        network = self._network
+        images = np.stack(
+            [
+                frame.image(array, network.window(array))
+                for frame, array in zip(frames, slices, strict=True)
+            ]
+        )
+        contents = [frame.content_yx for frame in frames]
+        step = network.images_at_once or len(frames)
+        parts = [
+            self._encode_images(images[i : i + step], contents[i : i + step])
+            for i in range(0, len(frames), step)
+        ]
+        return torch.cat(parts)
+
+    def _encode_images(
+        self, images: FloatArray, contents_yx: Sequence[tuple[int, int]]
+    ) -> torch.Tensor:
         half = self.precision != "float32"
         with self._lock, torch.inference_mode():
+            pixels = self._network.pixels(torch.from_numpy(images).to(self.device), contents_yx)
             with torch.autocast(
                 self.device.type, dtype=getattr(torch, self.precision), enabled=half
             ):
-                features: torch.Tensor = self._network.image_encoder(batch.to(self.device))
+                features = self._network.body(self._network.stem(pixels))
             return features.float()
 
     def _decode(
         self, features: torch.Tensor, boxes: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Logits [n, 256, 256] and IoU [n] for n boxes in the model frame."""
+        """Logits [n, side, side] and IoU [n] for n boxes in the model frame."""
         with self._lock, torch.inference_mode():
             logits, iou = self._network.decode(
                 features.to(self.device, torch.float32), torch.from_numpy(boxes).to(self.device)

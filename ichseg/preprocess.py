@@ -1,4 +1,4 @@
-"""From a slice in HU to the model's 256 x 256 frame and back: window, resampling, boxes, logits.
+"""From a slice in HU to the model's square frame and back: window, resampling, boxes, logits.
 
 Everything here is numpy on the CPU and takes a few milliseconds. Resampling is a pair of small
 matrices (rows, columns), so that the image, the box and the logits share one geometry.
@@ -60,16 +60,19 @@ WINDOWS = {"paper": PAPER, "brain": BRAIN, "subdural": SUBDURAL, "bone": BONE}
 
 @dataclass(frozen=True)
 class SliceFrame:
-    """The geometry between a native slice (or a square crop of it) and the 256 x 256 model frame.
+    """The geometry between a native slice (or a square crop of it) and the model's square frame.
 
     ``shape_yx`` is the slice's (rows, columns). ``region`` is the part of it that the model sees, in whole
     native pixels; it may overhang the slice, and what lies outside is black. By default it is the
     whole slice. The region's longer side fills the frame, the aspect ratio is kept, and the rest of the frame
-    (right or bottom) is black, as in LiteMedSAM's own inference code.
+    (right or bottom) is black, as in LiteMedSAM's own inference code; ``stretch`` fills the frame with both sides
+    instead, as in MedSAM's. ``size`` is the frame's side in pixels.
     """
 
     shape_yx: tuple[int, int]
     region: Box = field(default=None)  # type: ignore[assignment]
+    size: int = MODEL_SIZE
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         if self.region is None:
@@ -81,11 +84,27 @@ class SliceFrame:
 
     @property
     def scale(self) -> float:
-        """Model pixels per native pixel."""
-        return MODEL_SIZE / max(self.region.width, self.region.height)
+        """Model pixels per native pixel, along the region's longer side."""
+        return self.size / max(self.region.width, self.region.height)
+
+    @property
+    def scale_yx(self) -> tuple[float, float]:
+        """Model pixels per native pixel along y and x; both are ``scale`` unless the frame is stretched."""
+        if self.stretch:
+            return self.size / self.region.height, self.size / self.region.width
+        return self.scale, self.scale
+
+    @property
+    def content_yx(self) -> tuple[int, int]:
+        """Rows and columns of the frame that the region fills, from the upper left."""
+        along_y, along_x = self.scale_yx
+        return (
+            max(1, int(self.region.height * along_y + 0.5)),
+            max(1, int(self.region.width * along_x + 0.5)),
+        )
 
     def image(self, slice_hu: npt.ArrayLike, window: Window = PAPER) -> FloatArray:
-        """A slice [y, x] in HU to the model's image: float32 [256, 256] in [0, 1], windowed then resized.
+        """A slice [y, x] in HU to the model's image: float32 [size, size] in [0, 1], windowed then resized.
 
         Pixels are averaged over their area where the frame is coarser than the slice, and interpolated
         linearly where it is finer.
@@ -102,7 +121,7 @@ class SliceFrame:
         columns = slice(int(seen.x0 - self.region.x0), int(seen.x1 - self.region.x0))
         windowed = window.apply(values[seen.slices()])
         small = to_rows[:, rows] @ windowed @ to_columns[:, columns].T
-        out = np.zeros((MODEL_SIZE, MODEL_SIZE), dtype=np.float32)
+        out = np.zeros((self.size, self.size), dtype=np.float32)
         out[: small.shape[0], : small.shape[1]] = small
         return out
 
@@ -117,35 +136,41 @@ class SliceFrame:
         SAM's prompt encoder takes the centres of the first and the last pixel (it adds 0.5 itself), where a
         Box runs to the last pixel's far edge: hence the one taken off.
         """
-        x0, x1 = (box.x0 - self.region.x0) * self.scale, (box.x1 - self.region.x0) * self.scale
-        y0, y1 = (box.y0 - self.region.y0) * self.scale, (box.y1 - self.region.y0) * self.scale
+        along_y, along_x = self.scale_yx
+        x0, x1 = (box.x0 - self.region.x0) * along_x, (box.x1 - self.region.x0) * along_x
+        y0, y1 = (box.y0 - self.region.y0) * along_y, (box.y1 - self.region.y0) * along_y
         return np.array([x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)], dtype=np.float32)
 
     def logits(self, logits: FloatArray) -> FloatArray:
-        """Model logits [256, 256] to the native slice [y, x] by linear interpolation; outside the region -inf."""
-        rows, columns = self._content_yx()
-        from_rows = _linear(rows, int(self.region.height))
-        from_columns = _linear(columns, int(self.region.width))
+        """Model logits, a square [n, n], to the native slice [y, x] by linear interpolation; outside the region -inf.
+
+        The square may be coarser than the frame: SAM decodes at a quarter of it.
+        """
+        rows, columns = self.content_yx
+        from_rows = self._back(len(logits), rows, int(self.region.height))
+        from_columns = self._back(len(logits), columns, int(self.region.width))
         seen = self.region.clip(self.shape_yx)
         y, x = int(seen.y0 - self.region.y0), int(seen.x0 - self.region.x0)
         native = (
             from_rows[y : y + int(seen.height)]
-            @ np.asarray(logits[:rows, :columns], dtype=np.float32)
+            @ np.asarray(logits[: from_rows.shape[1], : from_columns.shape[1]], dtype=np.float32)
             @ from_columns[x : x + int(seen.width)].T
         )
         out = np.full(self.shape_yx, -np.inf, dtype=np.float32)
         out[seen.slices()] = native
         return out
 
-    def _content_yx(self) -> tuple[int, int]:
-        """Rows and columns of the model frame that the region fills."""
-        return (
-            max(1, int(self.region.height * self.scale + 0.5)),
-            max(1, int(self.region.width * self.scale + 0.5)),
-        )
+    def _back(self, side: int, content: int, native: int) -> FloatArray:
+        """Weights [native, side or content] that take one axis of logits back to the region's pixels."""
+        if self.stretch:
+            return _linear(side, native)
+        if side == self.size:
+            return _linear(content, native)
+        # By way of the frame's pixels, as SAM does: where padding begins need not be a whole coarse one.
+        return _linear(content, native) @ _linear(side, self.size)[:content]
 
     def _matrices(self) -> tuple[FloatArray, FloatArray]:
-        rows, columns = self._content_yx()
+        rows, columns = self.content_yx
         return _area(int(self.region.height), rows), _area(int(self.region.width), columns)
 
 

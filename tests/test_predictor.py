@@ -109,12 +109,12 @@ def test_a_second_look_answers_at_the_same_place() -> None:
 
 def test_half_precision_agrees_with_full_precision() -> None:
     from ichseg.models import load_litemedsam
-    from ichseg.predictor import LiteMedSAMPredictor
+    from ichseg.predictor import NetworkPredictor
 
     masks = []
     for precision in ("float32", "bfloat16"):
         network, hashes = load_litemedsam()
-        predictor = LiteMedSAMPredictor(
+        predictor = NetworkPredictor(
             network, "x", "x", hashes, device="cpu", precision=precision
         )
         masks.append(predictor.predict(predictor.embed(slice_hu()), [BLOOD]).union)

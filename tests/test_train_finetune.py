@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,26 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ichseg import models
 from ichseg.errors import InputError
-from ichseg.models import load_litemedsam, load_predictor
+from ichseg.models import load_base, load_litemedsam, load_predictor
 from ichseg.sample import sample_paths
 from tests.make_golden import BOX, image
+from tests.tiny_sam import write_tiny
 from train.dataset import ExampleConfig, Prepared, TrainingSlices, prepare
-from train.finetune import RECIPES, FinetuneConfig, Trainee, adapt, finetune, segmentation_loss
+from train.finetune import (
+    RECIPES,
+    FinetuneConfig,
+    Trainee,
+    adapt,
+    attach,
+    finetune,
+    predictor_of,
+    segmentation_loss,
+)
+from train.memory import memory, of_model, without_storage
 
 #: Small enough for two cores: rank 4, two slices an optimizer step, three steps an epoch.
 SMALL = FinetuneConfig(
@@ -228,3 +243,167 @@ def test_every_recipe_makes_examples(prepared: Prepared) -> None:
         config = dataclasses.replace(recipe.examples, implant_share=0, negative_share=0)
         example = TrainingSlices(prepared, ["sample"], config).example(0)
         assert example.target.any(), name
+
+
+# --- Other bases ------------------------------------------------------------------------------------------------
+
+BASES = ("medsam", "sam")
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A weights folder with a tiny random network in the place of each ViT-B."""
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "manifest.json").write_text((models.WEIGHTS_DIR / "manifest.json").read_text())
+    for base in BASES:
+        write_tiny(folder / base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "WEIGHTS_DIR", folder)
+        patch.setattr(models, "_LOADED", {})
+        yield folder
+
+
+def small(base: str) -> FinetuneConfig:
+    return dataclasses.replace(
+        SMALL, **{"base": base, "epochs": 6, "learning_rate": 5e-2, "select": "last"}
+    )
+
+
+@pytest.fixture(scope="module", params=BASES)
+def other_run(
+    request: pytest.FixtureRequest,
+    tiny_weights: Path,
+    prepared: Prepared,
+    split: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    out = tmp_path_factory.mktemp("runs") / request.param
+    finetune(small(request.param), prepared, split, 0, out, device="cpu")
+    return out
+
+
+def test_a_run_of_before_there_were_bases_is_litemedsams() -> None:
+    saved = SMALL.to_json()
+    assert saved.pop("base") == "litemedsam"
+    assert FinetuneConfig.from_json(saved) == SMALL
+
+
+def test_another_base_learns(other_run: Path) -> None:
+    steps = (other_run / "steps.csv").read_text().splitlines()[1:]
+    losses = [float(line.split(",")[3]) for line in steps]
+    assert len(losses) == 18
+    # All that is frozen is random here, so there is less to gain than on a trained network.
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert "nan" not in (other_run / "epochs.csv").read_text()
+
+
+def test_another_base_resumes_to_the_same_weights(
+    other_run: Path,
+    prepared: Prepared,
+    split: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.finetune.SAVE_EVERY_S", 0.0)
+    config = small(other_run.name)
+    for stop in (4, None):
+        finetune(
+            config, prepared, split, 0, tmp_path, resume=True, device="cpu", stop_after_steps=stop
+        )
+    whole = load_file(other_run / "adapter" / "adapter_model.safetensors")
+    pieced = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert whole.keys() == pieced.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, pieced[name]), name
+
+
+def test_an_adapter_says_its_base_and_opens_on_it(other_run: Path, tiny_weights: Path) -> None:
+    """Merged by the application, it answers what peft's own loader on a new base answers."""
+    from peft import PeftModel
+
+    base = other_run.name
+    manifest = json.loads((tiny_weights / "manifest.json").read_text())
+    config = json.loads((other_run / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == manifest[base]["hub_repo"]
+    training = json.loads((other_run / "adapter" / "training.json").read_text())
+    file = f"{base}/model.safetensors"
+    assert training["config"]["base"] == base
+    assert training["base_sha256"] == {file: models.sha256(tiny_weights / file)}
+
+    predictor = load_predictor(str(other_run / "adapter"))
+    assert set(predictor.weights_sha256) == {file, "adapter/adapter_model.safetensors"}
+    network, _ = load_base(base)
+    by_peft = PeftModel.from_pretrained(network, str(other_run / "adapter")).eval()
+    reference = predictor_of(by_peft.get_base_model(), small(base))  # type: ignore[arg-type]
+    plain = predictor_of(load_base(base)[0], small(base))
+    hu = image() * 70 + 30
+    mine, theirs, untuned = (
+        one.predict(one.embed(hu), [BOX]) for one in (predictor, reference, plain)
+    )
+    np.testing.assert_allclose(mine.iou, theirs.iou, atol=5e-3)
+    assert (mine.masks != theirs.masks).mean() < 0.005
+    assert (mine.masks != untuned.masks).any() or abs(mine.iou - untuned.iou) > 1e-3
+
+
+def test_an_adapter_of_an_unknown_base_is_refused(other_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(other_run / "adapter", folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "someone/else"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"wanglab/medsam-vit-base.*one of someone/else"):
+        load_predictor(str(folder))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_adapter_goes_to_the_same_layers_of_another_base(tiny_weights: Path, base: str) -> None:
+    model = adapt(small(base))
+    layers = {
+        name.split(".lora_")[0].removeprefix("base_model.model.")
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    ends = [name.rsplit(".", 1)[1] for name in layers]
+    # Two layers of the tiny encoder; in the decoder seven attentions, as LiteMedSAM's.
+    assert (ends.count("qkv"), ends.count("q_proj"), ends.count("v_proj")) == (2, 7, 7)
+
+
+def test_examples_in_another_frame_are_the_same_draws(
+    prepared: Prepared, tiny_weights: Path
+) -> None:
+    config = dataclasses.replace(RECIPES["crops"].examples, implant_share=0, negative_share=0)
+    network, _ = load_base("sam")
+    usual = TrainingSlices(prepared, ["sample", "phantom-a"], config, seed=3)
+    other = TrainingSlices(
+        prepared,
+        ["sample", "phantom-a"],
+        config,
+        seed=3,
+        frame_of=network.frame,
+        target_size=network.logits_size,
+    )
+    for index in range(len(usual)):
+        a, b = usual.example(index, 1), other.example(index, 1)
+        assert (b.image.shape, b.target.shape) == ((64, 64), (32, 32))
+        # A far edge is one pixel of its own frame in.
+        far = np.array([0, 0, 1, 1])
+        edges = (a.box_xyxy + far) / 256, (b.box_xyxy + far) / 64
+        np.testing.assert_allclose(*edges, atol=1e-5)
+        assert abs(a.target.mean() - b.target.mean()) < 0.02
+
+
+def test_memory_is_what_autograd_keeps(tiny_weights: Path) -> None:
+    """Counted without storage, it is the count of a real forward pass, to the byte and to the parameter."""
+    config = dataclasses.replace(small("sam"), dropout=0.0)
+    real = of_model(attach(load_base("sam")[0], config), config)
+    shapes = attach(load_base("sam")[0].to("meta"), config)
+    with FakeTensorMode():
+        empty = of_model(without_storage(shapes), config)
+    assert real == empty
+    assert real.optimizer == 3 * 4 * real.trainable
+    assert real.weights == 4 * real.parameters
+    double = dataclasses.replace(config, microbatch=2 * config.microbatch)
+    twice = of_model(attach(load_base("sam")[0], double), double)
+    assert 1.8 < twice.activations / real.activations < 2
+    with pytest.raises(InputError, match="A base is one of"):
+        memory(dataclasses.replace(config, base="nothing"))  # type: ignore[arg-type]

@@ -517,9 +517,10 @@ class ExampleConfig:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What a model is shown, in its 256 x 256 frame.
+    """What a model is shown, in its own frame: LiteMedSAM's of 256 x 256 unless TrainingSlices was given another.
 
-    ``image`` float32 [256, 256] in 0..1; ``box_xyxy`` float32 [4]; ``target`` bool [256, 256].
+    ``image`` float32 [256, 256] in 0..1, of which the upper left ``content_yx`` are no padding; ``box_xyxy``
+    float32 [4]; ``target`` bool, as large as what the model predicts: [256, 256].
     ``key`` names the image: the same key, the same pixels; None for an image drawn afresh, which is not worth keeping.
     """
 
@@ -530,6 +531,7 @@ class Example:
     scan_id: str
     slice_index: int
     key: str | None
+    content_yx: tuple[int, int] = (MODEL_SIZE, MODEL_SIZE)
 
 
 @dataclass(frozen=True)
@@ -560,6 +562,10 @@ class TrainingSlices:
     ``len`` of them make an epoch: first the real ones, then implants, then negatives. ``example(i, epoch)`` makes one;
     ``order(epoch)`` is that epoch's shuffled order. Blood and bloodless slices alike come from
     ``patients`` alone. Several processes may share one of these.
+
+    ``frame_of`` gives a model's frame of a slice of (rows, columns) and a region of it (BoxNetwork.frame),
+    ``target_size`` the side of what it predicts; without them both are LiteMedSAM's. What is drawn at random is the
+    same for any.
     """
 
     def __init__(
@@ -569,10 +575,14 @@ class TrainingSlices:
         config: ExampleConfig | None = None,
         *,
         seed: int = 0,
+        frame_of: Callable[[tuple[int, int], Box], SliceFrame] = SliceFrame,
+        target_size: int = MODEL_SIZE,
     ) -> None:
         self.prepared = prepared
         self.config = config or ExampleConfig()
         self.seed = seed
+        self._frame_of = frame_of
+        self._target_size = target_size
         self._scans = prepared.scans_of(patients)
         self._items = [item for scan in self._scans for item in self._items_of(scan)]
         if not self._items:
@@ -625,7 +635,9 @@ class TrainingSlices:
                     scene, slice_hu=np.where(inside, scene.slice_hu, np.float32(-100))
                 )
         scene, mirrored = self._mirrored(scene, rng)
-        image, box, target = self._framed(scene, self.prepared.scans[where[0]].reference_scale, rng)
+        frame, image, box, target = self._framed(
+            scene, self.prepared.scans[where[0]].reference_scale, rng
+        )
         return Example(
             image=image,
             box_xyxy=box,
@@ -634,6 +646,7 @@ class TrainingSlices:
             scan_id=where[0],
             slice_index=where[1],
             key=key and key + mirrored,
+            content_yx=frame.content_yx,
         )
 
     def _items_of(self, scan: ScanEntry) -> Iterator[_Item]:
@@ -670,8 +683,8 @@ class TrainingSlices:
 
     def _framed(
         self, scene: _Scene, scale: float, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Mask]:
-        """Image, box and target of a scene in the model's frame, of the whole slice or of a crop."""
+    ) -> tuple[SliceFrame, npt.NDArray[np.float32], npt.NDArray[np.float32], Mask]:
+        """The model's frame of a scene, of the whole slice or of a crop, and image, box and target in it."""
         config = self.config
         rows, columns = scene.slice_hu.shape
         labels, degrees = scene.labels, 0.0
@@ -696,9 +709,10 @@ class TrainingSlices:
             )
         seen = region.clip((rows, columns))
         hu = _rotate(scene.slice_hu, degrees, seen) if degrees else scene.slice_hu[seen.slices()]
-        frame = SliceFrame((hu.shape[0], hu.shape[1]), _moved(region, seen))
+        frame = self._frame_of((hu.shape[0], hu.shape[1]), _moved(region, seen))
         image = frame.image(self._weathered(hu, scale, rng))
-        return image, frame.box(_moved(box, seen)), frame.mask(target[seen.slices()])
+        wanted = dataclasses.replace(frame, size=self._target_size).mask(target[seen.slices()])
+        return frame, image, frame.box(_moved(box, seen)), wanted
 
     def _weathered(self, hu: Slice, scale: float, rng: np.random.Generator) -> Slice:
         """HU with the configured denoising, blur, noise, contrast and shift."""

@@ -30,10 +30,11 @@ from torch import Tensor, nn
 
 import ichseg
 from ichseg.errors import InputError
-from ichseg.models import load_litemedsam
-from ichseg.network import LORA_TARGETS, LiteMedSAM
-from ichseg.predictor import CROP_SIDES, LiteMedSAMPredictor
+from ichseg.models import load_base
+from ichseg.network import LORA_TARGETS, BoxNetwork
+from ichseg.predictor import CROP_SIDES, NetworkPredictor
 from train.dataset import (
+    Example,
     ExampleConfig,
     Prepared,
     TrainingSlices,
@@ -56,6 +57,8 @@ class FinetuneConfig:
     Kalajdzievski 2023), alpha / r without ``rslora``.
     """
 
+    base: Literal["litemedsam", "sam", "medsam"] = "litemedsam"
+    """The network that is adapted: the paper's, at 256 x 256, or one that it could not afford, at 1024 x 1024."""
     rank: int = 64
     alpha: int = 128
     dropout: float = 0.1
@@ -155,21 +158,25 @@ RECIPES: dict[str, FinetuneConfig] = {
 class Trainee(nn.Module):
     """The part of the network that gradients pass: from the encoder's stem to the mask logits."""
 
-    def __init__(self, network: LiteMedSAM) -> None:
+    def __init__(self, network: BoxNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, features: Tensor, boxes_xyxy: Tensor) -> Tensor:
-        """Stem features [n, 128, 128, 128] and boxes [n, 4] to logits [n, 256, 256]."""
-        embedding = self.network.image_encoder.body(features)
+        """Stem features (LiteMedSAM's are [n, 128, 128, 128]) and boxes [n, 4] to logits [n, 256, 256]."""
+        embedding = self.network.body(features)
         return self.network.decode(embedding, boxes_xyxy)[0][:, 0]
 
 
 def adapt(config: FinetuneConfig) -> PeftModel:
-    """LiteMedSAM with a fresh adapter (which changes nothing yet), all else frozen."""
+    """The base network with a fresh adapter (which changes nothing yet), all else frozen."""
+    return attach(load_base(config.base)[0], config)
+
+
+def attach(network: BoxNetwork, config: FinetuneConfig) -> PeftModel:
+    """A fresh adapter on a network in float32."""
     from peft import LoraConfig, get_peft_model
 
-    network, _ = load_litemedsam()
     network.fold_batch_norm()
     torch.manual_seed(config.seed)
     return get_peft_model(
@@ -279,9 +286,9 @@ class _Run:
         resume: bool,
     ) -> None:
         self.config, self.prepared, self.part, self.out = config, prepared, part, out
-        self.examples = TrainingSlices(prepared, part["train"], config.examples, seed=config.seed)
-        self.model = adapt(config)
-        self.network: LiteMedSAM = self.model.get_base_model()  # type: ignore[assignment]
+        self.network, self.base_sha256 = load_base(config.base)
+        self.model = attach(self.network, config)
+        self.examples = self._examples(part["train"], config.examples, seed=config.seed)
         self.step = 0
         self.last_loss = math.nan
         self.best = -math.inf
@@ -400,7 +407,7 @@ class _Run:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """Loss in the 256 x 256 frame, and Dice and Jaccard at native size through the predictor."""
+        """Loss in the network's own frame, and Dice and Jaccard at native size through the predictor."""
         nothing = {
             "validation_loss": math.nan,
             "validation_dice": math.nan,
@@ -409,7 +416,7 @@ class _Run:
         if not self.part["validation"]:
             return nothing
         plain = ExampleConfig(box_per=self.config.examples.box_per)
-        examples = TrainingSlices(self.prepared, self.part["validation"], plain, seed=0)
+        examples = self._examples(self.part["validation"], plain, seed=0)
         self.trainee.eval()
         unwrapped = Trainee(self.network)  # one process validates; no gradients are exchanged
         losses = []
@@ -463,6 +470,19 @@ class _Run:
             draw_curves(self.out)
         self.accelerator.wait_for_everyone()
 
+    def _examples(
+        self, patients: Sequence[str], config: ExampleConfig, *, seed: int
+    ) -> TrainingSlices:
+        network = self.network
+        return TrainingSlices(
+            self.prepared,
+            patients,
+            config,
+            seed=seed,
+            frame_of=network.frame,
+            target_size=network.logits_size,
+        )
+
     def _batch(
         self,
         indices: Sequence[int] | np.ndarray,
@@ -473,24 +493,25 @@ class _Run:
         source = examples or self.examples
         made = [source.example(int(index), epoch) for index in indices]
         device = self.accelerator.device
-        features = torch.cat([self._stem(example.image, example.key) for example in made])
+        features = torch.cat([self._stem(example) for example in made])
         boxes = torch.from_numpy(np.stack([example.box_xyxy for example in made])).to(device)
         targets = torch.from_numpy(np.stack([example.target for example in made])).to(device)
         return features, boxes, targets.float()
 
     @torch.no_grad()
-    def _stem(self, image: np.ndarray, key: str | None) -> Tensor:
-        """The encoder's stem on one image [256, 256]; kept where the same image will come again.
+    def _stem(self, example: Example) -> Tensor:
+        """The encoder's stem on one example's image; kept where the same image will come again.
 
-        The stem has no adapted layer and hence no gradient; on a CPU it is a third of the encoder's work.
+        The stem has no adapted layer and hence no gradient; on a CPU it is a third of LiteMedSAM's encoder.
         """
-        device = self.accelerator.device
+        device, key = self.accelerator.device, example.key
         if key is not None and key in self.stems:
             return self.stems[key]
-        batch = torch.from_numpy(image).to(device)[None, None].expand(1, 3, -1, -1)
+        image = torch.from_numpy(example.image).to(device)[None]
+        pixels = self.network.pixels(image, [example.content_yx])
         with self.accelerator.autocast():
-            stem: Tensor = self.network.image_encoder.stem(batch)
-        if key is not None and device.type == "cpu":
+            stem = self.network.stem(pixels)
+        if key is not None and device.type == "cpu" and self.network.stem_is_costly:
             self.stems[key] = stem
         return stem
 
@@ -548,6 +569,7 @@ class _Run:
                     "crop_sides": self.config.crop_sides,
                 },
                 "config": self.config.to_json(),
+                "base_sha256": self.base_sha256,
                 "split": dict(self.part),
                 "epoch": self.step // self.steps_an_epoch,
                 "data": {"dataset": self.prepared.dataset, "sha256": self.prepared.sha256},
@@ -567,10 +589,10 @@ class _Run:
 
 
 def predictor_of(
-    network: LiteMedSAM, config: FinetuneConfig, device: str = "cpu"
-) -> LiteMedSAMPredictor:
+    network: BoxNetwork, config: FinetuneConfig, device: str = "cpu"
+) -> NetworkPredictor:
     """The application's own predictor around a network in training, so that what is scored is what users get."""
-    return LiteMedSAMPredictor(
+    return NetworkPredictor(
         network,
         "in-training",
         "in training",

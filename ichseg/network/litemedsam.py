@@ -6,8 +6,11 @@ state dict is that of the public checkpoint, so that it loads with ``strict=True
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor, nn
 
+from ichseg.network.box_network import BoxNetwork
 from ichseg.network.mask_decoder import MaskDecoder
 from ichseg.network.prompt_encoder import PromptEncoder
 from ichseg.network.tiny_vit import ConvNorm, TinyViT
@@ -16,7 +19,7 @@ from ichseg.network.tiny_vit import ConvNorm, TinyViT
 LORA_TARGETS = ("qkv", "q_proj", "v_proj")
 
 
-class LiteMedSAM(nn.Module):
+class LiteMedSAM(BoxNetwork):
     """Encode a slice once, decode many boxes. Box coordinates are pixels of the 256 x 256 frame."""
 
     def __init__(self) -> None:
@@ -25,7 +28,7 @@ class LiteMedSAM(nn.Module):
         self.prompt_encoder = PromptEncoder()
         self.mask_decoder = MaskDecoder()
 
-    def fold_batch_norm(self) -> LiteMedSAM:
+    def fold_batch_norm(self) -> Self:
         """Fold every batch norm into its convolution, which computes the same in one pass fewer.
 
         For a network whose encoder is frozen or only used; the state dict no longer is the checkpoint's.
@@ -34,6 +37,14 @@ class LiteMedSAM(nn.Module):
             if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
                 module.fold()
         return self
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """[n, 3, 256, 256] in [0, 1] to [n, 128, 128, 128] (channels, y, x)."""
+        return self.image_encoder.stem(pixels)
+
+    def body(self, features: Tensor) -> Tensor:
+        """The stem's output to the embedding [n, 256, 64, 64]."""
+        return self.image_encoder.body(features)
 
     def decode(self, embedding: Tensor, boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings [n or 1, 256, 64, 64] and boxes [n, 4] to logits [n, 1, 256, 256] and IoU [n, 1]."""
