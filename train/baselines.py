@@ -95,14 +95,30 @@ class ForestConfig:
     seed: int = 0
 
 
+def configuration(method: str, epochs: int | None = None) -> NetworkConfig | ForestConfig:
+    """How a method is trained; ``epochs`` replaces a network's own number of passes over the data.
+
+    Raises:
+        InputError: a method that is none of METHODS.
+
+    """
+    if method == FOREST:
+        return ForestConfig()
+    if method not in METHODS:
+        raise InputError(
+            f"A method to train is one of {', '.join(METHODS)}; got '{method}'; choose one of them."
+        )
+    config = NetworkConfig(method)
+    return config if epochs is None else dataclasses.replace(config, epochs=epochs)
+
+
 def train_baseline(
-    method: str,
+    config: NetworkConfig | ForestConfig,
     prepared: Prepared,
     split: Mapping[str, Any],
     fold: int,
     out: Path,
     *,
-    epochs: int | None = None,
     resume: bool = False,
     console: Console | None = None,
     device: str = "auto",
@@ -111,31 +127,22 @@ def train_baseline(
     """Train one method on one fold and return the folder that ``load_predictor`` opens, ``out / "model"``.
 
     Args:
-        method: one of METHODS.
+        config: what to train and how, as ``configuration`` has it.
         prepared: the data.
         split: as ``split_folds`` makes it; part ``fold`` says who trains, who validates and who is held out.
         fold: which part of the split.
         out: the run's folder.
-        epochs: passes over the data, for a network; its configuration's by default.
         resume: go on from the folder's last checkpoint. Without it, a folder that has a run is refused.
         console: where progress is shown; standard error by default.
         device: "auto", "cpu" or "cuda".
         stop_after_epochs: end early, as an interruption would (for tests of resuming).
 
     Raises:
-        InputError: another method; a folder in use, or whose run is of another configuration.
+        InputError: a folder in use, or whose run is of another configuration.
 
     """
-    if method not in METHODS:
-        raise InputError(
-            f"A method to train is one of {', '.join(METHODS)}; got '{method}'; choose one of them."
-        )
     check_leaks(dict(split), prepared)
     part = split["folds"][fold]
-    config: NetworkConfig | ForestConfig = ForestConfig()
-    if method != FOREST:
-        config = NetworkConfig(method)
-        config = dataclasses.replace(config, epochs=epochs or config.epochs)
     _describe(out, config, prepared, part, resume)
     with Progress(
         TextColumn("{task.description}"),
@@ -150,10 +157,14 @@ def train_baseline(
 
 
 def _describe(
-    out: Path, config: object, prepared: Prepared, part: Mapping[str, Any], resume: bool
+    out: Path,
+    config: NetworkConfig | ForestConfig,
+    prepared: Prepared,
+    part: Mapping[str, Any],
+    resume: bool,
 ) -> None:
     """Write what describes a run, or hold a resumed one to what it began with."""
-    content = json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[call-overload]
+    content = json.loads(json.dumps(dataclasses.asdict(config)))
     content["data_sha256"] = prepared.sha256
     if (out / "config.json").exists():
         if not resume:
@@ -531,11 +542,11 @@ def _draw_cutoffs(dice: npt.NDArray[np.float64], cutoff: float, path: Path) -> N
 
 
 def _training(
-    config: object, prepared: Prepared, part: Mapping[str, Any], out: Path
+    config: NetworkConfig | ForestConfig, prepared: Prepared, part: Mapping[str, Any], out: Path
 ) -> dict[str, Any]:
     """What a model was made from and with."""
     return {
-        "config": dataclasses.asdict(config),  # type: ignore[call-overload]
+        "config": dataclasses.asdict(config),
         "split": dict(part),
         "data": {"dataset": prepared.dataset, "sha256": prepared.sha256},
         "environment": json.loads((out / "environment.json").read_text()),

@@ -81,7 +81,7 @@ def evaluate_run(
 def parts(
     prepared: Prepared, model: str | None, run: Path | None, patients: Sequence[str] | None
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """(name, model or adapter's folder, patients to score) of each part."""
+    """(name, model or trained folder, patients to score) of each part."""
     with_blood = {name for name, kind in prepared.patients.items() if kind != "none"}
     if model is not None:
         yield "all", model, sorted(patients or with_blood)
@@ -93,14 +93,15 @@ def parts(
             f"A cross-validated run holds fold-0, fold-1, ...; '{run.name}' has none; train it with --folds 5."
         )
     for fold in folds:
-        adapter = fold / "adapter"
+        model = fold / "model"  # of a method that is no adapter
+        trained = model if model.is_dir() else fold / "adapter"
         # The curves are drawn last: a fold without them is still in training, its adapter not the final one.
         if not (fold / "curves.png").exists():
             raise InputError(
                 f"A run is scored when it is finished; '{run.name}/{fold.name}' is not; resume it first."
             )
         part = json.loads((fold / "split.json").read_text())
-        yield fold.name, str(adapter), [name for name in part["test"] if name in with_blood]
+        yield fold.name, str(trained), [name for name in part["test"] if name in with_blood]
 
 
 def write_report(
