@@ -37,7 +37,7 @@ function upload(files, op = "open") {
   request.upload.onprogress = (event) => busy({ text: "Uploading", part: event.loaded / event.total });
   request.onload = () => {
     if (request.status === 200) {
-      busy({ text: "Reading it" });
+      busy({ text: op === "truth" ? "Reading the truth mask" : "Reading the scan" });
       const paths = JSON.parse(request.responseText);
       ask({ op, files: paths.map((path, index) => ({ path, name: files[index].name })) });
       return;
