@@ -72,14 +72,15 @@ class Rule:
     """A smaller mask ends its piece, and a smaller piece of a mask is a speck that is not followed."""
     most_growth: float = 4.0
     """The mask may be this many times the last one's area; more is a leak."""
-    least_contrast: float = 0.6
+    least_contrast: float = 0.55
     """Mean HU above the tissue around the prompted mask, as a share of what that had."""
     least_contrast_hu: float = 5.0
     """Mean HU above that tissue at any rate."""
     most_bone: float = 0.4
     """Share of the mask that is bone: more is a leak along the skull."""
-    least_overlap: float = 0.2
-    """Share of the mask that lies within the margin of the last slice's."""
+    least_overlap: float = 0.7
+    """Share of the mask that lies within the margin of the last slice's, or of that one's that is in this mask: where
+    a lesion grows the second stays high, where it shrinks the first."""
     least_iou: float = 0.5
     """The model's own estimate of its IoU; a method without one is not judged by it."""
     bone_hu: float = 150.0
@@ -100,7 +101,8 @@ class Evidence:
     growth: float
     """Area in units of the last slice's."""
     overlap: float
-    """Share of the mask within the margin of the last slice's, which is moved by the geometry."""
+    """The larger of two shares: of this mask within the margin of the last slice's (moved by the geometry), and of the
+    last slice's within this one."""
     iou: float
     """The model's own estimate, the best of the boxes'."""
 
@@ -697,7 +699,8 @@ class _Run:
             before, near = last
             earlier = int(np.count_nonzero(before))
             growth = pixels / earlier if earlier else nan
-            overlap = int(np.count_nonzero(mask & near)) / pixels
+            kept = np.count_nonzero(mask & before) / earlier if earlier else 0.0
+            overlap = float(max(np.count_nonzero(mask & near) / pixels, kept))
         return Evidence(
             area_mm2=area_mm2,
             mean_hu=float(blood.mean()) if blood.size else nan,

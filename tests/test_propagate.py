@@ -329,10 +329,10 @@ def test_it_stops_at_bone() -> None:
 def test_it_stops_where_the_next_slice_shows_something_else() -> None:
     """Beside the last outline, though within the box around it: as when a corner of the box holds a vessel."""
     truth = disks([(48, 56, 12)], [(60, 68, 1.5)])
-    rule = Rule(margin_mm=0.5, margin_per_mm=0, least_area_mm2=2)
+    rule = Rule(margin_mm=0.5, margin_per_mm=0, least_area_mm2=2, least_overlap=0.5)
     stop = stop_above(scan_of(truth), boxed(truth[0]), rule)
     assert (stop.reason, stop.slice_index, stop.value) == ("overlap", 0, 0)
-    assert stop.sentence == "stopped above slice 1: overlap 0% with the last slice, below 20%"
+    assert stop.sentence == "stopped above slice 1: overlap 0% with the last slice, below 50%"
 
 
 def test_it_stops_where_the_model_doubts_itself() -> None:
