@@ -271,6 +271,8 @@ def _cropped(mask_zyx: Mask) -> tuple[Mask, tuple[int, int, int]]:
 
 def _pieces(mask: Mask, structure: npt.NDArray[np.bool_]) -> Iterator[tuple[Mask, tuple[int, ...]]]:
     """A mask's connected pieces, the largest box first: each cut out, and where its box begins."""
+    if not mask.size:
+        return
     labels, _ = ndimage.label(mask, structure=structure)
     boxes = [(i, box) for i, box in enumerate(ndimage.find_objects(labels), 1)]
     boxes.sort(key=lambda item: -math.prod(side.stop - side.start for side in item[1]))
@@ -357,7 +359,8 @@ def abc2(
     A is the longest line of the largest piece on the slice with the largest area, B the longest chord of that piece at
     right angles to A, from its first blood to its last. Of each slice's own height C takes all where its area is over
     75 % of the largest slice's, half from 25 to 75 %, nothing below (Kothari et al., Stroke 1996; the weights were not
-    read at the source, so they are given with the answer). Reports of its error run from -19 % to +45 %.
+    read at the source, so they are given with the answer). Reports of its error run from -19 % to +45 %; an ellipsoid
+    on thin slices comes to 65 % of its volume, for the weights leave 68 % of its length.
 
     ``a_px`` and ``b_px`` (x0, y0, x1, y1 in pixels of the slice) and ``c_mm`` take the place of what is found, as a
     person moves them; B follows a new A. Raises InputError for an end that is not a finite number, a line without
@@ -562,7 +565,7 @@ def _measures(
     mask: Mask, volume: CTVolume, landmarks: Landmarks | None, label: int | None
 ) -> Measures:
     cut, (lowest, _, _) = _cropped(mask)
-    labels, pieces = ndimage.label(cut, structure=TOUCHING)
+    labels, pieces = ndimage.label(cut, structure=TOUCHING) if cut.size else (cut, 0)
     pieces_ml = np.zeros(pieces + 1)
     for k, labels_yx in enumerate(labels, lowest):
         counts = np.bincount(labels_yx.ravel(), minlength=pieces + 1)

@@ -101,3 +101,16 @@ def test_the_box_of_a_mask_is_tight(points: list[tuple[int, int]]) -> None:
     pieces = boxes_from_mask(mask)
     assert min(piece.x0 for piece in pieces) == box.x0
     assert max(piece.y1 for piece in pieces) == box.y1
+
+
+def test_jitter_may_reach_farther_along_one_axis() -> None:
+    rng = np.random.default_rng(4)
+    boxes = [jitter(Box(100, 100, 200, 200), (20.0, 2.0), rng, (300, 300)) for _ in range(200)]
+    moved = np.abs([np.subtract(box.xyxy, (100, 100, 200, 200)) for box in boxes]).max(axis=0)
+    assert (moved[[0, 2]] > 15).all() and (moved[[0, 2]] <= 20).all()
+    assert (moved[[1, 3]] > 1.5).all() and (moved[[1, 3]] <= 2).all()
+    same = [
+        jitter(Box(9, 9, 20, 20), extent, np.random.default_rng(1), (40, 40))
+        for extent in (3.0, (3.0, 3.0))
+    ]
+    assert same[0] == same[1]
