@@ -210,6 +210,7 @@ def segment(
         second_look = predictor.second_look
         if propagate:
             marked, stops = _propagated(prompts, volume, predictor)
+            second_look = False  # as it was done
         else:
             _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)

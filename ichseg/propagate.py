@@ -240,7 +240,7 @@ def propagate(
     prompts: Prompts | Mapping[Lesion, Prompts],
     *,
     rule: Rule | None = None,
-    second_look: bool | None = None,
+    second_look: bool = False,
     embed: Callable[[int], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -252,7 +252,8 @@ def propagate(
         volume: the scan.
         prompts: {slice: boxes}, or {lesion: {slice: boxes}} for several lesions.
         rule: when to stop; the measured one by default.
-        second_look: as in ``Predictor.predict``.
+        second_look: as in ``Predictor.predict``; here it is off unless asked for, as it was measured to follow worse
+            and takes ten times as long (docs/propagation.md).
         embed: slice index to its embedding by this predictor, for a caller that keeps them.
         progress: called with the share that is done, 0 to 1, never falling.
         cancelled: asked before each step; True ends it with what there is.
@@ -285,7 +286,7 @@ def propagate_lesions(
     lesions: Mapping[Lesion, Prompts],
     *,
     rule: Rule | None = None,
-    second_look: bool | None = None,
+    second_look: bool = False,
     embed: Callable[[int], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -303,7 +304,7 @@ def propagate_lesions(
     done = Propagation(
         volume.shape_zyx,
         rule or Rule(),
-        predictor.second_look if second_look is None else second_look,
+        second_look,
         {name: {} for name in lesions},
     )
     share = _Share(volume.shape_zyx[0], lesions)
@@ -323,7 +324,7 @@ def follow(
     lesions: Mapping[Lesion, Prompts],
     *,
     rule: Rule | None = None,
-    second_look: bool | None = None,
+    second_look: bool = False,
     embed: Callable[[int], SliceEmbedding] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[Found | Stop]:
@@ -433,13 +434,13 @@ class _Run:
         predictor: Predictor,
         volume: CTVolume,
         rule: Rule,
-        second_look: bool | None,
+        second_look: bool,
         embed: Callable[[int], SliceEmbedding] | None,
     ) -> None:
         self.predictor = predictor
         self.volume = volume
         self.rule = rule
-        self.second_look = predictor.second_look if second_look is None else second_look
+        self.second_look = second_look
         self.embed = embed
         # An 8-bit scan, as of CT-ICH, may end below bone: what is near its end is bone then.
         self.bone_hu = rule.bone_hu if volume.hu_zyx.max() > rule.bone_hu else BONE_HU

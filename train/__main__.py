@@ -344,6 +344,9 @@ def propagate_command(
         list[int] | None, typer.Option(help="Only these folds of the run; all by default.")
     ] = None,
     patient: Annotated[list[str] | None, typer.Option(help="Only these patients.")] = None,
+    second_look: Annotated[
+        bool, typer.Option(help="Measure with a second look, too: half a second a box on a CPU.")
+    ] = False,
     sample: Annotated[bool, typer.Option(help="Measure the synthetic sample, too.")] = True,
 ) -> None:
     """Measure how much of a hematoma one box finds, beside a box on every slice; resumable scan by scan."""
@@ -363,9 +366,12 @@ def propagate_command(
             out.with_suffix(".csv"),
             parts,
             load_predictor,
+            second_look=second_look,
             on_scan=lambda _: progress.advance(task),
         )
-    measured = measure_sample(load_predictor(parts[0][1])) if sample else {}
+    measured = (
+        measure_sample(load_predictor(parts[0][1]), second_look=second_look) if sample else {}
+    )
     title = Path(model).name if model else f"{run.name}, {', '.join(part for part, *_ in parts)}"  # type: ignore[union-attr]
     text = report(rows, title, measured)
     out.with_suffix(".md").write_text(text)

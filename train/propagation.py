@@ -135,15 +135,21 @@ class Remembering(Predictor):
 
 
 def measure_scan(
-    predictor: Predictor, prepared: Prepared, scan: ScanEntry, rule: Rule, part: str, key: str
+    predictor: Predictor,
+    prepared: Prepared,
+    scan: ScanEntry,
+    rule: Rule,
+    part: str,
+    key: str,
+    second_looks: Sequence[bool],
 ) -> list[Row]:
-    """Every way of prompting one scan, by the second look (where the model has one) and without it."""
+    """Every way of prompting one scan, with a second look or without, or both."""
     volume = volume_of(prepared, scan)
     truth = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
     lesions = lesions_of(truth, scan)
     near = _Surroundings(volume)
     rows = []
-    for second_look in (True, False) if predictor.second_look else (False,):
+    for second_look in second_looks:
         asking = Remembering(predictor)
         for way in WAYS:
             started, before = time.perf_counter(), asking.answered
@@ -324,21 +330,21 @@ def measure_sample(
     predictor: Predictor,
     rule: Rule | None = None,
     count: int = 20,
-    second_looks: Sequence[bool] | None = None,
+    second_look: bool = False,
 ) -> dict[bool, list[tuple[int, float, float]]]:
     """The sample's IPH from each of ``sample_boxes``: (slice, volume in units of the truth's, Dice), by second look."""
     scan, mask = sample_paths()
     volume = read_volume(scan)
     truth = read_mask(mask, volume) == IPH
     out: dict[bool, list[tuple[int, float, float]]] = {}
-    for second_look in second_looks or ((True, False) if predictor.second_look else (False,)):
+    for look in (True, False) if second_look and predictor.second_look else (False,):
         asking = Remembering(predictor)
         for k, box in sample_boxes(truth, volume.geometry.spacing_yx_mm, count):
             found = propagate_lesions(
-                asking, volume, {0: {k: [box]}}, rule=rule, second_look=second_look
+                asking, volume, {0: {k: [box]}}, rule=rule, second_look=look
             ).mask_zyx()
             score = (k, float(found.sum() / truth.sum()), dice(found, truth))
-            out.setdefault(second_look, []).append(score)
+            out.setdefault(look, []).append(score)
     return out
 
 
@@ -386,11 +392,13 @@ def measure_run(
     load: Callable[[str], Predictor],
     *,
     rule: Rule | None = None,
+    second_look: bool = False,
     on_scan: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Measure each part (name, model or adapter's folder, patients), writing ``path`` (CSV) after each scan.
 
-    What is there by the same weights and the same rule is not measured again.
+    ``second_look`` measures with one, too, where the model has it. What is there by the same weights and the same
+    rule is not measured again.
     """
     rule = rule or Rule()
     rows = read_rows(path) if path.exists() else []
@@ -398,10 +406,12 @@ def measure_run(
     for part, source, patients in parts:
         predictor = load(source)
         key = _key(predictor, rule)
+        looks = [True, False] if second_look and predictor.second_look else [False]
         for scan in prepared.scans_of(patients):
             there = [row for row in rows if (row.patient, row.key) == (scan.patient_id, key)]
-            if not there:
-                there = measure_scan(predictor, prepared, scan, rule, part, key)
+            missing = [look for look in looks if look not in {row.second_look for row in there}]
+            if missing:
+                there += measure_scan(predictor, prepared, scan, rule, part, key, missing)
                 rows = [row for row in rows if row.patient != scan.patient_id] + there
                 write_rows(path, rows)
             wanted += there
