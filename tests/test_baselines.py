@@ -91,6 +91,19 @@ def forest() -> Forest:
     return forest_of(RandomForestClassifier(8, max_depth=4, random_state=0).fit(features, blood))
 
 
+def lively(network: UNet) -> UNet:
+    """The network with its fresh weights, normalised as if trained, and tuned to find half of the box's pixels."""
+    image = torch.from_numpy(SliceFrame(SHAPE).image(head()))[None, None]
+    x0, y0, x1, y1 = SliceFrame(SHAPE).box(BOX).astype(int)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0  # the statistics become those of this one image
+    with torch.no_grad():
+        network.train()(image)
+        network.head.bias -= network.eval()(image)[..., y0:y1, x0:x1].median()
+    return network
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, forest: Forest) -> dict[str, Path]:
     """Each trained method in a folder of its own, small, and but for the forest with fresh weights."""
@@ -105,10 +118,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, forest: Forest) -> dict[st
         else:
             torch.manual_seed(0)
             config["channels"] = [4, 8, 16]
-            network = build(name, (4, 8, 16)).eval()
-            image = torch.from_numpy(SliceFrame(SHAPE).image(head()))[None, None]
-            with torch.no_grad():  # so that half of the brain is found
-                network.head.bias -= network(image)[image > 0.03].median()
+            network = lively(build(name, (4, 8, 16)))
             save_file(network.state_dict(), folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(config))
     return made
