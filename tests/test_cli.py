@@ -379,10 +379,16 @@ def test_compare_for_people(
 
 def test_measure_counts_the_mask_in_millilitres(run: Run, head: Path, truth: Path) -> None:
     found = run("measure", head, truth, "--json").json
-    assert set(found) == {"baseline", "followup", "growth", "versions", "notice"}
+    assert set(found) == {"baseline", "followup", "growth", "scores", "versions", "notice"}
     assert found["followup"] is None and found["growth"] is None
     baseline, blood = found["baseline"], phantoms.head_hu()[1]
-    assert set(baseline) == {"scan", "volume_ml", "iph_ml", "ivh_ml", "slices", "hu"}
+    assert set(baseline) == {
+        *("scan", "volume_ml", "iph_ml", "ivh_ml", "slices", "hu", "total", "lesions")
+    }
+    assert baseline["total"]["volume_ml"] == baseline["volume_ml"]
+    assert [(one["label"], one["type"]) for one in baseline["lesions"]] == [(1, None)]
+    assert baseline["lesions"][0]["abc2"]["volume_ml"] > 0
+    assert [score["total"] for score in found["scores"]] == [None, None, None]
     assert baseline["volume_ml"] == pytest.approx(blood.sum() * VOXEL_ML)
     assert baseline["iph_ml"] is None and baseline["ivh_ml"] is None
     assert baseline["hu"]["voxels"] == blood.sum()
@@ -400,9 +406,9 @@ def test_measure_of_an_empty_mask_has_no_hu(run: Run, head: Path, tmp_path: Path
     ("before", "after", "of", "verdicts"),
     [
         # voxels of (IPH, IVH); 45 uL each: 200 are 9 mL
-        ((200, 0), (266, 0), "all blood", (True, False, None)),  # 2.97 mL, but 33 %
+        ((200, 0), (266, 0), "all blood", (True, False, True)),  # 2.97 mL, but 33 %
         ((600, 0), (700, 0), "all blood", (False, False, None)),  # 4.5 mL, 16.7 %
-        ((600, 0), (900, 0), "all blood", (True, True, None)),  # 13.5 mL
+        ((600, 0), (900, 0), "all blood", (True, True, True)),  # 13.5 mL
         ((600, 0), (600, 1), "iph", (False, False, True)),  # new IVH
         ((600, 50), (610, 60), "iph", (False, False, False)),  # IVH grew by 0.45 mL
         ((600, 50), (610, 73), "iph", (False, False, True)),  # by 1.035 mL
@@ -452,7 +458,7 @@ def test_growth_for_people_names_the_rules_and_their_sources(
     shown = run("measure", head, first, "--followup", head, second)
     assert shown.code == 0
     for text in (
-        *("Baseline: head", "Follow-up: head", "growth of 6 mL or of 33 %", "Dowlatshahi"),
+        *("Baseline: head", "Follow-up: head", "growth >= 6 mL or >= 33 %", "Dowlatshahi"),
         *(
             "Yogendrakumar",
             "Growth of intraparenchymal blood: +13.50 mL (+50.0 %)",
@@ -463,6 +469,84 @@ def test_growth_for_people_names_the_rules_and_their_sources(
     ):
         assert text in shown.out
     assert shown.out.count(NOTICE) == 1
+
+
+def test_the_rate_the_error_and_each_lesion_are_shown(
+    run: Run, head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    first = labelled(tmp_path / "first.nii.gz", 600, 50)
+    second = labelled(tmp_path / "second.nii.gz", 700, 50)
+    later = ("--followup", head, second, "--hours", 6)
+    growth = run("measure", head, first, *later, "--json").json["growth"]
+    assert growth["growth_ml_per_hour"] == pytest.approx(100 * VOXEL_ML / 6)
+    assert growth["within_measurement_error"] is True
+    assert growth["reading_error"]["between_raters_ml"] == 5.8
+    shown = run("measure", head, first, *later)
+    for text in (
+        *("+0.75 mL/h over 6 h", "within measurement error", "Label 1 (IPH)", "Label 2 (IVH)"),
+        *("Longest in 3D, mm", "ABC/2, mL", "Weights in C", "hardly any voxel of the scan is bone"),
+        *("BRAIN", "hours from onset to the baseline CT", "intraventricular blood 2"),
+    ):
+        assert text in shown.out
+
+
+def test_a_score_is_shown_when_all_it_asks_for_is_known(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    mask = labelled(tmp_path / "mask.nii.gz", 600, 50)  # 27 mL and IVH
+    asked = ("--gcs", 12, "--age", 81, "--supratentorial", "--onset-hours", 1.5, "--no-warfarin")
+    scores = {
+        one["name"]: one for one in run("measure", head, mask, *asked, "--json").json["scores"]
+    }
+    assert scores["ICH score"]["total"] == 1 + 0 + 1 + 0 + 1
+    assert scores["BRAIN"]["total"] is None
+    assert scores["BRAIN"]["missing"] == ["recurrent intracerebral hemorrhage"]
+    assert (scores["BRAIN"]["least"], scores["BRAIN"]["most"]) == (7 + 0 + 2 + 4, 17)
+    assert scores["NAG"]["missing"] == ["NIHSS", "anticoagulant at onset", "glucose, mg/dL"]
+    refused = run("measure", head, mask, "--gcs", 2).sentence
+    assert "Glasgow Coma Scale is a number from 3 to 15; got 2" in refused
+
+
+def test_labels_are_what_they_are_said_to_be_and_oedema_is_no_blood(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    labels = np.zeros(phantoms.HEAD_SHAPE_ZYX, dtype=np.uint8)
+    labels[3, 5, :10], labels[4, 5, :20], labels[3, 9, :40] = 1, 4, 7
+    mask = phantoms.save_nifti(tmp_path / "many.nii.gz", labels)
+    kinds = ("--label", "1=IPH", "--label", "4=sdh", "--label", "7=oedema")
+    found = run("measure", head, mask, *kinds, "--json").json["baseline"]
+    assert found["volume_ml"] == pytest.approx(30 * VOXEL_ML)
+    assert [(one["label"], one["type"]) for one in found["lesions"]] == [
+        (1, "IPH"),
+        (4, "SDH"),
+        (7, "oedema"),
+    ]
+    assert found["lesions"][2]["volume_ml"] == pytest.approx(40 * VOXEL_ML)
+    for wrong in ("IPH", "0=IPH", "256=IPH", "x=IPH", "1=bruise"):
+        assert f"got '{wrong}'; give e.g." in run("measure", head, mask, "--label", wrong).sentence
+
+
+def test_the_followup_has_an_offset_of_its_own(run: Run, head: Path, tmp_path: Path) -> None:
+    stored = phantoms.head_hu()[0] + np.int16(1024)
+    later = phantoms.save_nifti(tmp_path / "later.nii.gz", stored)
+    mask = labelled(tmp_path / "mask.nii.gz", 600, 0)
+    asked = ("measure", head, mask, "--followup", later, mask)
+    assert "add_offset=-1024" in run(*asked).sentence
+    found = run(*asked, "--followup-add-offset", -1024, "--json").json
+    assert found["followup"]["hu"] == found["baseline"]["hu"]
+    assert found["growth"]["growth_ml"] == 0
+
+
+def test_the_samples_growth_is_40_percent(run: Run) -> None:
+    from ichseg.sample import sample_paths
+
+    growth = run(
+        "measure", *sample_paths(), "--followup", *sample_paths(followup=True), "--json"
+    ).json["growth"]
+    assert growth["growth_percent"] == pytest.approx(40, abs=3)
+    assert [one["expansion"] for one in growth["definitions"].values()] == [True, False, True]
+    assert growth["within_measurement_error"] is False
 
 
 def test_one_label_of_any_value_is_blood(run: Run, head: Path, tmp_path: Path) -> None:
@@ -533,7 +617,10 @@ def test_labels_that_are_not_told_what_they_are_are_refused(
     labels = np.zeros(phantoms.HEAD_SHAPE_ZYX, dtype=np.uint8)
     labels[3, 0, :3] = (1, 3, 4)
     mask = phantoms.save_nifti(tmp_path / "many.nii.gz", labels)
-    assert "many.nii.gz has 1, 3, 4; relabel it" in run("measure", head, mask).sentence
+    assert (
+        "many.nii.gz has 1, 3, 4; relabel it, or say what they are"
+        in run("measure", head, mask).sentence
+    )
 
 
 @pytest.mark.parametrize(
