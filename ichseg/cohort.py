@@ -17,6 +17,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from ichseg import __version__, export, measure
 from ichseg.errors import InputError
 from ichseg.models import load_predictor
 from ichseg.prompt import Box
-from ichseg.segmentation import Segmentation
+from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 if TYPE_CHECKING:
@@ -232,22 +233,19 @@ class Segment:
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         export.check_mask_path(mask_path, volume)
         truth_zyx = None if entry.truth is None else read_mask(entry.truth, volume) != 0
-        second_look = saved.second_look if saved else predictor.second_look
-        marked, _ = predict(volume, boxes, predictor, second_look)
+        marked = saved.run(predictor, volume) if saved else predict(volume, boxes, predictor)[0]
         mask_zyx = marked.mask_zyx(predictor.name)
-        with _whole(mask_path) as part:
-            export.save_mask(part, mask_zyx, volume)
-        record = export.session_record(
+        _save_mask(mask_path, marked, predictor.name, volume)
+        record = export.segmentation_record(
             volume,
-            {k: marked.boxes(k) for k in marked.marked_slices()},
-            mask_zyx,
+            marked,
             model=predictor.name,
             weights_sha256=predictor.weights_sha256,
-            second_look=second_look,
+            second_look=saved.second_look if saved else predictor.second_look,
         )
         record |= {"key": key, "mask": mask_name}
-        if saved and saved.mask_sha256:
-            record["same_mask"] = record["mask_sha256"] == saved.mask_sha256
+        if saved:
+            record["same_mask"] = saved.is_same(marked, predictor.name)
         if truth_zyx is not None:
             record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
         with _whole(path) as part:
@@ -266,6 +264,11 @@ class Compare:
     def __call__(self) -> Outcome:
         entry = self.entry
         _, boxes = _prompts(entry)
+        if not boxes:
+            raise InputError(
+                f"Models are compared on boxes that a person drew; the record of {entry.path.name} has none; "
+                "draw some, or leave the scan out."
+            )
         predictors = [load_predictor(name) for name in self.models]
         key = _key(entry, {one.name: one.weights_sha256 for one in predictors})
         path = self.folder / f"scores-{entry.number:04d}.json"
@@ -288,10 +291,7 @@ class Compare:
 
 
 def predict(
-    volume: CTVolume,
-    boxes: Mapping[int, Sequence[Box]],
-    predictor: Predictor,
-    second_look: bool | None = None,
+    volume: CTVolume, boxes: Mapping[int, Sequence[Box]], predictor: Predictor
 ) -> tuple[Segmentation, float]:
     """(A model's masks for all boxes of a scan, the seconds that they took). Raises BoxError as Segmentation does."""
     marked = Segmentation(volume.shape_zyx)
@@ -300,7 +300,7 @@ def predict(
     started = time.perf_counter()
     for k in marked.marked_slices():
         embedding = predictor.embed(volume.hu_zyx[k])
-        found = predictor.predict(embedding, marked.boxes(k), second_look=second_look)
+        found = predictor.predict(embedding, marked.boxes(k), second_look=predictor.second_look)
         marked.add_masks(k, {predictor.name: found.union})
     return marked, time.perf_counter() - started
 
@@ -360,6 +360,15 @@ def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]
         return None, parse_boxes(entry.boxes)
     saved = export.load_session(entry.session)
     return saved, {k: list(boxes) for k, boxes in saved.boxes.items()}
+
+
+def _save_mask(path: Path, marked: Segmentation, model: str, volume: CTVolume) -> None:
+    """Write a model's mask, and what its labels stand for where there are several; each file whole or not at all."""
+    lesions = [] if list(marked.lesions) == [Lesion(1)] else marked.lesions
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+        export.save_mask(Path(folder) / path.name, marked.labels_zyx(model), volume, lesions)
+        for file in sorted(Path(folder).iterdir()):
+            os.replace(file, path.parent / file.name)
 
 
 def _check_not_an_input(path: Path, entry: Entry) -> None:

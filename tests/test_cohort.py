@@ -17,7 +17,9 @@ import pytest
 from ichseg import __main__ as cli
 from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.export import NOTICE, load_session
+from ichseg.export import NOTICE, json_bytes, load_session, segmentation_record
+from ichseg.models import load_predictor
+from ichseg.segmentation import Part, Segmentation
 from ichseg.volume import read_mask, read_volume
 
 BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice
@@ -210,6 +212,32 @@ def test_records_are_sessions_and_a_folder_of_them_gives_the_same_masks(
     assert b.error is not None and "neither" in b.error
 
 
+def test_a_session_of_two_lesions_and_an_edit_is_made_again_whole(tmp_path: Path) -> None:
+    scan = phantoms.save_nifti(tmp_path / "a.nii.gz", phantoms.head_hu()[0])
+    volume, predictor = read_volume(scan), load_predictor("threshold")
+    marked, _ = cohort.predict(volume, cohort.parse_boxes(BOXES), predictor)
+    second = marked.add_lesion(name="second", type="IVH")
+    brushed = np.zeros(volume.shape_zyx[1:], dtype=bool)
+    brushed[2:5, 3:9] = True
+    parts = [*marked.parts("threshold"), Part(6, second, "edited", brushed)]
+    marked = Segmentation.restored(
+        volume.shape_zyx, marked.lesions, marked.prompts(), "threshold", parts
+    )
+    record = segmentation_record(volume, marked, model="threshold", weights_sha256={})
+    (tmp_path / "a.json").write_bytes(json_bytes(record))
+    out = tmp_path / "out"
+    (found,) = cohort.run([cohort.Segment(one, out) for one in cohort.read_manifest(tmp_path)])
+    assert found.record is not None and found.record["same_mask"] is True
+    labels = read_mask(out / "scan-0001-hematoma-mask.nii.gz", volume)
+    np.testing.assert_array_equal(labels, marked.labels_zyx("threshold"))
+    assert np.count_nonzero(labels == second) == 18
+    assert sorted(path.name for path in out.iterdir()) == [
+        "scan-0001-hematoma-mask-lesions.json",
+        "scan-0001-hematoma-mask.nii.gz",
+        "scan-0001.json",
+    ]
+
+
 def test_a_mask_never_lands_on_an_input(manifest: Path) -> None:
     scan = f"{NAMES[0]}.nii.gz"
     write_manifest(manifest, [{"scan": scan, "boxes": BOXES, "out": scan}])
@@ -336,8 +364,11 @@ def local_ray() -> Iterator[None]:
     """Ray on two of this machine's cores, started once for the tests below."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed (pip install -r requirements-ray.txt)")
-    with cohort._ray(cohort.LOCAL):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's workers give way to all else unless told not to, and other tests may be running.
+        patch.setenv("RAY_worker_niceness", "0")
+        with cohort._ray(cohort.LOCAL):
+            yield
 
 
 @pytest.mark.usefixtures("local_ray")
