@@ -74,6 +74,8 @@ Ray = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto.")
 ]
+#: What labels are unless --label says otherwise; 1 alone is blood of no stated type.
+USUAL_TYPES = {measure.IPH: "IPH", measure.IVH: "IVH"}
 #: Measured, but no blood.
 OEDEMA = "oedema"
 SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
@@ -498,7 +500,7 @@ def _marked(volume: CTVolume, prompts: Mapping[int, Sequence[Box]]) -> Segmentat
 def _types(labels: Sequence[str] | None) -> dict[int, str]:
     """The --label options as types by label."""
     if not labels:
-        return {measure.IPH: "IPH", measure.IVH: "IVH"}
+        return dict(USUAL_TYPES)
     types = {}
     for text in labels:
         number, _, kind = text.partition("=")
@@ -580,6 +582,7 @@ def _measured(
         for kind in ("IPH", "IVH")
     )
     hu = total.hu
+    said = told_apart or types != USUAL_TYPES
     return {
         "scan": export.scan_record(volume),
         "volume_ml": total.volume_ml,
@@ -589,10 +592,9 @@ def _measured(
         "hu": None if hu is None else asdict(hu),
         "total": asdict(total),
         "lesions": [
-            {
-                **asdict(one),
-                "type": types.get(one.label or 0) if told_apart or len(types) != 2 else None,
-            }
+            {**asdict(one), "type": types.get(one.label or 0) if said else None} for one in lesions
+        ],
+    }
             for one in lesions
         ],
     }

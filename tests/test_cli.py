@@ -523,6 +523,11 @@ def test_labels_are_what_they_are_said_to_be_and_oedema_is_no_blood(
         (7, "oedema"),
     ]
     assert found["lesions"][2]["volume_ml"] == pytest.approx(40 * VOXEL_ML)
+    two = phantoms.save_nifti(
+        tmp_path / "two.nii.gz", np.where(labels == 7, 0, labels).astype("u1")
+    )
+    found = run("measure", head, two, *kinds[:4], "--json").json["baseline"]
+    assert [one["type"] for one in found["lesions"]] == ["IPH", "SDH"]
     for wrong in ("IPH", "0=IPH", "256=IPH", "x=IPH", "1=bruise"):
         assert f"got '{wrong}'; give e.g." in run("measure", head, mask, "--label", wrong).sentence
 
