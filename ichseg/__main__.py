@@ -595,9 +595,6 @@ def _measured(
             {**asdict(one), "type": types.get(one.label or 0) if said else None} for one in lesions
         ],
     }
-            for one in lesions
-        ],
-    }
 
 
 def _growth(
