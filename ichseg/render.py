@@ -7,7 +7,7 @@ anterior on top, as a slice [y, x] of a CTVolume lies already.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -43,10 +43,12 @@ def render_slice(
     outline: bool = True,
     letters: bool = True,
     caption: str = "",
+    colours: Mapping[int, Colour] | None = None,
 ) -> RGBArray:
     """One slice of a scan with its mask and boxes drawn over it.
 
-    ``mask_yx`` is the slice's mask [y, x]; ``boxes`` are in native pixels. ``scale`` is display pixels for
+    ``mask_yx`` is the slice's mask [y, x]; with ``colours`` it holds labels, each drawn in its own colour, and those
+    without one are not drawn. ``boxes`` are in native pixels. ``scale`` is display pixels for
     each pixel of the slice along its finer side; where pixels are not square the other side is
     stretched, so that a circle in the patient is a circle in the picture. ``opacity`` is that of the mask's
     fill, 0 for none. The outline and the box are one display pixel wide, two from a scale of 2 on; the outline
@@ -65,9 +67,12 @@ def render_slice(
     picture = np.repeat(_resized(grey, (rows, columns))[..., None], 3, axis=2)
     line_px = 2 if scale >= 2 else 1
     if mask_yx is not None:
-        _paint_mask(
-            picture, _shown_mask(mask_yx, volume, (rows, columns)), opacity, outline, line_px
-        )
+        labels = np.asarray(mask_yx)
+        drawn = {None: MASK_COLOUR} if colours is None else colours
+        for label, colour in drawn.items():
+            mask = labels if label is None else labels == label
+            shown = _shown_mask(mask, volume, (rows, columns))
+            _paint_mask(picture, shown, colour, opacity, outline, line_px)
     native = volume.shape_zyx[1:]
     for box in boxes:
         _paint_box(picture, box.clip(native), (rows / native[0], columns / native[1]), line_px)
@@ -156,16 +161,21 @@ def _shown_mask(mask_yx: npt.ArrayLike, volume: CTVolume, shape: tuple[int, int]
 
 
 def _paint_mask(
-    picture: RGBArray, mask: BoolArray, opacity: float, outline: bool, line_px: int
+    picture: RGBArray,
+    mask: BoolArray,
+    colour: Colour,
+    opacity: float,
+    outline: bool,
+    line_px: int,
 ) -> None:
     """Blend the mask's colour into a picture in place, and draw its edge at full strength."""
-    colour = np.array(MASK_COLOUR, dtype=np.float32)
-    picture[mask] = (picture[mask] * (1 - opacity) + colour * opacity + 0.5).astype(np.uint8)
+    tint = np.array(colour, dtype=np.float32) * opacity
+    picture[mask] = (picture[mask] * (1 - opacity) + tint + 0.5).astype(np.uint8)
     if outline:
         inner = mask
         for _ in range(line_px):
             inner = _eroded(inner)
-        picture[mask & ~inner] = MASK_COLOUR
+        picture[mask & ~inner] = colour
 
 
 def _eroded(mask: BoolArray) -> BoolArray:

@@ -231,3 +231,18 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
 def test_an_empty_contact_sheet_is_refused() -> None:
     with pytest.raises(InputError, match="got 0 slices"):
         contact_sheet(scan(), slices=[])
+
+
+def test_labels_are_drawn_each_in_its_own_colour() -> None:
+    volume = phantoms.scan(shape_yx=(20, 24))
+    labels = np.zeros((20, 24), dtype=np.uint8)
+    labels[2:8, 2:8], labels[2:8, 8:14], labels[12:16, 2:6] = 1, 5, 3
+    colours = {1: (200, 0, 0), 5: (0, 0, 200)}
+    bare = render_slice(volume, 1, letters=False)
+    drawn = render_slice(volume, 1, mask_yx=labels, colours=colours, opacity=0, letters=False)
+    for label, colour in colours.items():
+        inside = labels == label
+        edge = np.argwhere((drawn == colour).all(axis=-1))
+        assert len(edge) == 20  # the rim of 6 x 6 pixels
+        assert inside[tuple(edge.T)].all()
+    np.testing.assert_array_equal(drawn[labels == 3], bare[labels == 3])

@@ -1,0 +1,483 @@
+"""What a colleague needs to check a measurement: one assessment of one scan, and the files made of it.
+
+``assess`` measures a labelled mask; ``encode`` makes of that the bytes of any of FORMATS, and ``save`` a file of a name
+that ends in one. Files bear neutral names, no patient's data (see ``dicom.segmentation_bytes`` for the one exception,
+which must be asked for), and the notice. Lesions' names are written as people typed them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg import NOTICE, export
+from ichseg.errors import InputError
+from ichseg.growth import PARENCHYMAL, WITH_IVH, Growth, ReadingError, Score
+from ichseg.landmarks import Landmarks
+from ichseg.measure import Measures, VolumeRange, measure
+from ichseg.prompt import Box
+from ichseg.segmentation import TYPES, Lesion, Segmentation
+from ichseg.volume import CTVolume, ScanPath
+
+Labels = npt.NDArray[np.uint8]
+
+#: Neutral names for downloads, by what the file is.
+NAMES = {
+    ".pdf": "hematoma-report.pdf",
+    ".csv": "hematoma-measures.csv",
+    ".json": "hematoma-measures.json",
+    ".stl": "hematoma.stl",
+    ".glb": "hematoma.glb",
+    ".dcm": "hematoma-seg.dcm",
+}
+FORMATS = tuple(NAMES)
+
+#: For people, before they download a DICOM-SEG.
+DICOM_PRIVACY = (
+    "The DICOM-SEG refers to the scan by its UIDs; the patient's name and number are left empty unless you ask for "
+    "them, and an archive files it with the patient only with them."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """A labelled mask of one scan with what was measured of it, and how it came about.
+
+    ``total`` is of all blood together, which oedema is not; ``measures`` of each of ``lesions``, in their order.
+    ``ranges`` has the volume under jittered boxes by lesion, None for the total, where it was asked for. ``slices_by``
+    counts the slices of masks by origin, of all lesions.
+    """
+
+    volume: CTVolume
+    labels_zyx: Labels
+    lesions: tuple[Lesion, ...]
+    total: Measures
+    measures: tuple[Measures, ...]
+    model: str | None = None
+    model_title: str = "Drawn by hand"
+    weights_sha256: Mapping[str, str] = field(default_factory=dict)
+    second_look: bool | None = None
+    prompts: Mapping[tuple[int, int], Sequence[Box]] = field(default_factory=dict)
+    slices_by: Mapping[str, int] = field(default_factory=dict)
+    ranges: Mapping[int | None, VolumeRange] = field(default_factory=dict)
+    growth: Growth | None = None
+    role: Literal["baseline", "follow-up"] | None = None
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def reading_error(self) -> ReadingError:
+        """The published error of human raters for such blood."""
+        return WITH_IVH if any(lesion.type == "IVH" for lesion in self.lesions) else PARENCHYMAL
+
+
+def assess(
+    labels_zyx: npt.NDArray[Any],
+    volume: CTVolume,
+    lesions: Sequence[Lesion],
+    *,
+    landmarks: Landmarks | None = None,
+    model: str | None = None,
+    model_title: str = "",
+    weights_sha256: Mapping[str, str] | None = None,
+    second_look: bool | None = None,
+    prompts: Mapping[tuple[int, int], Sequence[Box]] | None = None,
+    slices_by: Mapping[str, int] | None = None,
+    ranges: Mapping[int | None, VolumeRange] | None = None,
+    growth: Growth | None = None,
+    role: Literal["baseline", "follow-up"] | None = None,
+    scores: Sequence[Score] = (),
+) -> Assessment:
+    """Measure a labelled mask.
+
+    Args:
+        labels_zyx: whole numbers, [z, y, x] of the scan's shape; each lesion's voxels have its number.
+        volume: the scan.
+        lesions: what the numbers stand for; those without a voxel are left out.
+        landmarks: ``Landmarks(volume)``, where a caller has it already; made anew otherwise.
+        model: the name of the method whose masks they are; None where they were drawn by hand or came from a file.
+        model_title: its name for people; where the masks come from, without one.
+        weights_sha256: its weight files and their hashes.
+        second_look: whether the boxes were answered with one.
+        prompts: (slice from 0, lesion) -> the boxes that a person drew there.
+        slices_by: how many masks of slices come from a box there, from propagation, from a person's hand.
+        ranges: the volume under jittered boxes, by lesion number; None is the total.
+        growth: to or from another scan of the same person.
+        role: which of the two scans this one is.
+        scores: bedside scores, also those that lack a finding.
+
+    Raises:
+        VolumeError: another shape.
+        InputError: a voxel of a lesion that is not among ``lesions``.
+
+    """
+    labels = np.asarray(labels_zyx).astype(np.uint8)
+    by_number = {lesion.id: lesion for lesion in lesions}
+    present = [int(value) for value in np.unique(labels) if value]
+    if strange := [value for value in present if value not in by_number]:
+        raise InputError(
+            f"A mask's labels are those of its lesions, {', '.join(map(str, by_number))}; "
+            f"it has {strange[0]}; say what that one is."
+        )
+    where = Landmarks(volume) if landmarks is None else landmarks
+    oedema = np.isin(labels, [one.id for one in lesions if not one.is_blood])
+    total, blood = measure(np.where(oedema, np.uint8(0), labels), volume, where)
+    other = measure(np.where(oedema, labels, np.uint8(0)), volume, where)[1] if oedema.any() else ()
+    measured = sorted((*blood, *other), key=lambda one: one.label or 0)
+    return Assessment(
+        volume=volume,
+        labels_zyx=labels,
+        lesions=tuple(by_number[value] for value in present),
+        total=total,
+        measures=tuple(measured),
+        model=model,
+        model_title=model_title or ("Drawn by hand" if model is None else model),
+        weights_sha256=dict(weights_sha256 or {}),
+        second_look=second_look,
+        prompts=dict(prompts or {}),
+        slices_by=dict(slices_by or {}),
+        ranges=dict(ranges or {}),
+        growth=growth,
+        role=role,
+        scores=tuple(scores),
+    )
+
+
+def assess_marked(
+    marked: Segmentation,
+    volume: CTVolume,
+    *,
+    model: str,
+    model_title: str,
+    weights_sha256: Mapping[str, str],
+    second_look: bool | None = None,
+    landmarks: Landmarks | None = None,
+    ranges: Mapping[int | None, VolumeRange] | None = None,
+    growth: Growth | None = None,
+    role: Literal["baseline", "follow-up"] | None = None,
+    scores: Sequence[Score] = (),
+) -> Assessment:
+    """``assess`` of one model's masks in a segmentation, with its lesions, boxes and origins."""
+    return assess(
+        marked.labels_zyx(model),
+        volume,
+        marked.lesions,
+        landmarks=landmarks,
+        model=model,
+        model_title=model_title,
+        weights_sha256=weights_sha256,
+        second_look=second_look,
+        prompts=marked.prompts(),
+        slices_by=Counter(part.origin for part in marked.parts(model) if part.mask_yx.any()),
+        ranges=ranges,
+        growth=growth,
+        role=role,
+        scores=scores,
+    )
+
+
+# --- Files -----------------------------------------------------------------------------------------
+
+
+def encode(
+    suffix: str, found: Assessment, *, identity_from: ScanPath | Sequence[ScanPath] | None = None
+) -> bytes:
+    """An assessment as a file's content: ``suffix`` is one of FORMATS.
+
+    ``identity_from`` is for .dcm alone (``dicom.segmentation_bytes``). Raises InputError for another suffix and for
+    an empty mask where a file needs one, VolumeError for .dcm of a scan that is not DICOM.
+    """
+    if suffix == ".csv":
+        return measures_csv(found)
+    if suffix == ".json":
+        return export.json_bytes(measures_record(found))
+    # Each brings a library that is imported only when one is asked for.
+    if suffix == ".pdf":
+        from ichseg.report import report_pdf
+
+        return report_pdf(found)
+    if suffix in (".stl", ".glb"):
+        from ichseg import mesh
+
+        write = mesh.stl_bytes if suffix == ".stl" else mesh.glb_bytes
+        return write(found.labels_zyx, found.volume, found.lesions)
+    if suffix == ".dcm":
+        from ichseg.dicom import segmentation_bytes
+
+        return segmentation_bytes(
+            found.labels_zyx,
+            found.volume,
+            found.lesions,
+            model=found.model,
+            weights_sha256=found.weights_sha256,
+            identity_from=identity_from,
+        )
+    raise _unknown(suffix or "no ending")
+
+
+def save(
+    path: str | Path,
+    found: Assessment,
+    *,
+    identity_from: ScanPath | Sequence[ScanPath] | None = None,
+) -> None:
+    """Write an assessment in the format of the file's name (FORMATS); ``encode`` says what it raises."""
+    path = Path(path)
+    check_path(path, found.volume)
+    export.write_file(path, encode(path.suffix.lower(), found, identity_from=identity_from))
+
+
+def check_path(path: Path, volume: CTVolume) -> None:
+    """Refuse, before any work is done, a name, a place or a scan that a file cannot be made of."""
+    if path.suffix.lower() not in FORMATS:
+        raise _unknown(path.name)
+    if not path.parent.is_dir():
+        raise InputError(
+            f"A file is written into a folder that is there; for {path.name} there is no folder "
+            f"{path.parent.name}; make it first."
+        )
+    if path.suffix.lower() == ".dcm" and volume.dicom is None:
+        raise InputError(
+            f"A DICOM-SEG refers to the DICOM images of its scan; {volume.name} is NIfTI; "
+            f"write {export.MASK_NAME} in place of {path.name}."
+        )
+
+
+def _unknown(name: str) -> InputError:
+    return InputError(
+        f"Evidence is written as one of {', '.join(FORMATS)}; got {name}; name it e.g. {NAMES['.pdf']}."
+    )
+
+
+# --- JSON ------------------------------------------------------------------------------------------
+
+
+def measures_record(found: Assessment) -> dict[str, Any]:
+    """All measures for a JSON document, lengths, areas and volumes with their units in the keys.
+
+    Keys: ``schema_version``; ``scan`` (``export.scan_record``); ``model``, ``model_title``, ``weights_sha256``,
+    ``second_look``; ``boxes`` (slice from 0, lesion, box_xyxy); ``slices_by``; ``total`` and ``lesions``, each the
+    fields of ``Measures`` with ``range`` and ``not_computed`` {what: why}, a lesion also id, name, type, colour and
+    is_blood; ``reading_error``; ``growth`` and ``role``, null without a second scan; ``scores``; ``versions``;
+    ``notice``. What was not computed is null.
+    """
+    return {
+        "schema_version": 1,
+        "scan": export.scan_record(found.volume),
+        "model": found.model,
+        "model_title": found.model_title,
+        "weights_sha256": dict(found.weights_sha256),
+        "second_look": found.second_look,
+        "boxes": [
+            {"slice": k, "lesion": lesion, "box_xyxy": [float(value) for value in box.xyxy]}
+            for (k, lesion), boxes in sorted(found.prompts.items())
+            for box in boxes
+        ],
+        "slices_by": dict(found.slices_by),
+        "total": _measures_record(found, found.total, None),
+        "lesions": [
+            {
+                "id": lesion.id,
+                "name": lesion.name,
+                "type": lesion.type,
+                "colour": lesion.colour,
+                "is_blood": lesion.is_blood,
+                **_measures_record(found, one, lesion.id),
+            }
+            for lesion, one in zip(found.lesions, found.measures, strict=True)
+        ],
+        "reading_error": asdict(found.reading_error),
+        "growth": None if found.growth is None else asdict(found.growth),
+        "role": found.role,
+        "scores": [asdict(score) for score in found.scores],
+        "versions": export.versions(),
+        "notice": NOTICE,
+    }
+
+
+def _measures_record(found: Assessment, one: Measures, lesion: int | None) -> dict[str, Any]:
+    given = found.ranges.get(lesion)
+    return {
+        **asdict(one),
+        "range": None if given is None else asdict(given),
+        "not_computed": not_computed(found, lesion),
+    }
+
+
+def not_computed(found: Assessment, lesion: int | None) -> dict[str, str]:
+    """What is missing of a lesion's measures, or of the total's (None), and why, as a sentence each."""
+    one = found.total if lesion is None else _measures_of(found, lesion)
+    missing = {}
+    if one.voxels == 0:
+        return {"all": "There is no voxel of it."}
+    if one.abc2 is None:
+        missing["abc2"] = "ABC/2 is of one lesion; add those of the lesions."
+    if lesion not in found.ranges:
+        missing["range"] = "The volume under jittered boxes was not asked for."
+    for name, reason in (
+        ("side", one.side.reason if one.side else "It was not asked for."),
+        ("inner_table", one.inner_table.reason if one.inner_table else "It was not asked for."),
+    ):
+        if reason:
+            missing[name] = reason
+    return missing
+
+
+def _measures_of(found: Assessment, lesion: int) -> Measures:
+    return next(one for one in found.measures if one.label == lesion)
+
+
+# --- CSV -------------------------------------------------------------------------------------------
+
+#: Of the total and of each lesion: the column, with its unit, and where its value is; None where there is none.
+_MEASURE_COLUMNS = (
+    *("voxels", "volume_ml", "range_low_ml", "range_median_ml", "range_high_ml"),
+    *("pieces", "largest_piece_ml", "longest_in_plane_mm", "longest_in_plane_slice"),
+    *("longest_in_3d_mm", "abc2_ml", "abc2_a_mm", "abc2_b_mm", "abc2_c_mm", "abc2_slice"),
+    *("surface_mm2", "hu_mean", "hu_sd", "hu_minimum", "hu_lower_quartile", "hu_median"),
+    *("hu_upper_quartile", "hu_maximum", "side", "left_share", "midline_uncertainty_mm"),
+    *("inner_table_mm", "inner_table_slice"),
+)
+_SLICE_COLUMNS = ("slice", "area_mm2", "height_mm")
+_GROWTH_COLUMNS = (
+    *("baseline_ml", "followup_ml", "growth_ml", "growth_percent", "hours", "growth_ml_per_hour"),
+    *("ivh_growth_ml", "within_measurement_error", "definition", "expansion"),
+)
+_SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most")
+_COLUMNS = (
+    *("row", "lesion", "name", "type", "is_blood"),
+    *(*_MEASURE_COLUMNS, *_SLICE_COLUMNS, *_GROWTH_COLUMNS, *_SCORE_COLUMNS),
+    *("not_computed", "model", "weights_sha256", "scan_sha256", "ichseg_version", "notice"),
+)
+
+
+def measures_csv(found: Assessment) -> bytes:
+    """All measures as one table in UTF-8, units in the column names, slices from 1, empty where there is no value.
+
+    The column ``row`` says what a row is: "total", "lesion", "slice" (a slice of a lesion), "growth" (one of each
+    definition of expansion) or "score". ``not_computed`` names what a row lacks and why.
+    """
+    versions = export.versions()
+    same = {
+        "model": found.model or found.model_title,
+        "weights_sha256": " ".join(f"{file}:{sha}" for file, sha in found.weights_sha256.items()),
+        "scan_sha256": export.content_sha256(found.volume.hu_zyx),
+        "ichseg_version": versions["ichseg"],
+        "notice": NOTICE,
+    }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in (*_total_rows(found), *_growth_rows(found.growth), *_score_rows(found.scores)):
+        cells = {name: _cell(value) for name, value in (row | same).items()}
+        writer.writerow(cells)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    """A value as text: four decimals, lower-case truth, nothing for None; no spreadsheet takes it for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _total_rows(found: Assessment) -> Iterable[dict[str, Any]]:
+    yield {"row": "total", **_measure_cells(found, found.total, None)}
+    for lesion, one in zip(found.lesions, found.measures, strict=True):
+        whose = {
+            "lesion": lesion.id,
+            "name": lesion.name,
+            "type": lesion.type,
+            "is_blood": lesion.is_blood,
+        }
+        yield {"row": "lesion", **whose, **_measure_cells(found, one, lesion.id)}
+        for each in one.slices:
+            cells = {"slice": each.slice_index + 1, "volume_ml": each.volume_ml}
+            cells |= {"area_mm2": each.area_mm2, "height_mm": each.height_mm}
+            yield {"row": "slice", **whose, **cells}
+
+
+def _measure_cells(found: Assessment, one: Measures, lesion: int | None) -> dict[str, Any]:
+    cells: dict[str, Any] = {
+        "voxels": one.voxels,
+        "volume_ml": one.volume_ml,
+        "pieces": one.pieces,
+        "largest_piece_ml": one.largest_piece_ml,
+        "surface_mm2": one.surface_area_mm2,
+        "not_computed": "; ".join(f"{k}: {why}" for k, why in not_computed(found, lesion).items()),
+    }
+    if given := found.ranges.get(lesion):
+        cells |= {"range_low_ml": given.low_ml, "range_high_ml": given.high_ml}
+        cells["range_median_ml"] = given.median_ml
+    if line := one.longest_in_plane:
+        cells["longest_in_plane_mm"] = line.length_mm
+        cells["longest_in_plane_slice"] = line.slice_index + 1
+    if span := one.longest_in_3d:
+        cells["longest_in_3d_mm"] = span.length_mm
+    if abc := one.abc2:
+        cells |= {"abc2_ml": abc.volume_ml, "abc2_a_mm": abc.a.length_mm, "abc2_c_mm": abc.c_mm}
+        cells |= {"abc2_b_mm": abc.b.length_mm, "abc2_slice": abc.a.slice_index + 1}
+    if hu := one.hu:
+        cells |= {f"hu_{name}": value for name, value in asdict(hu).items() if name != "voxels"}
+    if side := one.side:
+        cells |= {"side": side.side, "left_share": side.left_share}
+        cells["midline_uncertainty_mm"] = side.midline_uncertainty_mm
+    if table := one.inner_table:
+        cells["inner_table_mm"] = table.distance_mm
+        cells["inner_table_slice"] = None if table.slice_index is None else table.slice_index + 1
+    return cells
+
+
+def _growth_rows(growth: Growth | None) -> Iterable[dict[str, Any]]:
+    for verdict in () if growth is None else growth.verdicts:
+        assert growth is not None
+        cells = {name: getattr(growth, name) for name in _GROWTH_COLUMNS[:8]}
+        missing = []
+        if growth.growth_percent is None:
+            missing.append("growth_percent: the baseline is empty")
+        if growth.hours is None:
+            missing.append("growth_ml_per_hour: the hours between the scans are not known")
+        if verdict.expansion is None:
+            missing.append(f"expansion: {verdict.because}")
+        yield {
+            "row": "growth",
+            **cells,
+            "definition": f"{verdict.name}: {verdict.rule} ({verdict.source})",
+            "expansion": verdict.expansion,
+            "not_computed": "; ".join(missing),
+        }
+
+
+def _score_rows(scores: Iterable[Score]) -> Iterable[dict[str, Any]]:
+    for score in scores:
+        yield {
+            "row": "score",
+            "score": f"{score.name} ({score.source})",
+            "score_total": score.total,
+            "score_least": score.least,
+            "score_most": score.most,
+            "not_computed": f"score_total: not known: {', '.join(score.missing)}"
+            if score.missing
+            else "",
+        }
+
+
+def described(lesion: Lesion) -> str:
+    """A lesion's name with its type in full, where it has one.
+
+    >>> described(Lesion(2, "Left ventricle", type="IVH"))
+    'Left ventricle (intraventricular hemorrhage)'
+    """
+    return lesion.name if lesion.type == "unspecified" else f"{lesion.name} ({TYPES[lesion.type]})"

@@ -1,0 +1,260 @@
+"""One assessment: what is measured, and the tables that are made of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import phantoms
+import pytest
+
+from ichseg import NOTICE, evidence, export
+from ichseg.errors import InputError
+from ichseg.growth import Findings, growth, scores
+from ichseg.measure import VolumeRange, abc2, longest_in_plane, volume_ml
+from ichseg.prompt import Box
+from ichseg.segmentation import Lesion, Segmentation
+from ichseg.volume import CTVolume
+
+ROOT = Path(__file__).resolve().parent.parent
+LESIONS = (
+    Lesion(1, "Thalamus", type="IPH"),
+    Lesion(2, type="IVH"),
+    Lesion(3, type="oedema"),
+    Lesion(4, "Not marked"),
+)
+SHA = {"litemedsam/model.safetensors": "ab" * 32}
+
+
+def three_lesions() -> tuple[CTVolume, npt.NDArray[np.uint8]]:
+    """Blood of two kinds in oedema, 25 mm2 pixels / 100 on slices of 4 and 7 mm, without any bone."""
+    volume = phantoms.scan((0, 4, 8, 15, 22), (40, 48), (0.5, 0.5), tilt_degrees=12)
+    labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
+    labels[1:4, 5:25, 5:25] = 3
+    labels[1:4, 10:20, 10:20] = 1
+    labels[2, 30:34, 30:40] = 2
+    return volume, labels
+
+
+def a_range(ml: float) -> VolumeRange:
+    return VolumeRange(0.9 * ml, ml, 1.2 * ml, (0.9 * ml, ml, 1.2 * ml), 3.0, 0)
+
+
+def assessed(**options: Any) -> evidence.Assessment:
+    volume, labels = three_lesions()
+    given: dict[str, Any] = {
+        "model": "litemedsam",
+        "model_title": "LiteMedSAM",
+        "weights_sha256": SHA,
+        "second_look": False,
+        "prompts": {(2, 1): (Box(9, 9, 21, 21.5),)},
+        "ranges": {None: a_range(0.6), 1: a_range(0.5)},
+    }
+    return evidence.assess(labels, volume, LESIONS, **given | options)
+
+
+def rows_of(found: evidence.Assessment) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(evidence.measures_csv(found).decode())))
+
+
+def test_the_total_is_of_blood_and_each_lesion_has_its_own_measures() -> None:
+    volume, labels = three_lesions()
+    found = assessed()
+    assert [lesion.id for lesion in found.lesions] == [1, 2, 3]
+    assert [one.label for one in found.measures] == [1, 2, 3]
+    blood = (labels == 1) | (labels == 2)
+    assert found.total.volume_ml == pytest.approx(volume_ml(blood, volume))
+    assert found.total.voxels == int(blood.sum())
+    for one in found.measures:
+        assert one.volume_ml == pytest.approx(volume_ml(labels == one.label, volume))
+    assert found.reading_error.between_raters_ml == 7.7  # for there is intraventricular blood
+    alone = evidence.assess(np.where(labels == 1, labels, 0), volume, LESIONS)
+    assert alone.reading_error.between_raters_ml == 5.8
+    assert alone.model_title == "Drawn by hand"
+
+
+def test_a_label_that_is_no_lesion_is_refused() -> None:
+    volume, labels = three_lesions()
+    with pytest.raises(InputError, match=r"labels are those of its lesions, 1, 2; it has 3; say"):
+        evidence.assess(labels, volume, LESIONS[:2])
+
+
+def test_of_a_segmentation_it_takes_lesions_boxes_and_origins() -> None:
+    volume, labels = three_lesions()
+    marked = Segmentation(volume.shape_zyx)
+    marked.set_slice(1, [Box(9, 9, 21, 21)], {"litemedsam": labels[1] == 1})
+    marked.set_propagated({2: labels[2] == 1, 3: labels[3] == 1}, 1, "litemedsam", {})
+    ventricle = marked.add_lesion(type="IVH")
+    marked.apply_edit(2, ventricle, labels[2] == 2, "litemedsam")
+    found = evidence.assess_marked(
+        marked, volume, model="litemedsam", model_title="LiteMedSAM", weights_sha256=SHA
+    )
+    assert found.slices_by == {"box": 1, "propagated": 2, "edited": 1}
+    assert found.prompts == {(1, 1): (Box(9, 9, 21, 21),)}
+    assert [lesion.type for lesion in found.lesions] == ["unspecified", "IVH"]
+    np.testing.assert_array_equal(found.labels_zyx, np.where(labels == 3, 0, labels))
+
+
+# --- CSV ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_the_total_each_lesion_and_each_slice() -> None:
+    volume, labels = three_lesions()
+    rows = rows_of(assessed())
+    assert [(row["row"], row["lesion"], row["slice"]) for row in rows] == [
+        ("total", "", ""),
+        *[("lesion", "1", ""), ("slice", "1", "2"), ("slice", "1", "3"), ("slice", "1", "4")],
+        *[("lesion", "2", ""), ("slice", "2", "3")],
+        *[("lesion", "3", ""), ("slice", "3", "2"), ("slice", "3", "3"), ("slice", "3", "4")],
+    ]
+    first = rows[1]
+    mask = labels == 1
+    ab, line = abc2(mask, volume), longest_in_plane(mask, volume)
+    assert ab is not None and line is not None
+    expected = {
+        "volume_ml": volume_ml(mask, volume),
+        "range_low_ml": 0.45,
+        "range_high_ml": 0.6,
+        "longest_in_plane_mm": line.length_mm,
+        "abc2_ml": ab.volume_ml,
+        "abc2_c_mm": ab.c_mm,
+        "hu_mean": phantoms.BRAIN_HU,
+        "hu_sd": 0.0,
+    }
+    assert {name: float(first[name]) for name in expected} == pytest.approx(expected, abs=5e-5)
+    assert (first["name"], first["type"], first["is_blood"]) == ("Thalamus", "IPH", "yes")
+    assert (rows[7]["type"], rows[7]["is_blood"]) == ("oedema", "no")
+    areas = [float(row["area_mm2"]) for row in rows if row["row"] == "slice"]
+    assert areas == pytest.approx([25, 25, 25, 10, 75, 75, 75])
+    for row in rows:
+        assert (row["model"], row["notice"]) == ("litemedsam", NOTICE)
+        assert "ab" * 32 in row["weights_sha256"]
+        assert row["scan_sha256"] == export.content_sha256(volume.hu_zyx)
+
+
+def test_what_is_not_computed_is_empty_and_says_why() -> None:
+    total, first, *_ = rows_of(assessed(ranges={}))
+    assert total["abc2_ml"] == "" and "abc2: ABC/2 is of one lesion" in total["not_computed"]
+    for row in (total, first):
+        assert row["range_low_ml"] == row["side"] == row["inner_table_mm"] == ""
+        assert "range: The volume under jittered boxes was not asked for." in row["not_computed"]
+        assert (
+            "side: No midline is given: hardly any voxel of the scan is bone" in row["not_computed"]
+        )
+        assert "inner_table: No distance is given" in row["not_computed"]
+
+
+def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
+    rows = rows_of(
+        assessed(
+            growth=growth(0.5, 0.8),
+            role="follow-up",
+            scores=scores(Findings(nihss=12, glucose_mg_dl=90)),
+        )
+    )
+    classic, absolute, revised = (row for row in rows if row["row"] == "growth")
+    assert (classic["growth_ml"], classic["growth_percent"]) == ("0.3000", "60.0000")
+    assert (classic["expansion"], absolute["expansion"], revised["expansion"]) == (
+        "yes",
+        "no",
+        "yes",
+    )
+    assert classic["growth_ml_per_hour"] == ""
+    assert (
+        "growth_ml_per_hour: the hours between the scans are not known" in classic["not_computed"]
+    )
+    _, nag, _ = (row for row in rows if row["row"] == "score")
+    assert (nag["score"], nag["score_total"], nag["score_least"], nag["score_most"]) == (
+        *("NAG (Sakuta et al. 2018)", "", "1", "2"),
+    )
+    assert "anticoagulant at onset" in nag["not_computed"]
+
+
+def test_no_name_becomes_a_formula_in_a_spreadsheet() -> None:
+    volume, labels = three_lesions()
+    lesions = [replace(LESIONS[0], name="=HYPERLINK(1)"), *LESIONS[1:]]
+    rows = rows_of(evidence.assess(labels, volume, lesions))
+    assert {row["name"] for row in rows if row["lesion"] == "1"} == {"'=HYPERLINK(1)"}
+
+
+# --- JSON --------------------------------------------------------------------------------------------
+
+
+def test_the_record_holds_all_of_it() -> None:
+    volume, labels = three_lesions()
+    found = assessed(growth=growth(0.5, 0.8, hours=3), role="baseline")
+    record = json.loads(evidence.encode(".json", found))
+    assert record["notice"] == NOTICE
+    assert record["scan"] == json.loads(json.dumps(export.scan_record(volume)))
+    assert record["boxes"] == [{"slice": 2, "lesion": 1, "box_xyxy": [9, 9, 21, 21.5]}]
+    assert record["weights_sha256"] == SHA
+    assert [(one["id"], one["is_blood"]) for one in record["lesions"]] == [
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
+    first = record["lesions"][0]
+    assert first["volume_ml"] == pytest.approx(volume_ml(labels == 1, volume))
+    assert first["range"]["high_ml"] == pytest.approx(0.6)
+    assert record["lesions"][1]["range"] is None and "range" in record["lesions"][1]["not_computed"]
+    assert record["total"]["abc2"] is None and "abc2" in record["total"]["not_computed"]
+    assert record["growth"]["growth_ml_per_hour"] == pytest.approx(0.1)
+    assert (record["role"], record["reading_error"]["between_raters_ml"]) == ("baseline", 7.7)
+
+
+def test_an_empty_mask_has_tables_too() -> None:
+    volume, labels = three_lesions()
+    found = evidence.assess(labels * 0, volume, LESIONS)
+    (row,) = rows_of(found)
+    assert (row["volume_ml"], row["not_computed"]) == ("0.0000", "all: There is no voxel of it.")
+    assert json.loads(evidence.encode(".json", found))["lesions"] == []
+
+
+# --- Files -------------------------------------------------------------------------------------------
+
+
+def test_every_format_by_the_name_of_the_file(tmp_path: Path) -> None:
+    found = assessed()
+    begins = {
+        ".pdf": b"%PDF-",
+        ".csv": b"row,",
+        ".json": b"{",
+        ".glb": b"glTF",
+        ".stl": b"Research",
+    }
+    for suffix, magic in begins.items():
+        path = tmp_path / evidence.NAMES[suffix]
+        evidence.save(path, found)
+        assert path.read_bytes().startswith(magic)
+    assert evidence.NAMES.keys() == {*begins, ".dcm"}
+
+
+def test_what_cannot_be_written_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    found = assessed()
+    with pytest.raises(InputError, match=r"one of \.pdf, .*; got a\.docx; name it e\.g\. hematoma"):
+        evidence.save(tmp_path / "a.docx", found)
+    with pytest.raises(InputError, match="there is no folder nowhere; make it first"):
+        evidence.save(tmp_path / "nowhere" / "a.pdf", found)
+    with pytest.raises(
+        InputError, match=r"phantom is NIfTI; write hematoma-mask\.nii\.gz in place of"
+    ):
+        evidence.save(tmp_path / "a.dcm", found)
+
+
+def test_nothing_heavy_is_imported_for_a_table() -> None:
+    code = (
+        "import sys, ichseg.evidence, ichseg.mesh\n"
+        "print([m for m in ('reportlab', 'trimesh', 'skimage', 'highdicom', 'torch') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
