@@ -397,6 +397,21 @@ def compare_command(
     print(write_cross_validation(out, scores, run or []))
 
 
+@app.command("soften")
+def soften_command(
+    run: Annotated[Path, typer.Option(help="A finished run, or the folder of its folds.")],
+    out: Annotated[Path, typer.Option(help="Where the softened run goes.")],
+    strength: Annotated[
+        float, typer.Option(help="0 is the un-tuned network, 1 the adapter as it was trained.")
+    ],
+) -> None:
+    """Write a run's adapters at part of their strength, between the un-tuned network and the tuned one."""
+    from train.soften import soften
+
+    for adapter in soften(run, out, strength):
+        console.print(f"{adapter.parent.name} at strength {strength:g}")
+
+
 @app.command("sweep")
 def sweep_command(
     data: Data,
