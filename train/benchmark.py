@@ -529,7 +529,7 @@ def _main_table(found: Sequence[Mapping[str, Any]]) -> list[str]:
         gain = one.get("gain_dice")
         interval = "" if gain is None else f"{one['gain_low']:+.3f} to {one['gain_high']:+.3f}"
         cells.append("" if gain is None else f"{gain:+.3f} ({interval})")
-        cells += [f"{one['seconds_a_slice']:.2f}", *_parameters(one)]
+        cells += [f"{one['seconds_a_slice']:.2g}", *_parameters(one)]
         lines.append("| " + " | ".join([*cells, "yes" if one["takes_box"] else "no, cut"]) + " |")
     return lines
 
