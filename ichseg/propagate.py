@@ -252,8 +252,8 @@ def propagate(
         volume: the scan.
         prompts: {slice: boxes}, or {lesion: {slice: boxes}} for several lesions.
         rule: when to stop; the measured one by default.
-        second_look: as in ``Predictor.predict``; here it is off unless asked for, as it was measured to follow worse
-            and takes ten times as long (docs/propagation.md).
+        second_look: as in ``Predictor.predict``; here it is off unless asked for, as it costs an encoding a box
+            (``python -m train propagate --second-look`` measures what it gives).
         embed: slice index to its embedding by this predictor, for a caller that keeps them.
         progress: called with the share that is done, 0 to 1, never falling.
         cancelled: asked before each step; True ends it with what there is.
