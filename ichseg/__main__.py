@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
-from ichseg import cohort, export, growth, measure
+from ichseg import cohort, evidence, export, growth, measure
 from ichseg.errors import InputError
 from ichseg.landmarks import Landmarks
 from ichseg.models import CATALOGUE, available, load_predictor
@@ -78,6 +78,15 @@ RayAddress = Annotated[
 USUAL_TYPES = {measure.IPH: "IPH", measure.IVH: "IVH"}
 #: Measured, but no blood.
 OEDEMA = "oedema"
+Identified = Annotated[
+    bool,
+    typer.Option(
+        "--identified",
+        metavar="",
+        help="A .dcm gets the patient's name and number from SCAN, so that an archive files it with them. "
+        "Without it they are left empty.",
+    ),
+]
 SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.", metavar="")
@@ -149,12 +158,13 @@ def segment(
         str | None, typer.Option(help=f"{', '.join(CATALOGUE)}, or an adapter's folder or hub id.")
     ] = None,
     out: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG a slice. "
-            "For many scans: the folder of their masks and records."
+            help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG a slice; or the evidence: "
+            f"{', '.join(evidence.FORMATS)}. Repeatable. For many scans: the folder of their masks and records."
         ),
     ] = None,
+    identified: Identified = False,
     series: Series = None,
     add_offset: AddOffset = 0,
     ray: Ray = False,
@@ -178,10 +188,11 @@ def segment(
             {
                 **{"--slice": slices, "--box": boxes, "--session": session},
                 **{"--series": series, "--add-offset": add_offset, "--propagate": propagate},
+                **{"--identified": identified},
             }
         )
         entries = cohort.read_manifest(scan)
-        folder = _folder_for_many(out)
+        folder = _folder_for_many(out[0] if out and len(out) == 1 else None)
         _many(
             [cohort.Segment(entry, folder, model) for entry in entries], ray, ray_address, as_json
         )
@@ -198,8 +209,8 @@ def segment(
     volume = _read(scan, series, add_offset)
     if saved:
         saved.check_scan(volume)
-    if out is not None:
-        export.check_mask_path(out, volume)
+    for path in out or ():
+        _check_out(path, volume)
     marked = _marked(volume, prompts)
     stops: list[Stop] = []
     predictor = load_predictor(saved.model if saved else model)
@@ -234,9 +245,26 @@ def segment(
             if same_mask
             else "The mask differs from the session's in some voxels; versions or hardware differ."
         )
-    if out is not None:
-        export.save_mask(out, marked.labels_zyx(predictor.name), volume, lesions)
-        notes.append(f"Mask written to {out}.")
+    masks = [path for path in out or () if not _is_evidence(path)]
+    for path in masks:
+        export.save_mask(path, marked.labels_zyx(predictor.name), volume, lesions)
+        notes.append(f"Mask written to {path}.")
+    if out and len(masks) < len(out):
+        # A range is that of drawn boxes, answered at once: of other masks it would not be the number's own.
+        instant = not (saved or propagate or second_look)
+        ranges: dict[int | None, measure.VolumeRange] = {}
+        if instant:
+            ranges[None] = measure.volume_range(predictor, volume, prompts)
+        found = evidence.assess_marked(
+            marked,
+            volume,
+            model=predictor.name,
+            model_title=predictor.title,
+            weights_sha256=predictor.weights_sha256,
+            second_look=second_look,
+            ranges=ranges,
+        )
+        notes += _write_evidence(out, found, scan if identified else None)
     if as_json:
         _print_json(record)
         return
@@ -361,6 +389,13 @@ def measure_command(
             help=f"What label K of the masks is: {', '.join(TYPES)}. Repeatable. Default: 1=IPH, 2=IVH.",
         ),
     ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help=f"Write the evidence of SCAN: {', '.join(evidence.FORMATS)}. Repeatable."
+        ),
+    ] = None,
+    identified: Identified = False,
     series: Series = None,
     add_offset: AddOffset = 0,
     followup_series: Annotated[
@@ -417,6 +452,8 @@ def measure_command(
     )
     types = _types(label)
     first = _read(scan, series, add_offset)
+    for path in out or ():
+        evidence.check_path(path, first)
     masks = [(first, _labels(mask, first, types))]
     if followup is not None:
         second = _read(followup[0], followup_series, followup_add_offset)
@@ -426,7 +463,8 @@ def measure_command(
     )
     with Console(stderr=True).status("Measuring"):
         measured = [_measured(volume, labels, types, told_apart) for volume, labels in masks]
-    grown = _growth(measured[0], measured[1], hours, strict) if followup is not None else None
+    between = _growth(measured[0], measured[1], hours, strict) if followup is not None else None
+    grown = None if between is None else _growth_record(between, told_apart, strict)
     if told_apart:
         findings = replace(
             findings,
@@ -434,6 +472,19 @@ def measure_command(
             intraventricular=measured[0]["ivh_ml"] > 0,
         )
     scores = growth.scores(findings)
+    notes: list[str] = []
+    if out:
+        labels = masks[0][1]
+        found = evidence.assess(
+            labels,
+            first,
+            _lesions(mask, labels, types if told_apart or label else {}),
+            model_title="Read from a mask file",
+            growth=between,
+            role=None if followup is None else "baseline",
+            scores=scores,
+        )
+        notes = _write_evidence(out, found, scan if identified else None)
     if as_json:
         _print_json(
             {
@@ -452,7 +503,7 @@ def measure_command(
         _print_people(_measures_table(one), _measures_notes(one), "")
     if grown is not None:
         _print_people(_growth_table(grown), _growth_notes(grown), "")
-    _print_people(_scores_table(scores), ())
+    _print_people(_scores_table(scores), notes)
 
 
 # Input
@@ -599,20 +650,58 @@ def _measured(
 
 def _growth(
     before: Mapping[str, Any], after: Mapping[str, Any], hours: float | None, strict: bool
-) -> dict[str, Any]:
-    """The record of the growth between two ``_measured``."""
+) -> growth.Growth:
+    """The growth between two ``_measured``."""
     told_apart = before["ivh_ml"] is not None
     of = "iph_ml" if told_apart else "volume_ml"
-    found = growth.growth(
+    return growth.growth(
         before[of],
         after[of],
         hours=hours,
         ivh_ml=(before["ivh_ml"], after["ivh_ml"]) if told_apart else None,
         thresholds=growth.Thresholds(inclusive=not strict),
     )
+
+
+def _growth_record(found: growth.Growth, told_apart: bool, strict: bool) -> dict[str, Any]:
     record = asdict(found)
     record["definitions"] = {one.pop("name"): one for one in record.pop("verdicts")}
     return {"of": "iph" if told_apart else "all blood", "strict": strict, **record}
+
+
+# Files
+
+
+def _is_evidence(path: Path) -> bool:
+    return path.suffix.lower() in evidence.FORMATS
+
+
+def _check_out(path: Path, volume: CTVolume) -> None:
+    """Refuse a place for a mask or for evidence before any work is done."""
+    if _is_evidence(path):
+        evidence.check_path(path, volume)
+    else:
+        export.check_mask_path(path, volume)
+
+
+def _write_evidence(
+    paths: Iterable[Path], found: evidence.Assessment, identity_from: Path | None
+) -> list[str]:
+    """Write what is evidence among the files, and say so; a DICOM-SEG's identity comes from where it is told."""
+    notes = []
+    for path in filter(_is_evidence, paths):
+        evidence.save(path, found, identity_from=identity_from)
+        notes.append(f"Written: {path}.")
+        if path.suffix.lower() == ".dcm":
+            notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
+    return notes
+
+
+def _lesions(mask: Path, labels: npt.NDArray[np.uint8], types: Mapping[int, str]) -> list[Lesion]:
+    """What the labels of a mask are: from the file beside it where there is one, else by their types."""
+    known = {lesion.id: lesion for lesion in export.read_lesions(mask)}
+    values = [int(value) for value in np.unique(labels) if value]
+    return [known.get(k) or Lesion(k, type=types.get(k, "unspecified")) for k in values]
 
 
 # Many scans

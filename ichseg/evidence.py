@@ -40,11 +40,12 @@ NAMES = {
 }
 FORMATS = tuple(NAMES)
 
-#: For people, before they download a DICOM-SEG.
+#: For people, where they get a DICOM-SEG without the patient's identity, and with it.
 DICOM_PRIVACY = (
-    "The DICOM-SEG refers to the scan by its UIDs; the patient's name and number are left empty unless you ask for "
-    "them, and an archive files it with the patient only with them."
+    "The DICOM-SEG refers to the scan by its UIDs. The patient's name and number are left empty: an archive files it "
+    "with the patient only if they are asked for."
 )
+IDENTIFIED = "The DICOM-SEG carries the patient's name, number and birth date, as the scan does: treat it likewise."
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,11 @@ import phantoms
 import pytest
 
 from ichseg import __main__ as cli
-from ichseg import edit, export
+from ichseg import edit, export, measure
 from ichseg.export import NOTICE
 from ichseg.models import available, load_predictor
 from ichseg.prompt import Box
-from ichseg.segmentation import Segmentation
+from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, SeriesInfo, read_mask, read_volume
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -561,6 +561,83 @@ def test_one_label_of_any_value_is_blood(run: Run, head: Path, tmp_path: Path) -
     assert baseline["volume_ml"] == pytest.approx(phantoms.head_hu()[1].sum() * VOXEL_ML)
 
 
+# Evidence
+
+
+def test_measure_writes_each_kind_of_evidence(run: Run, head: Path, tmp_path: Path) -> None:
+    mask = labelled(tmp_path / "mask.nii.gz", 600, 40)
+    begins = {
+        "a.pdf": b"%PDF",
+        "b.csv": b"row,",
+        "c.json": b"{",
+        "d.glb": b"glTF",
+        "e.stl": b"Rese",
+    }
+    outs = [word for name in begins for word in ("--out", tmp_path / name)]
+    asked = ("measure", head, mask, "--followup", head, mask, "--nihss", 12, *outs)
+    assert all(
+        f"Written: {tmp_path / name}." in run(*asked).out.replace("\n", "") for name in begins
+    )
+    for name, magic in begins.items():
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    record = json.loads((tmp_path / "c.json").read_text())
+    assert [(one["id"], one["type"]) for one in record["lesions"]] == [(1, "IPH"), (2, "IVH")]
+    assert record["total"]["volume_ml"] == pytest.approx(640 * VOXEL_ML)
+    assert (record["role"], record["growth"]["growth_ml"]) == ("baseline", 0)
+    assert [score["name"] for score in record["scores"]] == ["BRAIN", "NAG", "ICH score"]
+    assert record["model"] is None and record["model_title"] == "Read from a mask file"
+
+
+def test_lesions_beside_a_mask_keep_their_names(run: Run, head: Path, tmp_path: Path) -> None:
+    blood = phantoms.head_hu()[1].astype(np.uint8)
+    mask = tmp_path / "mask.nii.gz"
+    export.save_mask(mask, blood, read_volume(head), [Lesion(1, "Putamen", colour="#123456")])
+    assert run("measure", head, mask, "--out", tmp_path / "a.json").code == 0
+    (lesion,) = json.loads((tmp_path / "a.json").read_text())["lesions"]
+    assert (lesion["name"], lesion["colour"]) == ("Putamen", "#123456")
+
+
+def test_segment_writes_the_mask_and_the_report_with_its_range(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    outs = (
+        "--out",
+        tmp_path / "m.nii.gz",
+        "--out",
+        tmp_path / "m.json",
+        "--out",
+        tmp_path / "m.pdf",
+    )
+    said = run("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", *outs, "--json")
+    record = json.loads((tmp_path / "m.json").read_text())
+    assert record["total"]["volume_ml"] == pytest.approx(said.json["volume_ml"])
+    assert record["boxes"] == said.json["boxes"]
+    given = record["total"]["range"]
+    assert given["low_ml"] <= record["total"]["volume_ml"] <= given["high_ml"]
+    assert len(given["draws_ml"]) == measure.DRAWS
+    assert record["slices_by"] == {"box": 1}
+    volume = read_volume(head)
+    assert measure.volume_ml(read_mask(tmp_path / "m.nii.gz", volume), volume) == pytest.approx(
+        said.json["volume_ml"]
+    )
+
+
+def test_a_dicom_seg_has_the_patients_name_only_where_it_is_asked_for(
+    run: Run, tmp_path: Path
+) -> None:
+    images = phantoms.dicom_slices(phantoms.head_hu()[0], [5.0 * k for k in range(8)], (3.0, 3.0))
+    folder = phantoms.save_dicom(tmp_path / "ct", images)
+    asked = ("segment", folder, "--slice", 3, "--box", BOX, "--model", "threshold")
+    without = run(*asked, "--out", tmp_path / "a.dcm")
+    assert "are left empty" in without.out.replace("\n", " ")
+    named = run(*asked, "--identified", "--out", tmp_path / "b.dcm")
+    assert "treat it likewise" in named.out.replace("\n", " ")
+    name = phantoms.PATIENT.encode()
+    assert name not in (tmp_path / "a.dcm").read_bytes()
+    assert name in (tmp_path / "b.dcm").read_bytes()
+    assert phantoms.PATIENT not in without.out + without.err + named.out + named.err
+
+
 # What is refused
 
 
@@ -592,6 +669,12 @@ def test_one_label_of_any_value_is_blood(run: Run, head: Path, tmp_path: Path) -
         ),
         (("compare", "{head}", "--slice", 3, "--box", BOX, "--models", "sm"), "'sm'"),
         (("compare", "{head}", "--slice", 3, "--box", BOX, "--truth", "absent.nii"), "absent.nii"),
+        (
+            ("segment", "{head}", "--slice", 3, "--box", BOX, "--out", "m.dcm"),
+            "head is NIfTI; write hematoma-mask.nii.gz in place of m.dcm",
+        ),
+        (("measure", "{head}", "{truth}", "--out", "a.docx"), "one of .pdf, .csv, .json"),
+        (("measure", "{head}", "{truth}", "--out", "a.pdf", "--out", "no/b.pdf"), "no folder no"),
         (("measure", "{head}", "absent.nii.gz"), "absent.nii.gz"),
         (("measure", "{head}", "{head}"), "head.nii.gz"),
         (("measure", "{head}", "{truth}", "--followup", "{head}", "absent.nii"), "absent.nii"),
