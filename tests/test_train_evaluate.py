@@ -27,7 +27,7 @@ from train.evaluate import (
     summary_of,
     write_scores,
 )
-from train.report import compare, write_report
+from train.report import compare, parts, write_report
 
 
 class FillsTheBox(Predictor):
@@ -153,3 +153,15 @@ def test_the_command_scores_a_catalogue_model(prepared: Prepared, tmp_path: Path
     assert content["protocols"]["piece"]["dice"]["mean"] > 0.95
     with (tmp_path / "scores.csv").open() as file:
         assert {row["protocol"] for row in csv.DictReader(file)} == {"slice", "piece"}
+
+
+def test_a_folds_validation_patients_are_scored_apart_from_its_test(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    fold = tmp_path / "run" / "fold-0"
+    (fold / "adapter").mkdir(parents=True)
+    (fold / "curves.png").write_bytes(b"drawn")
+    (fold / "split.json").write_text('{"train": [], "validation": ["one"], "test": ["two"]}')
+    for part, patient in (("test", "two"), ("validation", "one")):
+        found = list(parts(prepared, None, tmp_path / "run", None, part))  # type: ignore[arg-type]
+        assert found == [("fold-0", str(fold / "adapter"), [patient])]

@@ -208,11 +208,19 @@ def evaluate_command(
     patient: Annotated[
         list[str] | None, typer.Option(help="Only these patients (with --model).")
     ] = None,
+    part: Annotated[
+        str,
+        typer.Option(
+            help="With --run: test, or validation (for choices before the test; another --out)."
+        ),
+    ] = "test",
 ) -> None:
     """Score at native resolution through the application's own predictor; resumable fold by fold."""
     from train.evaluate import PROTOCOLS
     from train.report import evaluate_run, write_report
 
+    if part not in ("test", "validation"):
+        raise InputError(f"A part is test or validation; got '{part}'; choose one of them.")
     names = protocol or list(PROTOCOLS)
     if unknown := set(names) - set(PROTOCOLS):
         raise InputError(
@@ -229,6 +237,7 @@ def evaluate_command(
         model=model,
         run=run,
         patients=patient,
+        part="validation" if part == "validation" else "test",
         paper=paper,
         console=console,
     )

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
@@ -27,6 +27,9 @@ from train.evaluate import (
 )
 from train.metrics import Summary
 
+#: Patients that a fold never trained on: those it is scored by, and those that were watched while it trained.
+Part = Literal["test", "validation"]
+
 OPTIMISTIC = (
     "Boxes come from the truth, on slices with blood: an optimistic setting. "
     "Jittered boxes stand for a person's. Intervals are 95 % bootstrap over patients."
@@ -41,17 +44,21 @@ def evaluate_run(
     model: str | None = None,
     run: Path | None = None,
     patients: Sequence[str] | None = None,
+    part: Part = "test",
     paper: bool = True,
     console: Console | None = None,
 ) -> tuple[list[Score], dict[str, Any] | None]:
     """Score a model on all patients, or a cross-validated run's adapters each on the patients it never saw.
+
+    ``part`` "validation" scores a run's folds on the patients they were watched on, for choices that the test patients
+    have no part in. It wants an ``out`` of its own.
 
     Scores are written part by part to ``out``, and a part that is there is not scored again. Returns the rows and, with
     ``paper``, Dice and Jaccard in the paper's protocol, one pair a part.
     """
     rows: list[Score] = []
     pooled: dict[str, Any] = {}
-    for name, source, held_out in parts(prepared, model, run, patients):
+    for name, source, held_out in parts(prepared, model, run, patients, part):
         path = out / f"scores-{name}.csv"
         wanted = [protocol.name for protocol in protocols]
         there = read_scores(path) if path.exists() else []
@@ -79,7 +86,11 @@ def evaluate_run(
 
 
 def parts(
-    prepared: Prepared, model: str | None, run: Path | None, patients: Sequence[str] | None
+    prepared: Prepared,
+    model: str | None,
+    run: Path | None,
+    patients: Sequence[str] | None,
+    part: Part = "test",
 ) -> Iterator[tuple[str, str, list[str]]]:
     """(name, model or trained folder, patients to score) of each part."""
     with_blood = {name for name, kind in prepared.patients.items() if kind != "none"}
@@ -100,8 +111,8 @@ def parts(
             raise InputError(
                 f"A run is scored when it is finished; '{run.name}/{fold.name}' is not; resume it first."
             )
-        part = json.loads((fold / "split.json").read_text())
-        yield fold.name, str(trained), [name for name in part["test"] if name in with_blood]
+        split = json.loads((fold / "split.json").read_text())
+        yield fold.name, str(trained), [name for name in split[part] if name in with_blood]
 
 
 def write_report(
