@@ -27,6 +27,7 @@ RULES_TEXT = (
     "encloses other tissue, and of those with three pieces or more (two, where none has three), the case of median "
     "Dice. No slice is taken twice."
 )
+RULES = ("best", "median", "worst", "small", "irregular", "with holes", "several pieces")
 TRUTH, ANSWER, BOX = "#0072b2", "#d55e00", "#777777"  # told apart by colour-blind readers too
 
 
@@ -53,17 +54,17 @@ def choose(scored: Sequence[Scored]) -> list[Case]:
     ``scored`` is each slice with its Dice by the method that chooses; equal scores go by their order there.
     """
     left = sorted((pair for pair in scored if not np.isnan(pair[1])), key=lambda pair: pair[1])
-    rules: list[tuple[str, Callable[[list[Scored]], list[Scored]]]] = [
-        ("best", lambda all_: all_[-1:]),
-        ("median", lambda all_: all_),
-        ("worst", lambda all_: all_[:1]),
-        ("small", lambda all_: _tenth(all_, lambda item: int(item.mask.sum()))),
-        ("irregular", lambda all_: _tenth(all_, lambda item: circularity(item.mask))),
-        ("with holes", lambda all_: [pair for pair in all_ if has_hole(pair[0].mask)]),
-        ("several pieces", _several),
+    groups: list[Callable[[list[Scored]], list[Scored]]] = [
+        lambda all_: all_[-1:],
+        lambda all_: all_,
+        lambda all_: all_[:1],
+        lambda all_: _tenth(all_, lambda item: int(item.mask.sum())),
+        lambda all_: _tenth(all_, lambda item: circularity(item.mask)),
+        lambda all_: [pair for pair in all_ if has_hole(pair[0].mask)],
+        _several,
     ]
     cases = []
-    for name, rule in rules:
+    for name, rule in zip(RULES, groups, strict=True):
         if group := rule(left):
             chosen = group[(len(group) - 1) // 2]
             cases.append(Case(name, chosen[0]))
@@ -148,10 +149,11 @@ def draw(
             )  # fmt: skip
     for axes, title in zip(grid[0], ["truth", *(one.title for one in columns)], strict=True):
         axes.set_title("\n".join(textwrap.wrap(title, 15)), fontsize=7)
-    sheet.text(
-        0.005, 0.997, f"Rows by the Dice of {chosen_by}. Blue: truth; orange: the method; dashed: the box; "
-        "number: Dice. Research only.", fontsize=7, va="top",
-    )  # fmt: skip
+    told = f"Rows by the Dice of {chosen_by}. Blue: truth; orange: the method; dashed: the box; number: Dice."
+    if empty := [rule for rule in RULES if rule not in {case.rule for case in cases}]:
+        told += f" No slice for: {', '.join(empty)}."
+    lines = textwrap.wrap(f"{told} Research only.", int(19 * sheet.get_figwidth()))
+    sheet.text(0.005, 0.997, "\n".join(lines), fontsize=7, va="top")
     sheet.savefig(path, dpi=120, metadata={"Software": None})
 
 
