@@ -309,6 +309,9 @@ def test_what_was_loaded_is_known_by_its_hash(tiny: NetworkPredictor, weights: P
     name = tiny.name
     file = f"{name}/model.safetensors"
     assert tiny.weights_sha256 == {file: models.sha256(weights / file)}
+    network, _ = load_sam(name)
+    positions = network.prompt_encoder.shared_embedding, network.shared_image_embedding
+    assert positions[0].positional_embedding is positions[1].positional_embedding
     assert available(name) == (True, "")
     fetch(name)  # is there: nothing to do, and no hub is asked
 

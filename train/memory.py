@@ -59,10 +59,13 @@ def memory(config: FinetuneConfig) -> Memory:
 
 def without_storage(model: PeftModel) -> PeftModel:
     """Each parameter and buffer made anew on the CPU; within FakeTensorMode they take no memory."""
+    made: dict[nn.Parameter, nn.Parameter] = {}  # one that two modules share is shared again
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            empty = nn.Parameter(torch.empty(parameter.shape), parameter.requires_grad)
-            setattr(module, name, empty)
+            if parameter not in made:
+                empty = torch.empty(parameter.shape)
+                made[parameter] = nn.Parameter(empty, parameter.requires_grad)
+            setattr(module, name, made[parameter])
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
     return model

@@ -2,8 +2,8 @@
 
 SAM's way in and out is that of transformers' SamProcessor, MedSAM's that of its authors' own inference code
 (github.com/bowang-lab/MedSAM, MedSAM_Inference.py), whatever a preprocessor_config.json on the hub says. Both start
-from the window of 30 to 100 HU that every method here is given, in place of a photograph's 8 bits. Images are interpolated linearly; MedSAM's authors use cubic splines,
-which between windowed pixels of a CT makes no difference worth a second geometry.
+from the window of 30 to 100 HU that every method here is given, in place of a photograph's 8 bits. Images are
+interpolated linearly, where MedSAM's authors use cubic splines: one geometry serves every network here.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def load_sam(name: str) -> tuple[Sam, dict[str, str]]:
             f"The weights of {name} have every tensor of its network and no other; {name}/{path.name} "
             f"does not ({str(error).splitlines()[1].strip()[:200]}); fetch the file again."
         ) from error
+    SamModel.tie_weights(network)  # the position encoding, which is stored twice, is one again
     return network.eval(), {f"{name}/{path.name}": sha256(path)}
 
 
