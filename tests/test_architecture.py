@@ -35,10 +35,12 @@ KEPT_TO = {
     "safetensors": TORCH_ROOMS,
     "transformers": ("ichseg/baselines/sam.py",),
     "ray": ("ichseg/cohort.py",),
+    "trimesh": ("ichseg/mesh.py",),
+    "reportlab": ("ichseg/report.py",),
 }
 HEAVY = (
     *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),
-    "ray",
+    *("ray", "trimesh", "reportlab", "skimage"),
 )
 
 
