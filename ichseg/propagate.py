@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ichseg.predictor import Predictor, SliceEmbedding
 
 BoolArray = npt.NDArray[np.bool_]
+#: What is bright and thinner than this is a vessel or the rim of the skull.
+_THIN_MM = 4.0
 #: A mask that comes this close to its box's side may have been cut by it.
 _TOUCH_MM = 0.5
 Boxes: TypeAlias = Sequence[Box] | npt.ArrayLike
@@ -60,17 +62,13 @@ class Rule:
     """Added to each side of a box, whatever the gap."""
     margin_per_mm: float = 0.2
     """Added to each side for each mm between the slices: a surface slants, so the next outline may lie outside."""
-    doubt: float = 0.05
-    """A fall of the model's own IoU from the last slice by more than this is looked at again with a wider box ..."""
-    bright_surround: float = 0.2
-    """... if the tissue around it is brighter than around the prompted mask by this share of the contrast there."""
-    wider_mm: float = 6.0
-    """Added to each side of a box that is looked at again."""
+    reach_mm: float = 10.0
+    """How far beyond a box blood is looked for that the box may have cut."""
     further_looks: int = 2
-    """How often a slice is looked at again with a wider box, where the box may have cut what was found."""
+    """How often a slice is looked at again with a wider box, where the box may have cut the blood."""
     least_area_mm2: float = 8.0
     """A smaller mask ends its piece, and a smaller piece of a mask is a speck that is not followed."""
-    most_growth: float = 4.0
+    most_growth: float = 8.0
     """The mask may be this many times the last one's area; more is a leak."""
     least_contrast: float = 0.55
     """Mean HU above the tissue around the prompted mask, as a share of what that had."""
@@ -506,29 +504,43 @@ class _Run:
         ]
 
     def _wider(self, front: _Front, look: _Look) -> _Job:
-        """Wider boxes for the masks that their box may have cut short; none where all seem whole.
+        """Wider boxes where the box may have cut the blood short; none where all seem whole.
 
-        A mask that reaches its box's side was cut by it. One that the model thinks less of than of the last slice's,
-        with tissue around it that is on the way to blood, is a part taken for the whole: the blood fills the box.
+        A mask that reaches its box's side was cut by it. And where the box is full of blood, the model may take a part
+        for the whole: so the box is drawn again around what is as bright as the blood on the prompted slice.
         """
-        spacing = self.volume.geometry.spacing_yx_mm
+        spacing, shape_yx = self.volume.geometry.spacing_yx_mm, look.masks[0].shape
         boxes, places = [], []
-        for n, (box, mask, iou) in enumerate(zip(look.boxes, look.masks, look.iou, strict=True)):
-            tight = box_from_mask(mask)
-            if tight is None:
-                continue
-            in_doubt = iou < front.last.evidence.iou - self.rule.doubt
-            if _touches(tight, box, _TOUCH_MM, spacing, mask.shape) or (
-                in_doubt and self._is_amid_blood(front, look.slice_index, mask)
-            ):
-                around = _united(box, tight)
-                boxes.append(_grown(around, self.rule.wider_mm, spacing, mask.shape))
+        for n, (box, mask) in enumerate(zip(look.boxes, look.masks, strict=True)):
+            tight = self._bright_around(front, look.slice_index, mask, box)
+            if tight is not None and _touches(tight, box, _TOUCH_MM, spacing, shape_yx):
+                boxes.append(_united(box, _grown(tight, self.rule.margin_mm, spacing, shape_yx)))
                 places.append(n)
         return _Job(look.slice_index, tuple(boxes), tuple(places))
 
-    def _is_amid_blood(self, front: _Front, k: int, mask: BoolArray) -> bool:
-        tissue_hu = self._evidence(k, mask, 0.0).tissue_hu
-        return tissue_hu > front.tissue_hu + self.rule.bright_surround * front.contrast_hu
+    def _bright_around(self, front: _Front, k: int, mask: BoolArray, box: Box) -> Box | None:
+        """The tight box of a mask and of what is as bright as the blood and joined to it, within reach of its box.
+
+        Bright is over half of the way from the tissue to the blood of the prompted slice, short of bone, and wider than
+        a vessel or the rim of the skull.
+        """
+        spacing, reach_mm = self.volume.geometry.spacing_yx_mm, self.rule.reach_mm
+        tight = box_from_mask(mask)
+        if tight is None:
+            return None
+        window = _grown(_united(box, tight), reach_mm, spacing, mask.shape).slices()
+        size = [max(1, round(1.5 / step)) for step in spacing]
+        hu = self.volume.hu_zyx[k][window].astype(np.float32)
+        bone = ndimage.binary_dilation(hu > self.bone_hu, EIGHT_CONNECTED)
+        smooth = ndimage.uniform_filter(hu, size)
+        bright = (smooth > front.tissue_hu + 0.5 * front.contrast_hu) & ~bone
+        dull_mm = ndimage.distance_transform_edt(np.pad(bright, 1), sampling=spacing)[1:-1, 1:-1]
+        core = dull_mm > _THIN_MM / 2
+        labels, _ = ndimage.label(core, EIGHT_CONNECTED)
+        joined = np.isin(labels, np.unique(labels[mask[window] & core])) & core
+        found = np.zeros_like(mask)
+        found[window] = _near(joined, _THIN_MM / 2, spacing)
+        return box_from_mask(found | mask)
 
     def _next_job(self, front: _Front) -> _Job | Stop:
         k, mask = front.last.slice_index, front.last.mask_yx
