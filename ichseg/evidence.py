@@ -24,7 +24,7 @@ from ichseg.growth import PARENCHYMAL, WITH_IVH, Growth, ReadingError, Score
 from ichseg.landmarks import Landmarks
 from ichseg.measure import Measures, VolumeRange, measure
 from ichseg.prompt import Box
-from ichseg.segmentation import TYPES, Lesion, Segmentation
+from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, ScanPath
 
 Labels = npt.NDArray[np.uint8]
@@ -473,12 +473,3 @@ def _score_rows(scores: Iterable[Score]) -> Iterable[dict[str, Any]]:
             if score.missing
             else "",
         }
-
-
-def described(lesion: Lesion) -> str:
-    """A lesion's name with its type in full, where it has one.
-
-    >>> described(Lesion(2, "Left ventricle", type="IVH"))
-    'Left ventricle (intraventricular hemorrhage)'
-    """
-    return lesion.name if lesion.type == "unspecified" else f"{lesion.name} ({TYPES[lesion.type]})"
