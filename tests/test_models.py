@@ -15,7 +15,6 @@ from ichseg import models
 from ichseg.errors import WeightsError
 from ichseg.models import available, load_predictor
 
-
 #: Weights that are too large for the repository, and whose hash cannot be known before they are fetched.
 UNLISTED = ("sam", "medsam")
 

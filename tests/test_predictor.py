@@ -114,9 +114,7 @@ def test_half_precision_agrees_with_full_precision() -> None:
     masks = []
     for precision in ("float32", "bfloat16"):
         network, hashes = load_litemedsam()
-        predictor = NetworkPredictor(
-            network, "x", "x", hashes, device="cpu", precision=precision
-        )
+        predictor = NetworkPredictor(network, "x", "x", hashes, device="cpu", precision=precision)
         masks.append(predictor.predict(predictor.embed(slice_hu()), [BLOOD]).union)
     assert dice(*masks) >= 0.995
 
