@@ -19,6 +19,7 @@ import pytest
 import SimpleITK as sitk
 from playwright.sync_api import Browser
 
+from ichseg.models import default_baseline
 from ichseg.prompt import Box, boxes_from_mask
 from ichseg.sample import sample_paths
 from ichseg.volume import CTVolume, read_mask
@@ -679,7 +680,7 @@ def test_masks_hide_and_the_other_method_can_be_chosen(visit: Visit, truth: Trut
     viewer.press("m")
     assert np.array_equal(with_mask, viewer.pixels(0))
     right = viewer.ml(1)
-    viewer.page.select_option(".ich-pane[data-pane='0'] select", "threshold")
+    viewer.page.select_option(".ich-pane[data-pane='0'] select", default_baseline())
     viewer.settle()
     assert viewer.ml(0) == viewer.ml(1) == right
 
