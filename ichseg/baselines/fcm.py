@@ -7,16 +7,13 @@ test holds them against scikit-fuzzy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ichseg.baselines.in_box import InBoxPredictor
 from ichseg.baselines.threshold import MEDIAN_PX
-from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks, as_slice
 from ichseg.preprocess import BRAIN
-from ichseg.prompt import Box, as_boxes
 from ichseg.skull import BONE_HU
 
 Floats = npt.NDArray[np.float64]
@@ -27,7 +24,7 @@ START_HU = (10.0, 35.0, 65.0)
 FUZZINESS = 2.0
 
 
-class FuzzyCMeansPredictor(Predictor):
+class FuzzyCMeansPredictor(InBoxPredictor):
     """Three classes of brightness within each box; the brightest is blood.
 
     As in the published methods on hemorrhage (Bhadauria and Dewal 2014, Signal Image Video Process. 8:357; Zhang et
@@ -39,24 +36,9 @@ class FuzzyCMeansPredictor(Predictor):
 
     name = "fcm"
     title = "Fuzzy c-means in the box"
-    weights_sha256: dict[str, str] = {}  # noqa: RUF012 - shared and never written to
 
-    def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
-        return SliceEmbedding(as_slice(slice_hu))
-
-    def predict(
-        self,
-        embedding: SliceEmbedding,
-        boxes: Sequence[Box] | npt.ArrayLike,
-        *,
-        second_look: bool | None = None,
-    ) -> SliceMasks:
-        del second_look  # the method works at native resolution already
-        boxes = as_boxes(boxes, embedding.shape_yx)
-        masks = np.zeros((len(boxes), *embedding.shape_yx), dtype=bool)
-        for mask, box in zip(masks, boxes, strict=True):
-            mask[box.slices()] = _brightest_class(embedding.slice_hu[box.slices()])
-        return SliceMasks(masks, np.full(len(boxes), np.nan, dtype=np.float32))
+    def find(self, inside_hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
+        return _brightest_class(inside_hu)
 
 
 def fuzzy_c_means(
