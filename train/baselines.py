@@ -7,11 +7,9 @@ interrupted gives the weights that an uninterrupted one would have given.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,8 +43,11 @@ from train.dataset import (
     Prepared,
     TrainingSlices,
     check_leaks,
+    chunks,
     native_slices,
+    replace_file,
     write_json,
+    write_table,
 )
 from train.evaluate import PROTOCOLS, score, summary_of
 from train.finetune import draw_curves, environment, segmentation_loss
@@ -220,7 +221,7 @@ class _Run:
         for epoch in range(len(self.epoch_rows), self.config.epochs):
             if epoch == stop_after_epochs:
                 return self.out / "model"
-            for indices in _chunks(self.examples.order(epoch), self.config.batch):
+            for indices in chunks(self.examples.order(epoch), self.config.batch):
                 row = self._step(indices, epoch, total)
                 progress.update(
                     task, advance=1, description=f"epoch {epoch + 1} loss {row['loss']:.3f}"
@@ -276,8 +277,8 @@ class _Run:
                 "seconds": sum(row["seconds"] for row in mine),
             }
         )
-        _write_csv(self.out / "steps.csv", self.step_rows)
-        _write_csv(self.out / "epochs.csv", self.epoch_rows)
+        write_table(self.out / "steps.csv", self.step_rows)
+        write_table(self.out / "epochs.csv", self.epoch_rows)
         self._save()
 
     @torch.inference_mode()
@@ -290,7 +291,7 @@ class _Run:
         examples = TrainingSlices(self.prepared, self.part["validation"], ExampleConfig())
         self.network.eval()
         losses: list[float] = []
-        for indices in _chunks(np.arange(len(examples)), self.config.batch):
+        for indices in chunks(np.arange(len(examples)), self.config.batch):
             images, targets = self._batch(examples, indices, 0)
             logits = self.network(images)[:, 0]
             losses += segmentation_loss(logits, targets, "bce+dice").tolist()
@@ -316,7 +317,7 @@ class _Run:
         metrics = json.dumps({"steps": self.step_rows, "epochs": self.epoch_rows})
         kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         path = self.out / "last.safetensors"
-        _replace(path, lambda part: save_file(kept, part, metadata={"metrics": metrics}))
+        replace_file(path, lambda part: save_file(kept, part, metadata={"metrics": metrics}))
 
     def _load(self) -> None:
         with safe_open(self.out / "last.safetensors", framework="pt") as file:
@@ -398,7 +399,7 @@ def _grow(
     dice = _inner_dice(config, prepared, part["train"], pixels, progress)
     cutoff = float(CUTOFFS[int(np.argmax(dice))])
     forest = grow_forest(config, pixels.features, pixels.blood)
-    _write_csv(
+    write_table(
         out / "cutoffs.csv",
         [{"cutoff": float(c), "dice": float(d)} for c, d in zip(CUTOFFS, dice, strict=True)],
     )
@@ -561,28 +562,6 @@ def _write_model(
 ) -> None:
     """The three files of a model, each whole or not at all; its configuration, which makes it one, last."""
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "model.safetensors", save_weights)
+    replace_file(folder / "model.safetensors", save_weights)
     write_json(folder / "training.json", training)
     write_json(folder / "config.json", config)
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-    _replace(path, write)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step."""
-    temporary = path.with_name(f".{path.name}.part")
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def _chunks(indices: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]

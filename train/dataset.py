@@ -11,6 +11,7 @@ example depends on its index, the epoch and the seed alone, so a run that is tak
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -185,7 +186,7 @@ class Prepared:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
-    _replace(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n"))
+    replace_file(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n"))
 
 
 def code_sha256() -> str:
@@ -199,8 +200,8 @@ def code_sha256() -> str:
 def _write_scan(case: Case, folder: Path) -> ScanEntry:
     marked = [k for k in range(len(case.masks)) if case.masks[k].any()]
     image, mask = np.ascontiguousarray(case.stored), np.ascontiguousarray(case.masks[marked])
-    _replace(folder / "image.npy", lambda temporary: _save(temporary, image))
-    _replace(folder / "mask.npy", lambda temporary: _save(temporary, mask))
+    replace_file(folder / "image.npy", lambda temporary: _save(temporary, image))
+    replace_file(folder / "mask.npy", lambda temporary: _save(temporary, mask))
     slices = []
     for k, (number, types) in enumerate(zip(case.slice_numbers, case.slice_types, strict=True)):
         if k not in marked:
@@ -245,7 +246,25 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
         np.save(file, array)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows as CSV, whole or not at all; the first row names the columns."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    replace_file(path, write)
+
+
+def chunks(indices: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Successive parts of ``size``, the last one of what is left."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -14,7 +14,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,8 +39,10 @@ from train.dataset import (
     Prepared,
     TrainingSlices,
     check_leaks,
+    chunks,
     native_slices,
     write_json,
+    write_table,
 )
 from train.evaluate import PROTOCOLS, score, summary_of
 
@@ -354,7 +356,7 @@ class _Run:
         self.trainee.train()
         total = 0.0
         # Under autocast peft's own cast to float32 would only be undone at the next layer, at a tenth of the time.
-        pieces = list(_chunks(share, config.microbatch))
+        pieces = list(chunks(share, config.microbatch))
         for number, piece in enumerate(pieces):
             features, boxes, targets = self._batch(piece, epoch)
             last = number == len(pieces) - 1
@@ -420,7 +422,7 @@ class _Run:
         self.trainee.eval()
         unwrapped = Trainee(self.network)  # one process validates; no gradients are exchanged
         losses = []
-        for piece in _chunks(np.arange(len(examples)), self.config.microbatch):
+        for piece in chunks(np.arange(len(examples)), self.config.microbatch):
             features, boxes, targets = self._batch(piece, 0, examples)
             with self.accelerator.autocast():
                 logits = unwrapped(features, boxes)
@@ -580,12 +582,7 @@ class _Run:
     def _log(self) -> None:
         for name, rows in (("steps.csv", self.step_rows), ("epochs.csv", self.epoch_rows)):
             if rows:
-                temporary = self.out / f".{name}.part"
-                with temporary.open("w", newline="") as file:
-                    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                    writer.writeheader()
-                    writer.writerows(rows)
-                os.replace(temporary, self.out / name)
+                write_table(self.out / name, rows)
 
 
 def predictor_of(
@@ -662,11 +659,6 @@ def _synchronised(accelerator: Accelerator, module: nn.Module, now: bool) -> Any
     from contextlib import nullcontext
 
     return nullcontext() if now else accelerator.no_sync(module)
-
-
-def _chunks(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
 
 
 def _tuple(value: Any) -> Any:

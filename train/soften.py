@@ -9,14 +9,13 @@ a softened adapter is the same adapter with B scaled: whatever loads the one loa
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
-from train.dataset import write_json
+from train.dataset import replace_file, write_json
 
 #: What tells of a run's training; it stays true of the softened one.
 _KEPT = ("config.json", "split.json", "environment.json", "steps.csv", "epochs.csv", "curves.png")
@@ -59,9 +58,10 @@ def _soften(run: Path, out: Path, strength: float) -> Path:
     scaled = {
         name: value * strength if ".lora_B." in name else value for name, value in tensors.items()
     }
-    temporary = folder / ".adapter_model.safetensors.part"
-    save_file(scaled, temporary, metadata={"format": "pt"})
-    os.replace(temporary, folder / "adapter_model.safetensors")
+    replace_file(
+        folder / "adapter_model.safetensors",
+        lambda temporary: save_file(scaled, temporary, metadata={"format": "pt"}),
+    )
     shutil.copyfile(source / "adapter_config.json", folder / "adapter_config.json")
     training = json.loads((source / "training.json").read_text())
     training["strength"] = strength * training.get("strength", 1.0)
