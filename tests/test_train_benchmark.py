@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ichseg.baselines.in_box import InBoxPredictor
 from ichseg.errors import InputError
-from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks
-from ichseg.prompt import Box, as_boxes
+from ichseg.predictor import SliceEmbedding
+from ichseg.prompt import Box
 from tests.test_train_finetune import write_scan
 from train import benchmark as bench
 from train import figure
@@ -162,11 +163,20 @@ def test_a_gain_is_paired_over_the_slices_that_both_have() -> None:
     assert bench.difference(row("y", {"d": [0.5]}), base, "slice") is None
 
 
-class Sleeps(Predictor):
+class Nothing(InBoxPredictor):
+    """Finds nothing, and takes no box."""
+
+    name = title = "nothing"
+    takes_box = False
+
+    def find(self, inside_hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
+        return np.zeros(inside_hu.shape, bool)
+
+
+class Sleeps(Nothing):
     """Takes a twentieth of a second to look at a slice, and one of them a second."""
 
     name = title = "sleeps"
-    weights_sha256: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.seen = 0
@@ -174,18 +184,7 @@ class Sleeps(Predictor):
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
         self.seen += 1
         time.sleep(1 if self.seen == 3 else 0.05)
-        return SliceEmbedding(np.asarray(slice_hu))
-
-    def predict(
-        self,
-        embedding: SliceEmbedding,
-        boxes: Sequence[Box] | npt.ArrayLike,
-        *,
-        second_look: bool | None = None,
-    ) -> SliceMasks:
-        boxes = as_boxes(boxes, embedding.shape_yx)
-        masks = np.zeros((len(boxes), *embedding.shape_yx), bool)
-        return SliceMasks(masks, np.full(len(boxes), np.nan, np.float32))
+        return super().embed(slice_hu)
 
 
 def test_time_is_the_median_after_a_first_look(prepared: Prepared) -> None:
@@ -340,28 +339,6 @@ def test_the_rules_choose_what_they_say_and_nothing_twice() -> None:
     assert cases["with holes"] == 40
     assert cases["several pieces"] == 53  # three pieces go before two
     assert len(set(cases.values())) == len(cases)
-
-
-class Nothing(Predictor):
-    """Finds nothing, and takes no box."""
-
-    name = title = "nothing"
-    weights_sha256: dict[str, str] = {}  # noqa: RUF012
-    takes_box = False
-
-    def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
-        return SliceEmbedding(np.asarray(slice_hu))
-
-    def predict(
-        self,
-        embedding: SliceEmbedding,
-        boxes: Sequence[Box] | npt.ArrayLike,
-        *,
-        second_look: bool | None = None,
-    ) -> SliceMasks:
-        boxes = as_boxes(boxes, embedding.shape_yx)
-        masks = np.zeros((len(boxes), *embedding.shape_yx), bool)
-        return SliceMasks(masks, np.full(len(boxes), np.nan, np.float32))
 
 
 def test_what_learns_without_a_network_has_no_count_and_no_box_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks
-from ichseg.prompt import Box, as_boxes
+from ichseg.baselines.in_box import InBoxPredictor
 from tests.test_train_finetune import write_scan
 from train.__main__ import app
 from train.dataset import Prepared, native_slices, prepare
@@ -30,27 +28,13 @@ from train.evaluate import (
 from train.report import compare, parts, write_report
 
 
-class FillsTheBox(Predictor):
+class FillsTheBox(InBoxPredictor):
     """Says that all of a box is blood: its Dice follows from the boxes alone."""
 
     name = title = "fills the box"
-    weights_sha256: dict[str, str] = {}  # noqa: RUF012
 
-    def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
-        return SliceEmbedding(np.asarray(slice_hu))
-
-    def predict(
-        self,
-        embedding: SliceEmbedding,
-        boxes: Sequence[Box] | npt.ArrayLike,
-        *,
-        second_look: bool | None = None,
-    ) -> SliceMasks:
-        boxes = as_boxes(boxes, embedding.shape_yx)
-        masks = np.zeros((len(boxes), *embedding.shape_yx), bool)
-        for mask, box in zip(masks, boxes, strict=True):
-            mask[box.slices()] = True
-        return SliceMasks(masks, np.full(len(boxes), np.nan, np.float32))
+    def find(self, inside_hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
+        return np.ones(inside_hu.shape, bool)
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,10 @@ Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wr
 Folds = Annotated[
     int, typer.Option(help="Parts of the cross-validation; 0 trains one adapter on every patient.")
 ]
+CrossValidated = Annotated[
+    Path | None,
+    typer.Option(help="A cross-validated run: each fold's adapter on the patients it never saw."),
+]
 SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of the split by patient.")]
 Base = Annotated[
     str,
@@ -195,12 +199,7 @@ def evaluate_command(
             help="A catalogue name or an adapter's folder, scored on every patient with blood."
         ),
     ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="A cross-validated run: each fold's adapter on the patients it never saw."
-        ),
-    ] = None,
+    run: CrossValidated = None,
     protocol: Annotated[
         list[str] | None, typer.Option(help="Only these protocols; all by default.")
     ] = None,
@@ -298,12 +297,7 @@ def benchmark_command(
 def coverage_command(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where to write coverage.csv and coverage.md.")],
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="A cross-validated run: each fold's adapter on the patients it never saw."
-        ),
-    ] = None,
+    run: CrossValidated = None,
     model: Annotated[
         str | None, typer.Option(help="A catalogue name or an adapter's folder, on every patient.")
     ] = None,
@@ -343,12 +337,7 @@ def propagate_command(
     model: Annotated[
         str | None, typer.Option(help="A catalogue name or an adapter's folder, on every patient.")
     ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="A cross-validated run: each fold's adapter on the patients it never saw."
-        ),
-    ] = None,
+    run: CrossValidated = None,
     fold: Annotated[
         list[int] | None, typer.Option(help="Only these folds of the run; all by default.")
     ] = None,
