@@ -587,7 +587,7 @@ def _draw(rows: Sequence[Row], prepared: Prepared, path: Path, with_images: bool
     cases = figure.choose([(slices[where], dice[where]) for where in sorted(dice)])
     columns = [
         figure.Column(
-            row.method.title + ("" if row.facts and row.facts.takes_box else " (no box)"),
+            row.method.title + ("" if row.facts and row.facts.takes_box else "\n(no box)"),
             row.masks,
             {(one.scan, one.slice): one.dice for one in row.of(first)},
         )
