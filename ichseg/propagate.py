@@ -17,7 +17,7 @@ Arrays are [z, y, x] as in ``ichseg.volume``; slices are numbered from 0 at the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -181,6 +181,17 @@ class Propagation:
     found: dict[Lesion, dict[int, Found]] = field(default_factory=dict)
     stops: list[Stop] = field(default_factory=list)
 
+    def collect(self, steps: Iterator[Found | Stop], lesions: Iterable[Lesion]) -> Iterator[float]:
+        """Take up what ``follow`` gives for these lesions, and give the share that is done, 0 to 1, after each step."""
+        self.found = {name: {} for name in lesions}
+        share = _Share(self.shape_zyx[0], self.found)
+        for item in steps:
+            if isinstance(item, Stop):
+                self.stops.append(item)
+            else:
+                self.found[item.lesion][item.slice_index] = item
+            yield share.after(item)
+
     @property
     def cancelled(self) -> bool:
         """Whether it was ended from outside, and what is here is a part."""
@@ -206,16 +217,23 @@ class Propagation:
             for k, found in slices.items():
                 if found.how == "prompt":
                     out.set_boxes(k, number, found.boxes, {model: found.mask_yx})
-            others = {k: found for k, found in slices.items() if found.how != "prompt"}
-            stops = [stop.record() for stop in self.stops if stop.lesion == name]
-            out.set_propagated(
-                {k: found.mask_yx for k, found in others.items()},
-                number,
-                model,
-                {k: found.boxes for k, found in others.items()},
-                {"rule": asdict(self.rule), "second_look": self.second_look, "stops": stops},
-            )
+            self.mark(out, number, model, name)
         return out
+
+    def mark(self, marked: Segmentation, number: int, model: str, name: Lesion) -> None:
+        """Put what was found of one lesion on slices without a prompt into a document, as its lesion ``number``.
+
+        What the lesion was propagated to before goes; its own boxes and edits stay.
+        """
+        others = {k: one for k, one in self.found[name].items() if one.how != "prompt"}
+        stops = [stop.record() for stop in self.stops if stop.lesion == name]
+        marked.set_propagated(
+            {k: one.mask_yx for k, one in others.items()},
+            number,
+            model,
+            {k: one.boxes for k, one in others.items()},
+            {"rule": asdict(self.rule), "second_look": self.second_look, "stops": stops},
+        )
 
     def labels_zyx(self) -> npt.NDArray[np.uint8]:
         """Lesions numbered from 1 in their order: uint8 [z, y, x].
@@ -290,29 +308,22 @@ def propagate_lesions(
     cancelled: Callable[[], bool] | None = None,
 ) -> Propagation:
     """Collect what ``follow`` gives; the arguments are those of ``propagate``."""
-    steps = follow(
-        predictor,
-        volume,
+    done = Propagation(volume.shape_zyx, rule or Rule(), second_look)
+    steps = done.collect(
+        follow(
+            predictor,
+            volume,
+            lesions,
+            rule=rule,
+            second_look=second_look,
+            embed=embed,
+            cancelled=cancelled,
+        ),
         lesions,
-        rule=rule,
-        second_look=second_look,
-        embed=embed,
-        cancelled=cancelled,
     )
-    done = Propagation(
-        volume.shape_zyx,
-        rule or Rule(),
-        second_look,
-        {name: {} for name in lesions},
-    )
-    share = _Share(volume.shape_zyx[0], lesions)
-    for item in steps:
-        if isinstance(item, Stop):
-            done.stops.append(item)
-        else:
-            done.found[item.lesion][item.slice_index] = item
+    for share in steps:
         if progress is not None:
-            progress(share.after(item))
+            progress(share)
     return done
 
 
@@ -364,7 +375,7 @@ def _no_box() -> BoxError:
 class _Share:
     """How much of the work is done: a slice is settled when it is found, or lies beyond a stop."""
 
-    def __init__(self, depth: int, lesions: Mapping[Lesion, Prompts]) -> None:
+    def __init__(self, depth: int, lesions: Iterable[Lesion]) -> None:
         self._depth = depth
         self._open = {(name, k) for name in lesions for k in range(depth)}
         self._all = len(self._open)
