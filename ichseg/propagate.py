@@ -161,14 +161,24 @@ class Stop:
         return {
             "end": "the scan ends there",
             "empty": "nothing was found in its boxes",
-            "area": f"area {value:.0f} mm², below {threshold:.0f}",
+            "area": f"area {_pair(value, ' mm²', threshold)}",
             "growth": f"area {value:.1f} times the last slice's, above {threshold:g}",
-            "hu": f"mean {value:.0f} HU, below {threshold:.0f}",
+            "hu": f"mean {_pair(value, ' HU', threshold)}",
             "bone": f"{value:.0%} bone, above {threshold:.0%}",
             "overlap": f"overlap {value:.0%} with the last slice, below {threshold:.0%}",
             "iou": f"the model's own estimate {value:.2f}, below {threshold:.2f}",
             "cancelled": "cancelled",
         }[self.reason]
+
+
+def _pair(value: float, unit: str, threshold: float) -> str:
+    """A value below its threshold, with as many digits as tell them apart.
+
+    >>> _pair(45.6, " HU", 46.2), _pair(45.6, " HU", 45.7)
+    ('45.6 HU, below 46.2', '45.6 HU, below 45.7')
+    """
+    digits = next((n for n in range(3) if round(value, n) != round(threshold, n)), 2)
+    return f"{value:.{digits}f}{unit}, below {threshold:.{digits}f}"
 
 
 @dataclass
