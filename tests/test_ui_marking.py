@@ -64,6 +64,8 @@ def test_each_lesion_has_its_boxes_and_its_millilitres(controller: Controller) -
     oedema = page.ask("lesion_set", lesion=2, type="oedema")
     assert oedema["totals"]["one"] == area_ml(64)  # oedema is no blood
     assert oedema["lesions"][1]["ml"] == area_ml(8)
+    assert oedema["slices"]["2"]["ml"]["one"] == area_ml(64)
+    assert page.ask("undo")["slices"]["2"]["ml"]["one"] == area_ml(72)
 
 
 def test_a_locked_lesion_refuses_boxes_and_corrections_and_keeps_its_voxels(

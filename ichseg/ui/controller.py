@@ -502,9 +502,16 @@ class Controller:
     def _showing_changes(self, session: Session, reply: Reply) -> Iterator[tuple[Case, CTVolume]]:
         """Give the open case, and put every slice that is changed within into the reply, complete for what is shown."""
         case, volume = self._case(session)
-        before = case.segmentation.state
+        marked = case.segmentation
+        before, blood = marked.state, {lesion.id: lesion.is_blood for lesion in marked.lesions}
         yield case, volume
-        for k in case.segmentation.changed_slices(before):
+        changed = set(marked.changed_slices(before))
+        for lesion in marked.lesions:
+            if (
+                blood.get(lesion.id, lesion.is_blood) != lesion.is_blood
+            ):  # it counts now, or no longer
+                changed |= set(marked.marked_slices(lesion=lesion.id))
+        for k in sorted(changed):
             self.marking.complete(case, volume, k, reply["trouble"])
             reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
 

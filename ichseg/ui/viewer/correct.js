@@ -106,7 +106,7 @@ function setTool(tool) {
 }
 
 function showCorrect() {
-  one(".ich-correct").hidden = !correcting.open;
+  one("#ich-correct").hidden = !correcting.open;
   one("[data-do=correct]").setAttribute("aria-expanded", String(correcting.open));
   root.dataset.tool = correcting.tool;
   if (!correcting.open) return;

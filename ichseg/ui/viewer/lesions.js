@@ -3,7 +3,7 @@
 const TYPES = props.types; // [{name, title}]
 let listed = ""; // what the list shows
 
-const lesionsOpen = () => !one(".ich-menu").hidden;
+const lesionsOpen = () => !one("#ich-lesions").hidden;
 
 function showLesions() {
   const own = lesionHere();
@@ -55,20 +55,14 @@ function lesionRow({ id, name, type, colour, locked, visible, ml }) {
 Object.assign(DO, {
   lesions: () => {
     if (!scan) return;
-    one(".ich-menu").hidden = lesionsOpen();
-    listed = "";
+    one("#ich-lesions").hidden = lesionsOpen();
     showLesions();
+    resize();
     (lesionsOpen() ? one("[data-focus='current-" + lesion + "']") : one("[data-do=lesions]"))?.focus();
   },
   lesion_add: () => { selected = -1; ask({ op: "lesion_add" }); },
 });
 
-one(".ich-menu").addEventListener("keydown", (event) => {
+one("#ich-lesions").addEventListener("keydown", (event) => {
   if (event.key === "Escape") done(event, DO.lesions);
-});
-document.addEventListener("pointerdown", (event) => {
-  if (lesionsOpen() && !event.target.closest?.(".ich-lesions")) {
-    one(".ich-menu").hidden = true;
-    showLesions();
-  }
 });
