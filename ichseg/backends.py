@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -278,6 +279,18 @@ def pick_backend(name: str | None, device: str = "auto") -> str:
     return "torch" if device == "auto" and _has_cuda() else "openvino"
 
 
+def use_backend(name: str | None) -> None:
+    """Let a name of BACKENDS, unless it is None, hold from here on for this process and those that it starts.
+
+    Raises:
+        InputError: an unknown name, or OpenVINO where it is not installed.
+
+    """
+    if name is not None:
+        pick_backend(name)
+        os.environ[BACKEND_VARIABLE] = name
+
+
 def check_backend(name: str | None) -> str:
     """A name that is one of BACKENDS; for None the one that ICHSEG_BACKEND says, else "auto"."""
     name = name or os.environ.get(BACKEND_VARIABLE) or "auto"
@@ -438,7 +451,10 @@ def _convert(part: str, network: InferenceNetwork) -> Any:
 
     ov = _openvino()
     module, example = network.parts()[part]
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of torch, that tracing is deprecated: it is what OpenVINO reads
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         model = ov.convert_model(traced)
     if part == "decoder":

@@ -29,6 +29,7 @@ function showSlice() {
     pane.sliceMl.textContent = number(here().ml[models[index]]);
     pane.totalMl.textContent = marked().length ? number(totals[models[index]]) : "–";
     pane.chooser.value = models[index];
+    pane.chooser.title = runs[models[index]] ? "Runs on " + runs[models[index]] : "";
     pane.corner.slice.textContent = k + 1 + " / " + depth;
     pane.corner.window.textContent = "W " + shown.width + "  L " + shown.level;
     pane.canvas.setAttribute(
