@@ -17,7 +17,7 @@ Arrays are [z, y, x] as in ``ichseg.volume``; slices are numbered from 0 at the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -161,14 +161,24 @@ class Stop:
         return {
             "end": "the scan ends there",
             "empty": "nothing was found in its boxes",
-            "area": f"area {value:.0f} mm², below {threshold:.0f}",
+            "area": f"area {_pair(value, ' mm²', threshold)}",
             "growth": f"area {value:.1f} times the last slice's, above {threshold:g}",
-            "hu": f"mean {value:.0f} HU, below {threshold:.0f}",
+            "hu": f"mean {_pair(value, ' HU', threshold)}",
             "bone": f"{value:.0%} bone, above {threshold:.0%}",
             "overlap": f"overlap {value:.0%} with the last slice, below {threshold:.0%}",
             "iou": f"the model's own estimate {value:.2f}, below {threshold:.2f}",
             "cancelled": "cancelled",
         }[self.reason]
+
+
+def _pair(value: float, unit: str, threshold: float) -> str:
+    """A value below its threshold, with as many digits as tell them apart.
+
+    >>> _pair(45.6, " HU", 46.2), _pair(45.6, " HU", 45.7)
+    ('45.6 HU, below 46.2', '45.6 HU, below 45.7')
+    """
+    digits = next((n for n in range(3) if round(value, n) != round(threshold, n)), 2)
+    return f"{value:.{digits}f}{unit}, below {threshold:.{digits}f}"
 
 
 @dataclass
@@ -180,6 +190,17 @@ class Propagation:
     second_look: bool
     found: dict[Lesion, dict[int, Found]] = field(default_factory=dict)
     stops: list[Stop] = field(default_factory=list)
+
+    def collect(self, steps: Iterator[Found | Stop], lesions: Iterable[Lesion]) -> Iterator[float]:
+        """Take up what ``follow`` gives for these lesions, and give the share that is done, 0 to 1, after each step."""
+        self.found = {name: {} for name in lesions}
+        share = _Share(self.shape_zyx[0], self.found)
+        for item in steps:
+            if isinstance(item, Stop):
+                self.stops.append(item)
+            else:
+                self.found[item.lesion][item.slice_index] = item
+            yield share.after(item)
 
     @property
     def cancelled(self) -> bool:
@@ -206,16 +227,23 @@ class Propagation:
             for k, found in slices.items():
                 if found.how == "prompt":
                     out.set_boxes(k, number, found.boxes, {model: found.mask_yx})
-            others = {k: found for k, found in slices.items() if found.how != "prompt"}
-            stops = [stop.record() for stop in self.stops if stop.lesion == name]
-            out.set_propagated(
-                {k: found.mask_yx for k, found in others.items()},
-                number,
-                model,
-                {k: found.boxes for k, found in others.items()},
-                {"rule": asdict(self.rule), "second_look": self.second_look, "stops": stops},
-            )
+            self.mark(out, number, model, name)
         return out
+
+    def mark(self, marked: Segmentation, number: int, model: str, name: Lesion) -> None:
+        """Put what was found of one lesion on slices without a prompt into a document, as its lesion ``number``.
+
+        What the lesion was propagated to before goes; its own boxes and edits stay.
+        """
+        others = {k: one for k, one in self.found[name].items() if one.how != "prompt"}
+        stops = [stop.record() for stop in self.stops if stop.lesion == name]
+        marked.set_propagated(
+            {k: one.mask_yx for k, one in others.items()},
+            number,
+            model,
+            {k: one.boxes for k, one in others.items()},
+            {"rule": asdict(self.rule), "second_look": self.second_look, "stops": stops},
+        )
 
     def labels_zyx(self) -> npt.NDArray[np.uint8]:
         """Lesions numbered from 1 in their order: uint8 [z, y, x].
@@ -290,29 +318,22 @@ def propagate_lesions(
     cancelled: Callable[[], bool] | None = None,
 ) -> Propagation:
     """Collect what ``follow`` gives; the arguments are those of ``propagate``."""
-    steps = follow(
-        predictor,
-        volume,
+    done = Propagation(volume.shape_zyx, rule or Rule(), second_look)
+    steps = done.collect(
+        follow(
+            predictor,
+            volume,
+            lesions,
+            rule=rule,
+            second_look=second_look,
+            embed=embed,
+            cancelled=cancelled,
+        ),
         lesions,
-        rule=rule,
-        second_look=second_look,
-        embed=embed,
-        cancelled=cancelled,
     )
-    done = Propagation(
-        volume.shape_zyx,
-        rule or Rule(),
-        second_look,
-        {name: {} for name in lesions},
-    )
-    share = _Share(volume.shape_zyx[0], lesions)
-    for item in steps:
-        if isinstance(item, Stop):
-            done.stops.append(item)
-        else:
-            done.found[item.lesion][item.slice_index] = item
+    for share in steps:
         if progress is not None:
-            progress(share.after(item))
+            progress(share)
     return done
 
 
@@ -364,7 +385,7 @@ def _no_box() -> BoxError:
 class _Share:
     """How much of the work is done: a slice is settled when it is found, or lies beyond a stop."""
 
-    def __init__(self, depth: int, lesions: Mapping[Lesion, Prompts]) -> None:
+    def __init__(self, depth: int, lesions: Iterable[Lesion]) -> None:
         self._depth = depth
         self._open = {(name, k) for name in lesions for k in range(depth)}
         self._all = len(self._open)

@@ -373,6 +373,10 @@ class Segmentation:
                 self._put(step, k, lesion, model, mask_yx, "box", valid, True)
         self._push(step)
 
+    def check_writable(self, k: int, lesion: int) -> None:
+        """Raise BoxError for a slice that is not there, LesionError for a lesion that is locked or not there."""
+        self._check(k, lesion, to_write=True)
+
     def add_masks(self, k: int, masks: Mapping[str, BoolArray], lesion: int = 1) -> None:
         """Give slice k further models' masks for the boxes that a lesion has there; not a step of undo.
 

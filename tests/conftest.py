@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ichseg.ui.controller import Controller
+    from tests.pages import BoxModel
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports gradio
 
@@ -42,6 +48,34 @@ def chromium() -> str:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, BoxModel]:
+    """A catalogue of three fake models, the first two of them the defaults."""
+    from ichseg import models
+    from tests.pages import BoxModel
+
+    names = ("one", "two", "three")
+    catalogue = {name: models.ModelInfo(name, name.title(), "A fake.") for name in names}
+    monkeypatch.setattr(models, "CATALOGUE", catalogue)
+    monkeypatch.setattr(models, "default_model", lambda: "one")
+    monkeypatch.setattr(models, "default_baseline", lambda: "two")
+    return {name: BoxModel(name) for name in names}
+
+
+@pytest.fixture
+def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controller]:
+    """A controller of these models, whose every scan is a numbered one."""
+    from ichseg.ui.controller import Controller
+    from ichseg.ui.embeddings import Embeddings
+    from tests.pages import numbered_scan
+
+    embeddings = Embeddings(fakes.__getitem__, budget_bytes=100_000)
+    made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: numbered_scan())
+    made.store._on_evict = made._forget
+    yield made
+    made.store.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

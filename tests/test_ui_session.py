@@ -7,17 +7,17 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from ichseg import export, measure
 from ichseg.errors import VolumeError, WeightsError
+from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box
 from ichseg.ui import controller as controller_module
 from ichseg.ui.controller import Controller, runs
@@ -26,85 +26,18 @@ from ichseg.ui.session import Case, SessionStore, safe_name
 from ichseg.ui.viewer import SCRIPTS
 from ichseg.volume import CTVolume, read_mask
 from tests import phantoms
-
-SLICES, ROWS, COLUMNS = 6, 24, 32
-
-
-class Embedding:
-    """What the fake model knows of a slice: its values, at a price of 100 bytes."""
-
-    nbytes = 100
-
-    def __init__(self, slice_hu: npt.NDArray[np.number]) -> None:
-        self.slice_hu = slice_hu
-
-
-class Masks:
-    def __init__(self, masks: npt.NDArray[np.bool_]) -> None:
-        self.masks = masks
-
-
-class BoxModel:
-    """A model whose mask is the box itself, and which counts what it is asked for."""
-
-    weights_sha256: dict[str, str] = {}  # noqa: RUF012 - shared and never written to
-    second_look = False
-
-    def __init__(self, name: str, seconds: float = 0.0) -> None:
-        self.name, self.seconds = name, seconds
-        self.embedded: list[float] = []
-        self.predicted = 0
-
-    def embed(self, slice_hu: npt.NDArray[np.number]) -> Embedding:
-        time.sleep(self.seconds)
-        self.embedded.append(float(slice_hu[0, 0]))
-        return Embedding(slice_hu)
-
-    def predict(
-        self, embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
-    ) -> Masks:
-        self.predicted += len(boxes)
-        masks = np.zeros((len(boxes), *embedding.slice_hu.shape), dtype=bool)
-        for mask, box in zip(masks, boxes, strict=True):
-            mask[box.slices()] = True
-        return Masks(masks)
-
-
-class CloserModel(BoxModel):
-    """A model whose second look sees the box's first row only, and which counts its looks."""
-
-    second_look = True
-
-    def __init__(self, name: str, seconds: float = 0.0) -> None:
-        super().__init__(name, seconds)
-        self.looks: list[tuple[float, Box]] = []
-
-    def predict(
-        self, embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
-    ) -> Masks:
-        found = super().predict(embedding, boxes)
-        if second_look is False:
-            return found
-        time.sleep(self.seconds)
-        for mask, box in zip(found.masks, boxes, strict=True):
-            self.looks.append((float(embedding.slice_hu[0, 0]), box))
-            mask[int(box.y0) + 1 :] = False
-        return found
-
-
-def numbered_scan(start: int = 0) -> CTVolume:
-    """A scan whose slice k holds the value start + k."""
-    scan = phantoms.scan(tuple(5 * np.arange(SLICES)), (ROWS, COLUMNS))
-    scan.hu_zyx[:] = start + np.arange(SLICES)[:, None, None]
-    return scan
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    limit = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.005)
-
+from tests.pages import (
+    COLUMNS,
+    ROWS,
+    SLICES,
+    BoxModel,
+    CloserModel,
+    Embedding,
+    Page,
+    area_ml,
+    numbered_scan,
+    wait_until,
+)
 
 # Embeddings
 
@@ -333,54 +266,20 @@ def test_runs_turn_on_and_off() -> None:
 # What a page asks for
 
 
-class Page:
-    """A page that asks a controller, as the viewer's script does."""
-
-    def __init__(self, controller: Controller, name: str) -> None:
-        self.controller, self.name, self.last, self.case = controller, name, 0, None
-
-    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        self.last += 1
-        message = {"case": self.case, "slice": 0, "ops": [{"op": op, "id": self.last, **fields}]}
-        reply = self.controller.answer(self.name, message)
-        assert reply["done"] == self.last
-        self.case = reply.get("case")
-        return reply
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, BoxModel]:
-    """A catalogue of three fake models, the first two of them the defaults."""
-    names = ("one", "two", "three")
-    catalogue = {
-        name: controller_module.models.ModelInfo(name, name.title(), "A fake.") for name in names
-    }
-    monkeypatch.setattr(controller_module.models, "CATALOGUE", catalogue)
-    monkeypatch.setattr(controller_module.models, "default_model", lambda: "one")
-    monkeypatch.setattr(controller_module.models, "default_baseline", lambda: "two")
-    return {name: BoxModel(name) for name in names}
-
-
-@pytest.fixture
-def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controller]:
-    embeddings = Embeddings(fakes.__getitem__, budget_bytes=100_000)
-    made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: numbered_scan())
-    made.store._on_evict = made._forget
-    yield made
-    made.store.close()
-
-
-def area_ml(pixels: int) -> float:
-    return pixels * 0.5 * 0.5 * 5.0 / 1000
-
-
 def test_a_box_gives_both_masks_and_millilitres(controller: Controller) -> None:
     page = Page(controller, "x")
     scan = page.ask("sample")["scan"]
     assert scan["shape"] == [SLICES, ROWS, COLUMNS] and Path(scan["voxels"]).is_file()
     reply = page.ask("boxes", slice=3, boxes=[[2, 4, 6, 7]])
     state = reply["slices"]["3"]
-    assert state["masks"]["one"] == [130, 134, 162, 166, 194, 198]  # rows 4 to 6, columns 2 to 5
+    assert state["masks"]["one"]["1"] == [
+        130,
+        134,
+        162,
+        166,
+        194,
+        198,
+    ]  # rows 4 to 6, columns 2 to 5
     assert state["ml"] == {"one": area_ml(12), "two": area_ml(12)}
     assert reply["totals"] == {"one": area_ml(12), "two": area_ml(12)}
     assert (reply["undo"], reply["redo"], reply["error"]) == (True, False, None)
@@ -430,7 +329,7 @@ def test_operations_sent_together_are_done_in_order(controller: Controller) -> N
     ops = [{"op": "boxes", "id": 2 + n, "slice": 0, "boxes": [box]} for n, box in enumerate(boxes)]
     reply = controller.answer("x", {"case": page.case, "ops": ops})
     assert reply["done"] == 6
-    assert reply["slices"]["0"]["boxes"] == [(4.0, 4.0, 8.0, 8.0)]
+    assert reply["slices"]["0"]["boxes"]["1"] == [(4.0, 4.0, 8.0, 8.0)]
 
 
 def test_undo_redo_and_clear_tell_which_slices_changed(controller: Controller) -> None:
@@ -447,7 +346,7 @@ def test_undo_redo_and_clear_tell_which_slices_changed(controller: Controller) -
     assert set(forward["slices"]) == {"2"} and forward["slices"]["2"]["ml"]["one"] == area_ml(16)
     one = page.ask("clear_slice", slice=1)
     gone = one["slices"]["1"]
-    assert (gone["boxes"], gone["masks"], gone["ml"], gone["rough"]) == ([], {}, {}, [])
+    assert (gone["boxes"], gone["masks"], gone["ml"], gone["rough"]) == ({}, {}, {}, [])
     assert one["totals"]["one"] == area_ml(16)
 
 
@@ -461,7 +360,7 @@ def test_another_method_gets_masks_for_what_is_marked(controller: Controller) ->
     replies = list(controller.work("x", {"case": page.case, "ops": [op]}))
     assert [reply["progress"]["part"] for reply in replies[:-1]] == [0, 0.5]
     assert replies[-1]["totals"] == {"one": area_ml(20), "three": area_ml(20)}
-    assert page.ask("undo")["slices"]["2"]["boxes"] == []  # choosing a method was not a step
+    assert page.ask("undo")["slices"]["2"]["boxes"] == {}  # choosing a method was not a step
     assert page.ask("undo")["totals"] == {"one": 0, "three": 0}
     assert page.ask("redo")["slices"]["1"]["ml"]["three"] == area_ml(16)
 
@@ -469,7 +368,7 @@ def test_another_method_gets_masks_for_what_is_marked(controller: Controller) ->
 def test_a_model_that_fails_leaves_the_other_its_mask(
     controller: Controller, fakes: dict[str, BoxModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> Masks:
+    def fail(*_: object, **__: object) -> SliceMasks:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(fakes["one"], "predict", fail)
@@ -494,7 +393,7 @@ def test_a_bad_box_changes_nothing_and_says_why(controller: Controller) -> None:
     for boxes in ([[4, 4, 0, 0]], [[float("nan"), 0, 4, 4]], [[100, 100, 120, 120]], [[1, 2, 3]]):
         reply = page.ask("boxes", slice=1, boxes=boxes)
         assert reply["error"]["text"].startswith("A box ")
-        assert reply["slices"]["1"]["boxes"] == [(0.0, 0.0, 4.0, 4.0)]
+        assert reply["slices"]["1"]["boxes"]["1"] == [(0.0, 0.0, 4.0, 4.0)]
     assert "slices 0 to 5" in page.ask("boxes", slice=9, boxes=[[0, 0, 4, 4]])["error"]["text"]
 
 
@@ -706,7 +605,7 @@ def test_undo_redo_and_further_boxes_show_what_was_looked_at_and_nothing_is_look
     rested(controller, page, 1)
     assert [box.x0 for _, box in closer.looks] == [0, 8, 16]
     for count in (2, 1, 0):  # three edits, three steps: looking again was none
-        assert len(page.ask("undo")["slices"]["1"]["boxes"]) == count
+        assert len(page.ask("undo")["slices"]["1"]["boxes"].get("1", [])) == count
 
 
 def test_a_download_looks_at_everything_first_and_says_how_far_it_is(
@@ -781,7 +680,9 @@ def test_a_second_look_that_fails_is_told_once_and_stops_no_box_but_the_download
     page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
     whole = closer.predict
 
-    def fail(embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None) -> Masks:
+    def fail(
+        embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
+    ) -> SliceMasks:
         if second_look:
             raise RuntimeError("out of memory")
         return whole(embedding, boxes, second_look=second_look)

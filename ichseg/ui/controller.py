@@ -6,9 +6,14 @@ The page sends the operations that it has no answer to yet, each with a rising n
 
 and is answered with the number of the last one that was done and what changed::
 
-    {"done": 7, "slices": {"12": {"boxes", "masks", "ml"}}, "totals", "models", "undo", "redo", ...}
+    {"done": 7, "slices": {"12": {"boxes", "masks", "ml", ...}}, "lesions", "totals", "models", "undo", "redo", ...}
+
+A slice's state is ichseg.ui.marking's.
 
 Operations that were done already are not done twice, so that the page may send them again.
+
+What takes long tells of its progress. ``look`` with {"case": token, "cancel": true} ends what may be cancelled, and
+then nothing is changed.
 
 A box is answered at once, without a model's second look. A slice's state lists the models of which it still is
 to come under "rough"; when the person rests the page asks for it in passing (``Controller.aside``) with
@@ -25,7 +30,8 @@ import math
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,18 +39,17 @@ from typing import Any
 import numpy as np
 
 from ichseg import agreement, export, models
-from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.errors import InputError, VolumeError
 from ichseg.preprocess import Window
-from ichseg.prompt import Box, as_boxes
 from ichseg.sample import sample_paths
 from ichseg.ui.embeddings import Embeddings, Key
+from ichseg.ui.marking import Marking, runs, title_of
 from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
 MAX_UPLOAD_FILES = 5000
-MAX_BOXES = 64
 
 #: How long a second look waits for people to rest before the page is asked to come again.
 ASIDE_PATIENCE_SECONDS = 2.0
@@ -72,15 +77,22 @@ class Controller:
         """``upload_root`` is the folder below which uploaded files arrive; others are refused."""
         self.upload_root = upload_root.resolve()
         self.embeddings = embeddings or Embeddings()
+        self.marking = Marking(self.embeddings)
         self.store = store or SessionStore(on_evict=self._forget)
         self._read = read
         self._replies = itertools.count(1)
         self._steps: dict[str, Callable[[Session, Message, Reply], Iterable[Reply]]] = {
             "boxes": self._boxes,
+            "propagate": self._propagate,
+            "correct": self._correct,
+            "lesion_add": self._lesion,
+            "lesion_set": self._lesion,
+            "lesion_remove": self._lesion,
             "undo": self._undo,
             "redo": self._undo,
             "clear_slice": self._clear,
             "clear": self._clear,
+            "load_mask": self._load_mask,
             "fetched": self._fetched,
             "sample": self._open,
             "open": self._open,
@@ -121,10 +133,13 @@ class Controller:
         return reply
 
     def look(self, session_hash: str, message: Message) -> None:
-        """Take note of the slice on screen; embed it at once where a person has begun to draw."""
+        """Take note of the slice on screen, and embed it at once where a person has begun to draw; or cancel."""
         session = self.store.get(session_hash)
         case = session.case
         if case is None or case.volume is None or case.token != message.get("case"):
+            return
+        if message.get("cancel"):
+            session.cancelled.set()
             return
         hu_zyx, k = case.volume.hu_zyx, int(message.get("slice", 0))
         if not 0 <= k < len(hu_zyx):
@@ -156,10 +171,12 @@ class Controller:
                 case, volume = self._case(session)
                 if not 0 <= k < len(volume.hu_zyx):
                     return self._state(session, reply)
-            self._look_again(session, case, volume, k, case.models, reply, ASIDE_PATIENCE_SECONDS)
+            self.marking.look_again(
+                session, case, volume, k, case.models, reply["trouble"], ASIDE_PATIENCE_SECONDS
+            )
             with session.lock:
                 if session.case is case:
-                    reply["slices"][str(k)] = self._slice(case, volume, k)
+                    reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
                 state = self._state(session, reply)
             if asked.get("compare"):
                 state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
@@ -203,47 +220,104 @@ class Controller:
     def _boxes(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
             case, volume = self._case(session)
-            k = int(op["slice"])
+            k, lesion, boxes = int(op["slice"]), int(op.get("lesion", 1)), op["boxes"]
             try:
-                boxes = _distinct(as_boxes(op["boxes"], volume.shape_zyx[1:]))
-                if len(boxes) > MAX_BOXES:
-                    raise BoxError(
-                        f"A slice takes at most {MAX_BOXES} boxes; got {len(boxes)}; use larger ones."
-                    )
-                case.segmentation.boxes(k)  # refuses a slice that is not there
-                masks = self._masks(case, volume, k, boxes, case.models, reply)
-                case.segmentation.set_slice(k, boxes, masks)
+                self.marking.set_boxes(case, volume, k, lesion, boxes, reply["trouble"])
             finally:
                 if 0 <= k < len(volume.hu_zyx):
-                    reply["slices"][str(k)] = self._slice(case, volume, k)
+                    reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
         return ()
 
-    def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+    def _propagate(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Follow a lesion from its boxes through the scan, by every method shown, as one step."""
+        session.cancelled.clear()
         with session.lock:
             case, volume = self._case(session)
+            lesion = int(op["lesion"])
+            prompts = self.marking.prompts(case, lesion)
+        names, found = list(dict.fromkeys(case.models)), {}
+        for number, model in enumerate(names):
+            text = f"Following the hematoma: {title_of(model)}"
+            found[model] = self.marking.nothing_found(volume)
+            steps = self.marking.follow(
+                case, volume, lesion, model, prompts, found[model], session.cancelled.is_set
+            )
+            for share in itertools.chain([0.0], steps):
+                yield _progress(text, (number + share) / len(names), cancel=True)
+            if session.cancelled.is_set():
+                return
+        with (
+            session.lock,
+            self._showing_changes(session, reply) as (case, _),
+            case.segmentation.one_step(),
+        ):
+            for model, one in found.items():
+                one.mark(case.segmentation, lesion, model, lesion)
+
+    def _correct(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        with session.lock, self._showing_changes(session, reply) as (case, volume):
+            reply["show"] = self.marking.correct(case, volume, op)
+        return ()
+
+    def _lesion(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Add a lesion, change what it is called or whether it is locked, or remove it with its masks."""
+        with session.lock, self._showing_changes(session, reply) as (case, _):
             marked = case.segmentation
-            before = {k: marked.boxes(k) for k in marked.marked_slices()}
-            if not (marked.undo() if op["op"] == "undo" else marked.redo()):
-                return ()
-            after = {k: marked.boxes(k) for k in marked.marked_slices()}
-            for k in sorted(before.keys() | after.keys()):
-                if before.get(k) != after.get(k):
-                    self._improve(case, k)
-                    self._fill(case, volume, k, reply)
-                    reply["slices"][str(k)] = self._slice(case, volume, k)
+            if op["op"] == "lesion_add":
+                reply["lesion"] = marked.add_lesion(type=op.get("type", "unspecified"))
+            elif op["op"] == "lesion_remove":
+                marked.remove_lesion(int(op["lesion"]))
+            else:
+                marked.set_lesion(
+                    int(op["lesion"]),
+                    name=op.get("name"),
+                    type=op.get("type"),
+                    locked=op.get("locked"),
+                    visible=op.get("visible"),
+                )
+        return ()
+
+    def _load_mask(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Go on with a mask that was saved before: its labels become lesions of the left pane's method."""
+        yield _progress("Reading the mask")
+        with session.lock, self._showing_changes(session, reply) as (case, volume):
+            upload = self._upload(session, op)
+            try:
+                # What the labels stand for was saved beside the mask, and may be given with it.
+                beside = [path for path in upload.paths if path.suffix.lower() == ".json"]
+                mask_path = next((path for path in upload.paths if path not in beside), None)
+                if mask_path is None:
+                    raise VolumeError(
+                        f"A mask is a NIfTI file; got {upload.paths[0].name} alone; give the mask, too."
+                    )
+                for path in beside:
+                    path.rename(export.lesions_path(mask_path))
+                labels = read_mask(mask_path, volume)
+                if not labels.any():
+                    raise VolumeError(
+                        f"A mask to go on with marks something; {mask_path.name} is empty; give another."
+                    )
+                lesions = export.read_lesions(mask_path)
+                found = case.segmentation.import_labels(labels, case.models[0], lesions)
+            finally:
+                self.store.discard(upload)
+            reply["lesion"] = min(found.values())
+            reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
+
+    def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        with session.lock, self._showing_changes(session, reply) as (case, _):
+            if op["op"] == "undo":
+                case.segmentation.undo()
+            else:
+                case.segmentation.redo()
         return ()
 
     def _clear(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
-        with session.lock:
-            case, volume = self._case(session)
-            marked = case.segmentation.marked_slices()
+        with session.lock, self._showing_changes(session, reply) as (case, _):
             if op["op"] == "clear":
                 case.segmentation.clear()
             else:
-                marked = [int(op["slice"])]
-                case.segmentation.clear_slice(marked[0])
-            for k in marked:
-                reply["slices"][str(k)] = self._slice(case, volume, k)
+                case.segmentation.clear_slice(int(op["slice"]))
         return ()
 
     def _models(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -264,8 +338,8 @@ class Controller:
         for number, k in enumerate(slices):
             yield _progress(f"Segmenting slice {k + 1}", number / len(slices))
             with session.lock:
-                self._fill(case, volume, k, reply)
-                reply["slices"][str(k)] = self._slice(case, volume, k)
+                self.marking.complete(case, volume, k, reply["trouble"])
+                reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
         centre = int(op.get("slice", len(volume.hu_zyx) // 2))
         self.embeddings.plan(case.token, case.models, volume.hu_zyx, centre)
 
@@ -311,12 +385,12 @@ class Controller:
             except Exception as error:
                 parts.put(error)
 
-        yield _progress(f"Fetching {_title(name)}")
+        yield _progress(f"Fetching {title_of(name)}")
         threading.Thread(target=work, name="fetch", daemon=True).start()
         while (part := parts.get()) is not None:
             if isinstance(part, Exception):
                 raise part
-            yield _progress(f"Fetching {_title(name)}", part)
+            yield _progress(f"Fetching {title_of(name)}", part)
         reply["choices"] = method_choices()
 
     def _scores(self, session: Session, case: Case, volume: CTVolume, k: int) -> Reply:
@@ -364,12 +438,14 @@ class Controller:
             _check_complete(case, model)
         marked = case.segmentation.marked_slices()
         wanted = [int(op["slice"])] if op["kind"] == "picture" else marked
-        rough = [k for k in wanted if k in marked and self._rough(case, k, model, again=True)]
+        rough = [
+            k for k in wanted if k in marked and self.marking.rough(case, k, model, again=True)
+        ]
         for number, k in enumerate(rough):
             yield _progress(f"Looking closer at slice {k + 1}", number / len(rough))
-            self._look_again(session, case, volume, k, [model], reply, None)
+            self.marking.look_again(session, case, volume, k, [model], reply["trouble"], None)
             with session.lock:
-                reply["slices"][str(k)] = self._slice(case, volume, k)
+                reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
             if model in reply["trouble"]:
                 raise InputError(reply["trouble"][model])
         yield _progress("Writing the file")
@@ -422,6 +498,23 @@ class Controller:
             path.write_bytes(export.json_bytes(record))
         return path
 
+    @contextmanager
+    def _showing_changes(self, session: Session, reply: Reply) -> Iterator[tuple[Case, CTVolume]]:
+        """Give the open case, and put every slice that is changed within into the reply, complete for what is shown."""
+        case, volume = self._case(session)
+        marked = case.segmentation
+        before, blood = marked.state, {lesion.id: lesion.is_blood for lesion in marked.lesions}
+        yield case, volume
+        changed = set(marked.changed_slices(before))
+        for lesion in marked.lesions:
+            if (
+                blood.get(lesion.id, lesion.is_blood) != lesion.is_blood
+            ):  # it counts now, or no longer
+                changed |= set(marked.marked_slices(lesion=lesion.id))
+        for k in sorted(changed):
+            self.marking.complete(case, volume, k, reply["trouble"])
+            reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+
     @staticmethod
     def _check_case(session: Session, op: Message, message: Message) -> None:
         """Refuse to apply what was drawn on one scan to another, as after a restart of the server."""
@@ -442,137 +535,6 @@ class Controller:
     def _forget(self, case: Case) -> None:
         self.embeddings.forget(case.token)
 
-    def _fill(self, case: Case, volume: CTVolume, k: int, reply: Reply) -> None:
-        """Make the masks that slice k shows and does not have (an empty one is made again: it may be missing)."""
-        boxes = case.segmentation.boxes(k)
-        lacking = [m for m in case.models if not case.segmentation.slice_mask(m, k).any()]
-        if boxes and lacking:
-            masks = self._masks(case, volume, k, boxes, lacking, reply)
-            case.segmentation.add_masks(k, masks)
-
-    def _rough(self, case: Case, k: int, model: str, *, again: bool = False) -> list[Box]:
-        """The boxes of slice k that a model is still to look at again; ``again``: those where it failed, too."""
-        if (k, model) in case.failed:
-            return []
-        boxes = case.unrefined(k, model)
-        if not boxes or not self.embeddings.load(model).second_look:
-            return []
-        return [box for box in boxes if again or (k, model, box) not in case.looks_failed]
-
-    def _look_again(
-        self,
-        session: Session,
-        case: Case,
-        volume: CTVolume,
-        k: int,
-        names: Iterable[str],
-        reply: Reply,
-        patience_seconds: float | None,
-    ) -> None:
-        """Give slice k the second look of its boxes; without holding the session while a model is at work.
-
-        None for the patience: a person waits for this, and boxes where it failed are tried again.
-        """
-        for model in dict.fromkeys(names):
-            with session.lock:
-                todo = self._rough(case, k, model, again=patience_seconds is None)
-            for box in todo:
-                if session.case is not case or box not in case.segmentation.boxes(k):
-                    return
-                key = Key(case.token, model, k)
-                try:
-                    mask = self.embeddings.look_again(key, volume.hu_zyx[k], box, patience_seconds)
-                except Exception as error:
-                    _log.exception("the second look of %s failed on slice %d", model, k)
-                    case.looks_failed.add((k, model, box))
-                    reply["trouble"][model] = (
-                        f"{_title(model)} could not look closer at slice {k + 1} ({type(error).__name__}); "
-                        "what is shown is its first answer; try again, or choose another method."
-                    )
-                    break
-                if mask is None:
-                    return
-                case.remember(k, model, box, mask, refined=True)
-                with session.lock:
-                    self._improve(case, k)
-
-    def _improve(self, case: Case, k: int) -> None:
-        """Show the best masks that are known of slice k's boxes, where all of a model's are."""
-        boxes = case.segmentation.boxes(k)
-        for model in case.models if boxes else ():
-            known = [case.recall(k, model, box) for box in boxes]
-            masks = [mask for mask in known if mask is not None]
-            if len(masks) == len(boxes):
-                best = np.any(masks, axis=0)
-                if not np.array_equal(best, case.segmentation.slice_mask(model, k)):
-                    case.segmentation.add_masks(k, {model: best})
-
-    def _masks(
-        self,
-        case: Case,
-        volume: CTVolume,
-        k: int,
-        boxes: Sequence[Box],
-        names: Iterable[str],
-        reply: Reply,
-    ) -> dict[str, BoolArray]:
-        """Each model's mask for all boxes of slice k together; a model that fails is told of and left out."""
-        masks = {}
-        for model in dict.fromkeys(names):
-            case.failed.add((k, model))
-            try:
-                masks[model] = self._mask(case, volume, k, boxes, model)
-                case.failed.discard((k, model))
-            except InputError as error:
-                reply["trouble"][model] = str(error)
-            except Exception as error:
-                _log.exception("%s failed on slice %d", model, k)
-                reply["trouble"][model] = (
-                    f"{_title(model)} failed on slice {k + 1} ({type(error).__name__}); "
-                    "choose another method, or try again."
-                )
-        return masks
-
-    def _mask(
-        self, case: Case, volume: CTVolume, k: int, boxes: Sequence[Box], model: str
-    ) -> BoolArray:
-        union = np.zeros(volume.shape_zyx[1:], dtype=bool)
-        new = []
-        for box in boxes:
-            known = case.recall(k, model, box)
-            if known is None:
-                new.append(box)
-            else:
-                union |= known
-        if new:
-            embedding = self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
-            predictor = self.embeddings.load(model)
-            # Without the second look, which a person need not wait for: it comes when they rest.
-            predicted = predictor.predict(embedding, new, second_look=False)
-            for box, mask in zip(new, predicted.masks, strict=True):
-                case.remember(k, model, box, mask)
-                union |= mask
-        return union
-
-    def _slice(self, case: Case, volume: CTVolume, k: int) -> Reply:
-        """A slice as the page shows it: boxes, and for each model the mask as runs and its millilitres."""
-        marked, voxel_ml = case.segmentation, float(volume.voxel_volumes_ml[k])
-        boxes = marked.boxes(k)
-        masks = {
-            model: marked.slice_mask(model, k)
-            for model in case.models
-            if boxes and (k, model) not in case.failed
-        }
-        ml = {model: int(mask.sum()) * voxel_ml for model, mask in masks.items()}
-        case.slice_ml[k] = ml
-        return {
-            "n": next(self._replies),
-            "boxes": [box.xyxy for box in boxes],
-            "masks": {model: runs(mask) for model, mask in masks.items()},
-            "ml": ml,
-            "rough": [model for model in masks if self._rough(case, k, model)],
-        }
-
     def _state(self, session: Session, reply: Reply) -> Reply:
         """A reply with what every reply says: what was done, the totals, what undo and redo can do."""
         out: Reply = {"n": next(self._replies), "done": session.done, **reply}
@@ -581,7 +543,9 @@ class Controller:
             out |= {
                 "case": case.token,
                 "models": list(case.models),
-                "totals": {model: _total_ml(case, model) for model in case.models},
+                "runs": {model: models.backend_of(model) for model in case.models},
+                "lesions": self.marking.lesions_state(case),
+                "totals": {model: self.marking.total_ml(case, model) for model in case.models},
                 "undo": case.segmentation.can_undo,
                 "redo": case.segmentation.can_redo,
             }
@@ -629,17 +593,6 @@ class Controller:
             "text": str(error).replace(found.group(), "use the button to correct it"),
             "fix": {"label": f"Add {offset} HU", "op": {"op": "reopen", "add_offset": offset}},
         }
-
-
-def runs(mask_yx: BoolArray) -> list[int]:
-    """A mask as the flat indices, row by row, at which it turns on and off by turns.
-
-    >>> runs(np.array([[0, 1, 1], [0, 0, 1]], dtype=bool))
-    [1, 3, 5, 6]
-    """
-    flat = np.concatenate([[0], mask_yx.ravel().astype(np.int8), [0]])
-    indices: list[int] = np.flatnonzero(np.diff(flat)).tolist()
-    return indices
 
 
 def method_choices(*, ask_hub: bool = False) -> list[dict[str, Any]]:
@@ -713,41 +666,25 @@ def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
     return before or (models.default_model(), models.default_baseline())
 
 
-def _total_ml(case: Case, model: str) -> float | None:
-    """The model's millilitres on all marked slices; None where one of them has no mask of it."""
-    slices = case.segmentation.marked_slices()
-    if any((k, model) in case.failed for k in slices):
-        return None
-    return sum(case.slice_ml.get(k, {}).get(model, 0.0) for k in slices)
-
-
 def _check_complete(case: Case, model: str) -> None:
     """Refuse to hand out nothing, a mask that lacks a slice, or one of a method which is not shown."""
     if not case.segmentation.marked_slices():
         raise InputError("A download needs something marked; nothing is yet; draw a box first.")
     if model not in case.models:
         raise InputError(
-            f"A download is of one of the methods shown; {_title(model)} is not; choose it first."
+            f"A download is of one of the methods shown; {title_of(model)} is not; choose it first."
         )
     missing = [k + 1 for k in case.segmentation.marked_slices() if (k, model) in case.failed]
     if missing:
         raise InputError(
-            f"A download has a mask on every marked slice; {_title(model)} failed on slice "
+            f"A download has a mask on every marked slice; {title_of(model)} failed on slice "
             f"{missing[0]}; draw its box again, or choose another method."
         )
 
 
-def _title(model: str) -> str:
-    info = models.CATALOGUE.get(model)
-    return info.title if info else model
-
-
-def _distinct(boxes: Sequence[Box]) -> list[Box]:
-    return list(dict.fromkeys(boxes))
-
-
-def _progress(text: str, part: float | None = None) -> Reply:
-    return {"progress": {"text": text, "part": part}}
+def _progress(text: str, part: float | None = None, *, cancel: bool = False) -> Reply:
+    """``cancel``: whether the person may end it (``Controller.look``)."""
+    return {"progress": {"text": text, "part": part, "cancel": cancel}}
 
 
 def _describe(case: Case, volume: CTVolume, voxels: Path, sample: bool) -> Reply:

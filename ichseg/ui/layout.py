@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from ichseg.preprocess import WINDOWS
+from ichseg.segmentation import TYPES
 from ichseg.ui.controller import Controller, Message, method_choices
 from ichseg.ui.viewer import Viewer, style
 
@@ -55,8 +56,17 @@ def build_page(
             {"name": name, "width": window.width, "level": window.level}
             for name, window in WINDOWS.items()
         ]
+        types = [
+            {"name": name, "title": name if name.isupper() else title[0].upper() + title[1:]}
+            for name, title in TYPES.items()
+        ]
         viewer = Viewer(
-            value={}, choices=method_choices(), presets=presets, elem_id="viewer", padding=False
+            value={},
+            choices=method_choices(),
+            presets=presets,
+            types=types,
+            elem_id="viewer",
+            padding=False,
         )
         quiet: dict[str, Any] = {
             "inputs": viewer,

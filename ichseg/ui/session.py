@@ -51,7 +51,8 @@ class Case:
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx)
         self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()
-        self.slice_ml: dict[int, dict[str, float]] = {}
+        self.slice_ml: dict[int, dict[str, dict[int, float]]] = {}
+        """Millilitres by slice, model and lesion, of what was last shown."""
         self.failed: set[tuple[int, str]] = set()
         """Slices whose mask a model could not make: they are not to pass for empty ones."""
         self.truth: npt.NDArray[np.uint8] | None = None
@@ -89,9 +90,15 @@ class Case:
         return np.asarray(bits.reshape(shape), dtype=bool)
 
     def unrefined(self, k: int, model: str) -> list[Box]:
-        """The boxes of slice k whose mask by a model is not yet that of its second look."""
-        known = ((box, self.box_masks.get((k, model, box))) for box in self.segmentation.boxes(k))
-        return [box for box, kept in known if kept is None or not kept.refined]
+        """The boxes of slice k whose mask by a model is not yet that of its second look, nor corrected by hand."""
+        marked = self.segmentation
+        return [
+            box
+            for lesion in marked.lesions
+            if marked.origin(k, lesion.id, model) != "edited"
+            for box in marked.boxes(k, lesion.id)
+            if (kept := self.box_masks.get((k, model, box))) is None or not kept.refined
+        ]
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,8 @@ class Session:
     """The last files that could not be opened: they may be with a correction."""
     done: int = 0
     """The last operation of the page that was carried out."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set where the person no longer wants what is under way."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
 

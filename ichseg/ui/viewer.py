@@ -22,6 +22,8 @@ SCRIPTS = (
     "pointer",
     "keys",
     "controls",
+    "lesions",
+    "correct",
     "files",
     "aside",
     "compare",
@@ -34,9 +36,9 @@ class Viewer(gr.HTML):
     """Shows a scan, takes boxes, shows masks. It draws in the browser; Python only answers.
 
     ``value`` is what the page asks for and ``reply`` the latest answer (ichseg.ui.controller says how both
-    look), ``better`` the latest answer that nobody waited for; ``choices`` and ``presets`` are fixed. The events are
-    "edit" for what takes a moment, "work" for what may show progress, "aside" for what nobody waits for, "look"
-    for a hint that wants no answer.
+    look), ``better`` the latest answer that nobody waited for; ``choices``, ``presets`` and ``types`` (of lesions) are
+    fixed. The events are "edit" for what takes a moment, "work" for what may show progress, "aside" for what nobody
+    waits for, "look" for a hint that wants no answer.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Viewer(gr.HTML):
         better: dict[str, Any] | None = None,
         choices: list[dict[str, Any]] | None = None,
         presets: list[dict[str, Any]] | None = None,
+        types: list[dict[str, str]] | None = None,
         **kwargs: Any,
     ) -> None:
         # An update makes the component anew from its own settings: these three never differ.
@@ -63,6 +66,7 @@ class Viewer(gr.HTML):
             better=better or {},
             choices=choices or [],
             presets=presets or [],
+            types=types or [],
             **kwargs,
         )
 

@@ -129,6 +129,11 @@ class Viewer:
         self.page.locator(f"[data-do={name}]").locator("visible=true").click()
         return self
 
+    def tool(self, name: str) -> Viewer:
+        """Choose a tool of the correction bar: box, brush, erase or piece."""
+        self.page.click(f"[data-tool={name}]")
+        return self
+
     def go_to(self, k: int) -> Viewer:
         """Bring slice k (from 0) on screen with the keys."""
         self.page.locator(".ich-stage canvas").first.focus()
@@ -161,6 +166,11 @@ class Viewer:
         """The message above the viewer; waits for one."""
         self.page.wait_for_selector(".ich-alert:visible", timeout=PATIENCE_MS)
         return self.page.inner_text(".ich-alert p")
+
+    def alert_text(self) -> str:
+        """The message above the viewer, empty where there is none."""
+        shown = self.page.locator(".ich-alert p").locator("visible=true")
+        return shown.inner_text() if shown.count() else ""
 
     def pixels(self, pane: int) -> npt.NDArray[np.uint8]:
         """RGB of what a pane shows at the middle of each pixel of the slice, [y, x, 3]."""

@@ -74,8 +74,8 @@ function showsAgreement(number) {
 }
 
 function drawAgreement(context, number, transform) {
-  const own = here().masks[models[number]] ?? { pixels: new Uint8Array(scan.shape[1] * scan.shape[2]), path: new Path2D() };
-  const reference = againstTruth() ? truthHere() : here().masks[models[0]] ?? ABSENT;
+  const own = bloodOf(here(), models[number]) ?? { pixels: new Uint8Array(scan.shape[1] * scan.shape[2]), path: new Path2D() };
+  const reference = againstTruth() ? truthHere() : bloodOf(here(), models[0]) ?? ABSENT;
   const { both, ownOnly, referenceOnly } = agreementOf(own, reference);
   const layers = [
     [both, "full", BOTH_COLOUR],

@@ -57,12 +57,22 @@ function drawPane(pane, number) {
   context.imageSmoothingQuality = "high";
   context.drawImage(base, left, top, base.width * sx, base.height * sy);
   const transform = new DOMMatrix([sx, 0, 0, sy, left, top]);
-  const mask = shown.masks && here().masks[models[number]];
   if (shown.masks && showsAgreement(number)) drawAgreement(context, number, transform);
-  else if (mask) {
+  else if (shown.masks) drawMasks(context, number, transform);
+  if (shown.masks) drawTruth(context, transform);
+  drawBoxes(context, { sx, sy, left, top });
+  if (number === 0) drawStrokes(context, { sx, sy, left, top });
+  if (pointer && pointer.pane !== number && !draft) drawCross(context, { sx, sy, left, top });
+}
+
+function drawMasks(context, number, transform) {
+  // One lesion has the pane's colour; of several each has its own.
+  for (const { id, colour, visible } of lesions) {
+    const mask = here().masks[models[number]]?.[id];
+    if (!mask || !visible) continue;
     const path = new Path2D();
     path.addPath(mask.path, transform);
-    context.fillStyle = context.strokeStyle = colours[number % colours.length];
+    context.fillStyle = context.strokeStyle = lesions.length > 1 ? colour : colours[number % colours.length];
     context.lineJoin = "round";
     if (shown.fill) {
       context.globalAlpha = shown.opacity;
@@ -72,13 +82,16 @@ function drawPane(pane, number) {
     context.lineWidth = 1.5;
     context.stroke(path);
   }
-  if (shown.masks) drawTruth(context, transform);
-  drawBoxes(context, { sx, sy, left, top });
-  if (pointer && pointer.pane !== number && !draft) drawCross(context, { sx, sy, left, top });
 }
 
 function drawBoxes(context, { sx, sy, left, top }) {
-  const boxes = here().boxes.slice();
+  for (const { id, colour, visible } of lesions) {
+    if (id === lesion || !visible) continue;
+    context.lineWidth = 1;
+    context.strokeStyle = colour;
+    for (const [x0, y0, x1, y1] of here().boxes[id] ?? []) context.strokeRect(left + x0 * sx, top + y0 * sy, (x1 - x0) * sx, (y1 - y0) * sy);
+  }
+  const boxes = boxesHere().slice();
   if (draft) boxes[draft.index < 0 ? boxes.length : draft.index] = draft.box;
   const current = draft ? (draft.index < 0 ? boxes.length - 1 : draft.index) : selected;
   boxes.forEach(([x0, y0, x1, y1], index) => {
@@ -144,12 +157,20 @@ function drawStrip() {
   const most = Math.max(0.001, ...marked().flatMap((slice) => Object.values(slices.get(slice).ml)));
   for (const slice of marked()) {
     const middle = THUMB_PX / 2 + slice * step;
+    // What was only followed there is paler than what a person marked or corrected.
+    const followed = Object.values(slices.get(slice).origin).every((origin) => !origin || origin === "propagated");
+    context.globalAlpha = followed ? 0.5 : 1;
     models.slice(0, 2).forEach((model, number) => {
       const part = (slices.get(slice).ml[model] ?? 0) / most;
       const tall = part ? Math.max(2, part * (height - 1)) : 1;
       context.fillStyle = ink(number ? "--ich-baseline-ink" : "--ich-model-ink");
       context.fillRect(middle + (number ? 0.5 : -bar - 0.5), height - tall, bar, tall);
     });
+  }
+  context.globalAlpha = 1;
+  context.fillStyle = ink("--ich-strong");
+  for (const { slice, direction } of lesionHere()?.stops ?? []) {
+    context.fillRect(THUMB_PX / 2 + (slice + direction / 2) * step - 0.75, 0, 1.5, height);
   }
 }
 

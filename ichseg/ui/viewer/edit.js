@@ -19,15 +19,23 @@ function goTo(slice) {
 
 function setBoxes(boxes) {
   const state = here();
-  slices.set(k, { ...state, boxes, ...(boxes.length ? {} : { masks: {}, ml: {} }) });
-  ask({ op: "boxes", slice: k, boxes });
+  const kept = { ...state.boxes, [lesion]: boxes };
+  if (boxes.length) slices.set(k, { ...state, boxes: kept });
+  else {
+    // What they gave goes at once; Python says the rest.
+    delete kept[lesion];
+    const masks = {};
+    for (const [model, byLesion] of Object.entries(state.masks)) masks[model] = { ...byLesion, [lesion]: undefined };
+    slices.set(k, { ...state, boxes: kept, masks, origin: { ...state.origin, [lesion]: undefined } });
+  }
+  ask({ op: "boxes", slice: k, lesion, boxes });
   showAll();
 }
 
 function commitDraft() {
   const { box, index } = draft;
   draft = null;
-  const boxes = here().boxes.slice();
+  const boxes = boxesHere().slice();
   if (index < 0) boxes.push(box);
   else boxes[index] = box;
   selected = index < 0 ? boxes.length - 1 : index;
@@ -45,24 +53,26 @@ function cancelDraft() {
 
 function deleteSelected() {
   if (selected < 0) return;
-  const boxes = here().boxes.filter((_, index) => index !== selected);
+  const boxes = boxesHere().filter((_, index) => index !== selected);
   selected = -1;
   draft = null;
   setBoxes(boxes);
 }
 
 function clearSlice() {
-  if (!here().boxes.length) return;
+  if (!isMarked(here())) return;
   selected = -1;
-  slices.delete(k);
+  if (!lesions.some(({ locked }) => locked)) slices.delete(k);
   ask({ op: "clear_slice", slice: k });
   showAll();
 }
 
 function clearAll() {
   selected = -1;
-  slices = new Map();
-  totals = {};
+  if (!lesions.some(({ locked }) => locked)) {
+    slices = new Map();
+    totals = {};
+  }
   ask({ op: "clear" });
   showAll();
 }

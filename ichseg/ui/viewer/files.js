@@ -16,7 +16,7 @@ function replaceScan(action) {
   if (!marked().length) return action();
   const dialog = one(".ich-ask");
   const count = marked().length;
-  one("p", dialog).textContent = "The boxes on " + count + (count === 1 ? " slice" : " slices") + " of this scan go when another is opened. Download first what you want to keep.";
+  one("p", dialog).textContent = "What is marked on " + count + (count === 1 ? " slice" : " slices") + " of this scan goes when another is opened. Download first what you want to keep.";
   dialog.onclose = () => { if (dialog.returnValue === "yes") action(); };
   dialog.returnValue = "";
   dialog.showModal();
@@ -37,7 +37,7 @@ function upload(files, op = "open") {
   request.upload.onprogress = (event) => busy({ text: "Uploading", part: event.loaded / event.total });
   request.onload = () => {
     if (request.status === 200) {
-      busy({ text: op === "truth" ? "Reading the truth mask" : "Reading the scan" });
+      busy({ text: { truth: "Reading the truth mask", load_mask: "Reading the mask" }[op] ?? "Reading the scan" });
       const paths = JSON.parse(request.responseText);
       ask({ op, files: paths.map((path, index) => ({ path, name: files[index].name })) });
       return;

@@ -12,9 +12,9 @@ function placeByKeys() {
 }
 
 function takeUpNext() {
-  if (!here().boxes.length) return;
-  selected = (selected + 1) % here().boxes.length;
-  draft = { box: here().boxes[selected], index: selected, keys: true };
+  if (!boxesHere().length) return;
+  selected = (selected + 1) % boxesHere().length;
+  draft = { box: boxesHere()[selected], index: selected, keys: true };
   afterKeys();
   showTools();
 }
@@ -51,11 +51,16 @@ const KEYS = {
   End: () => goTo(scan.shape[0] - 1),
   Delete: deleteSelected,
   Backspace: deleteSelected,
-  Escape: () => { if (!cancelDraft()) { selected = -1; showTools(); draw(); } gesture = null; rest(); },
-  b: placeByKeys,
+  Escape: () => { if (cancellable()) DO.cancel(); else if (!putTipAway() && !cancelDraft()) { selected = -1; showTools(); draw(); } gesture = null; rest(); },
+  b: () => (correcting.tool === "box" ? placeByKeys() : placeTip()),
   n: takeUpNext,
   m: () => DO.mask(),
   c: () => DO.compare(),
+  w: () => DO.propagate(),
+  l: () => DO.lesions(),
+  e: () => DO.correct(),
+  "[": () => setRadius(correcting.radius - RADIUS_STEP_MM),
+  "]": () => setRadius(correcting.radius + RADIUS_STEP_MM),
   f: () => (shown.fill ? DO.outline() : DO.fill()),
   "+": () => DO.zoom_in(),
   "=": () => DO.zoom_in(),
@@ -75,8 +80,8 @@ function onKey(event) {
   if (control && key === "y") return done(event, () => timeTravel("redo"));
   if (control) return;
   if (key === " " && target.tagName !== "BUTTON") return done(event, () => { spaceDown = true; });
-  if (target.matches?.(".ich-opacity") && (ARROWS[key] || key === "Home" || key === "End")) return;
-  if (draft?.keys && boxKey(event)) return event.preventDefault();
+  if (target.matches?.(".ich-opacity, .ich-radius") && (ARROWS[key] || key === "Home" || key === "End")) return;
+  if ((draft?.keys && boxKey(event)) || (tip && tipKey(event))) return event.preventDefault();
   const preset = all(".ich-presets button")[Number(key) - 1];
   if (preset) return done(event, () => preset.click());
   if (KEYS[key]) done(event, KEYS[key]);

@@ -7,6 +7,27 @@ class Mask {
     for (let i = 0; i < runs.length; i += 2) this.pixels.fill(1, runs[i], runs[i + 1]);
     this.path = outlineOf(this.pixels, rows, columns);
   }
+
+  static union(masks, shape) {
+    const whole = new Mask([], shape);
+    for (const { pixels } of masks) for (let i = 0; i < pixels.length; i++) whole.pixels[i] |= pixels[i];
+    whole.path = outlineOf(whole.pixels, shape[1], shape[2]);
+    return whole;
+  }
+}
+
+const unions = new WeakMap(); // a model's masks by lesion -> their blood together, made once
+function bloodOf(state, model) {
+  // What a model marks of blood on a slice, whatever the lesion; undefined where it marks nothing.
+  const byLesion = state.masks[model] ?? {};
+  const blood = lesions.filter((one) => one.blood && byLesion[one.id]);
+  if (blood.length < 2) return byLesion[blood[0]?.id];
+  const key = blood.map(({ id }) => id).join();
+  const known = unions.get(byLesion);
+  if (known?.key === key) return known.mask;
+  const mask = Mask.union(blood.map(({ id }) => byLesion[id]), scan.shape);
+  unions.set(byLesion, { key, mask });
+  return mask;
 }
 
 function outlineOf(pixels, rows, columns) {

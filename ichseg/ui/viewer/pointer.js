@@ -12,7 +12,7 @@ function at(event, canvas) {
 
 function handleAt({ x, y, sx, sy }, reach) {
   // Which part of the selected box lies under the pointer: [hx, hy] in -1, 0, 1; [0, 0] is its inside.
-  const box = here().boxes[selected];
+  const box = boxesHere()[selected];
   if (!box) return null;
   const [x0, y0, x1, y1] = box;
   const rx = reach / sx, ry = reach / sy;
@@ -57,9 +57,10 @@ function startGesture(event, pane) {
   const start = { clientX: event.clientX, clientY: event.clientY };
   if (event.button === 2) return { kind: "window", ...start, width: shown.width, level: shown.level };
   if (event.button === 1 || spaceDown) return { kind: "pan", ...start, x: view.x, y: view.y };
+  if (correcting.tool !== "box") return startStroke(point, pane);
   const handle = event.shiftKey ? null : handleAt(point, event.pointerType === "touch" ? 20 : 7);
   look(true); // the slice is embedded while the person draws
-  if (handle) return { kind: "adjust", handle, point, index: selected, box: here().boxes[selected] };
+  if (handle) return { kind: "adjust", handle, point, index: selected, box: boxesHere()[selected] };
   return { kind: "new", point };
 }
 
@@ -89,15 +90,16 @@ function onPointerMove(event, pane, index) {
   if (touches.has(event.pointerId)) touches.set(event.pointerId, event);
   if (gesture) continueGesture(event, pane, point);
   else {
-    const handle = event.shiftKey ? null : handleAt(point, 7);
-    pane.canvas.style.cursor = spaceDown ? "grab" : handle ? CURSORS[handle.join()] : "crosshair";
+    const handle = event.shiftKey || correcting.tool !== "box" ? null : handleAt(point, 7);
+    pane.canvas.style.cursor = spaceDown ? "grab" : handle ? CURSORS[handle.join()] : correctingCursor(index) ?? "crosshair";
   }
   draw();
 }
 
 function continueGesture(event, pane, point) {
   const dx = event.clientX - gesture.clientX, dy = event.clientY - gesture.clientY;
-  if (gesture.kind === "new") {
+  if (gesture.kind === "stroke") extendStroke(point);
+  else if (gesture.kind === "new") {
     const box = boxBetween(gesture.point, point);
     draft = box && { box, index: -1 };
   } else if (gesture.kind === "adjust") {
@@ -129,7 +131,8 @@ function onPointerUp(event, pane) {
   const done = gesture;
   gesture = null;
   if (!done || !scan) return;
-  if (draft && String(draft.box) !== String(done.box)) commitDraft();
+  if (done.kind === "stroke") endStroke(done);
+  else if (draft && String(draft.box) !== String(done.box)) commitDraft();
   else if (done.kind === "new") pick(done.point);
   else cancelDraft();
   rest();
@@ -138,13 +141,15 @@ function onPointerUp(event, pane) {
 function pick({ x, y }) {
   // A click takes up the box under it, the smallest where several are.
   const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
-  const hit = here().boxes
-    .map((box, index) => ({ box, index }))
+  const hit = lesions
+    .flatMap(({ id }) => (here().boxes[id] ?? []).map((box, index) => ({ box, index, id })))
     .filter(({ box: [x0, y0, x1, y1] }) => x >= x0 && x < x1 && y >= y0 && y < y1)
     .sort((a, b) => area(a.box) - area(b.box));
+  if (hit.length) lesion = hit[0].id;
   selected = hit.length ? hit[0].index : -1;
   draft = null;
   showTools();
+  showLesions();
   draw();
 }
 

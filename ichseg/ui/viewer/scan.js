@@ -42,6 +42,7 @@ function adopt(description, hu, reply) {
   models = reply.models;
   k = Math.floor(scan.shape[0] / 2);
   forgetComparison();
+  lesion = 1;
   selected = -1;
   draft = null;
   Object.assign(view, { zoom: 1, x: 0.5, y: 0.5 });

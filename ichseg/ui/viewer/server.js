@@ -1,6 +1,6 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
-const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch"]);
+const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load_mask"]);
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
 const ops = [];
@@ -14,7 +14,7 @@ function ask(op) {
   const before = ops.at(-1);
   const redone =
     op.op === "boxes" && before?.op === "boxes" && before.id > underWay &&
-    before.slice === op.slice && before.boxes.length === op.boxes.length;
+    before.slice === op.slice && before.lesion === op.lesion && before.boxes.length === op.boxes.length;
   if (redone) ops.pop(); // the same boxes, adjusted again before anybody looked
   ops.push({ ...op, id: ++lastOp });
   root.dataset.pending = ops.length;
@@ -87,7 +87,7 @@ function take(reply) {
   trouble = reply.trouble || {};
   if (reply.choices) takeChoices(reply.choices);
   if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
-  if (!reply.scan) for (const [key, state] of Object.entries(reply.slices || {})) takeSlice(Number(key), state);
+  if (!reply.scan) takeSlices(reply);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.download) save(reply.download);
   showAll();
@@ -98,25 +98,37 @@ function takeTotals(reply) {
   if (reply.n < totalled) return;
   totalled = reply.n;
   totals = reply.totals || {};
+  runs = reply.runs || {};
+  lesions = reply.lesions || [];
+  if (!lesionHere()) lesion = lesions[0]?.id ?? 1;
 }
 
 function keepSlice(slice, state) {
   if (state.n < slices.get(slice)?.n) return; // answers may overtake each other
-  const waiting = ops.some((op) => op.op === "boxes" && op.slice === slice);
-  const boxes = waiting ? slices.get(slice)?.boxes ?? [] : state.boxes;
+  const boxes = { ...state.boxes };
+  for (const op of ops) {
+    // Boxes that Python has yet to answer are the ones to show.
+    if (op.op === "boxes" && op.slice === slice) boxes[op.lesion] = slices.get(slice)?.boxes[op.lesion] ?? [];
+  }
   const masks = {};
-  for (const [model, runs] of Object.entries(state.masks)) masks[model] = new Mask(runs, scan.shape);
+  for (const [model, byLesion] of Object.entries(state.masks)) {
+    masks[model] = {};
+    for (const [id, runs] of Object.entries(byLesion)) masks[model][id] = new Mask(runs, scan.shape);
+  }
   slices.set(slice, { ...state, boxes, masks });
-  if (slice === k && selected >= boxes.length) selected = -1;
+  if (slice === k && selected >= boxesHere().length) selected = -1;
 }
 
-function takeSlice(slice, state) {
-  keepSlice(slice, state);
-  if (jump && slice !== k) goTo(slice);
+function takeSlices(reply) {
+  const changed = Object.keys(reply.slices || {}).map(Number);
+  for (const slice of changed) keepSlice(slice, reply.slices[slice]);
+  if (reply.lesion) lesion = reply.lesion;
+  if (reply.show !== undefined) goTo(reply.show);
+  else if (jump && changed.length && !changed.includes(k)) goTo(changed[0]);
   jump = false;
-  if (slice === k) announceVolumes();
+  if (changed.includes(k)) announceVolumes();
 }
-let jump = false; // go to the slice that the next undo or redo changes
+let jump = false; // go to a slice that the next undo or redo changes
 
 function serverPath(path) {
   const config = window.gradio_config || {};

@@ -7,6 +7,9 @@ function showAll() {
     showSlice();
     showTools();
     showCompare();
+    showLesions();
+    showCorrect();
+    showStops();
     drawStrip();
   }
   showState();
@@ -21,11 +24,12 @@ function showSlice() {
   root.dataset.slice = k;
   one(".ich-count").textContent = k + 1 + " / " + depth;
   setPanes(models.length);
-  const boxes = here().boxes.length;
+  const boxes = boxesHere().length;
   panes.forEach((pane, index) => {
     pane.sliceMl.textContent = number(here().ml[models[index]]);
     pane.totalMl.textContent = marked().length ? number(totals[models[index]]) : "–";
     pane.chooser.value = models[index];
+    pane.chooser.title = runs[models[index]] ? "Runs on " + runs[models[index]] : "";
     pane.corner.slice.textContent = k + 1 + " / " + depth;
     pane.corner.window.textContent = "W " + shown.width + "  L " + shown.level;
     pane.canvas.setAttribute(
@@ -41,7 +45,8 @@ function showTools() {
   set("undo", history.undo);
   set("redo", history.redo);
   set("delete", selected >= 0);
-  set("clear_slice", here().boxes.length > 0);
+  set("clear_slice", isMarked(here()));
+  set("propagate", [...slices.values()].some(({ boxes }) => boxes[lesion]?.length) && !lesionHere()?.locked);
   set("clear", marked().length > 0);
   for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
   const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
@@ -61,12 +66,12 @@ function showTools() {
 let slowTimer = 0;
 function showState() {
   // A pane says what it is doing only when that takes longer than a glance.
-  const waiting = ops.some((op) => op.op === "boxes" && op.slice === k);
+  const waiting = ops.some((op) => (op.op === "boxes" || op.op === "correct") && op.slice === k);
   panes.forEach((pane, index) => {
     const wrong = trouble[models[index]];
     const closer = !waiting && here().rough?.includes(models[index]);
     pane.node.dataset.waiting = waiting;
-    pane.corner.state.textContent = wrong || (draft?.keys ? "Arrows move, Shift+arrows resize, Enter sets, Esc cancels" : closer ? "Looking closer…" : "");
+    pane.corner.state.textContent = wrong || (draft?.keys ? "Arrows move, Shift+arrows resize, Enter sets, Esc cancels" : tip ? "Arrows move, Enter marks, Esc ends" : closer ? "Looking closer…" : "");
     pane.corner.state.dataset.wrong = Boolean(wrong);
   });
   clearTimeout(slowTimer);
@@ -97,11 +102,24 @@ const titleOf = (name) => choices.find((choice) => choice.name === name)?.title 
 function busy(progress) {
   const overlay = one(".ich-busy");
   overlay.hidden = !progress;
+  one("[data-do=cancel]").hidden = !progress?.cancel;
   if (!progress) return;
   const bar = one("progress", overlay);
   one("p", overlay).textContent = progress.text;
   if (progress.part === null || progress.part === undefined) bar.removeAttribute("value");
   else bar.value = progress.part;
+}
+
+const cancellable = () => !one(".ich-busy").hidden && !one("[data-do=cancel]").hidden;
+
+function showStops() {
+  // How far a lesion was followed, and why no further.
+  const stops = (lesionHere()?.stops ?? []).filter(({ reason }) => reason !== "end");
+  const text = stops.map(({ sentence }) => sentence[0].toUpperCase() + sentence.slice(1)).join("; ");
+  const line = one(".ich-stops");
+  line.hidden = !lesionHere()?.stops.length;
+  const name = lesions.length > 1 ? lesionHere().name + ": " : "";
+  line.textContent = name + (text ? text + "." : "followed to both ends of the scan.") + " Look at every slice; a box where it is wrong wins.";
 }
 
 let repair = null;

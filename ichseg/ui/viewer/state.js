@@ -18,15 +18,22 @@ const colours = [ink("--ich-model"), ink("--ich-baseline"), "#d0a2ff", "#8be28b"
 let scan = null; // {token, hu: Int16Array, shape: [z, y, x], spacing: [z, y, x], name}
 let k = 0; // the slice on screen, from 0
 let models = []; // the methods of the panes, left and right
-let slices = new Map(); // k -> {n, boxes: [[x0, y0, x1, y1]], masks: {model: Mask}, ml: {model: mL}, rough: [model]}
+let lesions = []; // [{id, name, type, colour, locked, visible, blood, ml, stops}]; ml and stops are the left pane's
+let lesion = 1; // the one that boxes and corrections go to
+// k -> {n, boxes: {lesion: [[x0, y0, x1, y1]]}, masks: {model: {lesion: Mask}}, ml: {model: mL}, origin: {lesion: from}, rough: [model]}
+let slices = new Map();
 let totals = {};
+let runs = {}; // model -> the back end that computes it, for people
 let history = { undo: false, redo: false };
 let trouble = {}; // model -> what went wrong with it
 const shown = { width: 80, level: 40, masks: true, fill: false, opacity: 0.35 };
 const view = { zoom: 1, x: 0.5, y: 0.5 }; // the centre of the view in fractions of the slice
-let selected = -1; // a box of this slice
+let selected = -1; // a box of this slice and lesion
 let draft = null; // a box being made or changed: {box, index (-1 for a new one), keys}
 let pointer = null; // where the mouse is, in pixels of the slice
 
-const here = () => slices.get(k) || { boxes: [], masks: {}, ml: {} };
-const marked = () => [...slices.keys()].filter((slice) => slices.get(slice).boxes.length);
+const here = () => slices.get(k) || { boxes: {}, masks: {}, ml: {}, origin: {} };
+const boxesHere = () => here().boxes[lesion] ?? [];
+const isMarked = ({ boxes, origin }) => Object.keys(boxes).length > 0 || Object.keys(origin).length > 0;
+const marked = () => [...slices.keys()].filter((slice) => isMarked(slices.get(slice)));
+const lesionHere = () => lesions.find(({ id }) => id === lesion);
