@@ -25,6 +25,11 @@ SCRIPTS = (
     "files",
     "aside",
     "compare",
+    "measure",
+    "plots",
+    "lines",
+    "surface",
+    "more",
     "panes",
     "start",
 )

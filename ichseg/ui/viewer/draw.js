@@ -74,6 +74,7 @@ function drawPane(pane, number) {
   }
   if (shown.masks) drawTruth(context, transform);
   drawBoxes(context, { sx, sy, left, top });
+  drawLines(context, number, { sx, sy, left, top });
   if (pointer && pointer.pane !== number && !draft) drawCross(context, { sx, sy, left, top });
 }
 

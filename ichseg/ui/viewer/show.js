@@ -7,6 +7,7 @@ function showAll() {
     showSlice();
     showTools();
     showCompare();
+    showMeasure();
     drawStrip();
   }
   showState();
@@ -20,6 +21,7 @@ function showSlice() {
   slider.setAttribute("aria-valuetext", "slice " + (k + 1) + " of " + depth);
   root.dataset.slice = k;
   one(".ich-count").textContent = k + 1 + " / " + depth;
+  markSlice();
   setPanes(models.length);
   const boxes = here().boxes.length;
   panes.forEach((pane, index) => {
@@ -44,6 +46,7 @@ function showTools() {
   set("clear_slice", here().boxes.length > 0);
   set("clear", marked().length > 0);
   for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
+  showMore();
   const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
   press("mask", shown.masks);
   press("fill", shown.fill);
