@@ -37,11 +37,12 @@ class Embedding:
 
     def __init__(self, slice_hu: npt.NDArray[np.number]) -> None:
         self.slice_hu = slice_hu
+        self.shape_yx = slice_hu.shape
 
 
 class Masks:
     def __init__(self, masks: npt.NDArray[np.bool_]) -> None:
-        self.masks = masks
+        self.masks, self.union = masks, masks.any(axis=0)
 
 
 class BoxModel:

@@ -266,16 +266,20 @@ class Measuring:
         """What the page shows.
 
         Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``measure.in_plane_mm``; and total,
-        lesions and reading_error as ``evidence.measured_record`` has them.
+        lesions and reading_error as ``evidence.measured_record`` has them, with range_comes of total and lesions:
+        whether a range is yet to be computed.
         """
         found = self.assessment(measured)
+        parts = evidence.measured_record(found)
+        for one in (parts["total"], *parts["lesions"]):
+            one["range_comes"] = one["range"] is None and one["label"] not in found.no_range
         return {
             "n": measured.n,
             "model_title": found.model_title,
             "second_look": found.second_look,
             "slices_by": dict(found.slices_by),
             "plane_mm": in_plane_mm(measured.volume).tolist(),
-            **evidence.measured_record(found),
+            **parts,
         }
 
     def set_lines(self, measured: Measured, lesion: int, lines: Lines) -> None:

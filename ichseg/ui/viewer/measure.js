@@ -62,7 +62,7 @@ function measureState() {
   return measuring.record ? "" : roughSlices().length ? "Looking closer first…" : "Measuring…";
 }
 
-const rangeComes = (why) => measuring.range !== null && !why?.includes("drawn by hand"); // else it has a reason of its own
+const rangeComes = (it) => measuring.range !== null && it.range_comes;
 
 const span = ({ low_ml: low, high_ml: high }) => number(low) + " to " + number(high);
 const mm = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
@@ -73,7 +73,7 @@ function showHeadline({ total, reading_error: error, model_title: title }) {
   const around = given
     ? span(given) + " mL when the boxes are drawn anew " + given.draws_ml.length + " times, each side up to " + given.jitter_mm + " mm elsewhere" +
       (given.carried_over ? " (of the answers without a second look, in proportion)" : "") + ". This is how much the box matters, not the model's own error."
-    : rangeComes(total.not_computed.range)
+    : rangeComes(total)
       ? "Its range under other boxes is being computed" + (measuring.range[1] ? ": slice " + (measuring.range[0] + 1) + " of " + measuring.range[1] + "." : ".")
       : total.not_computed.range ?? "";
   const people = "Two people who measure by hand can tell a difference of " + error.between_raters_ml + " mL, one person " + error.within_rater_ml + " mL (" + error.source + ").";
@@ -85,7 +85,7 @@ function showHeadline({ total, reading_error: error, model_title: title }) {
 
 const MEASURES = [
   ["Volume, mL", (it) => number(it.volume_ml)],
-  ["Under other boxes, mL", (it) => (it.range ? span(it.range) : rangeComes(it.not_computed.range) ? "…" : "–"), "range"],
+  ["Under other boxes, mL", (it) => (it.range ? span(it.range) : rangeComes(it) ? "…" : "–"), "range"],
   ["ABC/2, mL", (it) => (abcOf(it) ? number(abcOf(it).volume_ml) : "–"), "abc2"],
   ["A × B × C, mm", (it) => (abcOf(it) ? [abcOf(it).a.length_mm, abcOf(it).b.length_mm, abcOf(it).c_mm].map((length) => mm(length)).join(" × ") : "–")],
   ["Longest in a slice, mm", (it) => mm(it.longest_in_plane?.length_mm) + (it.longest_in_plane ? " (slice " + (it.longest_in_plane.slice_index + 1) + ")" : "")],
@@ -127,7 +127,7 @@ function showNumbers(record) {
   const reasons = new Map(); // each once, with whose it is
   for (const it of columns) {
     for (const [what, why] of Object.entries(it.not_computed)) {
-      if (what === "range" && rangeComes(why)) continue;
+      if (what === "range" && rangeComes(it)) continue;
       const key = NAMES[what] + ": " + why;
       reasons.set(key, [...(reasons.get(key) ?? []), nameOf(it)]);
     }
