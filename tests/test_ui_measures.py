@@ -17,7 +17,8 @@ import pypdfium2
 import pytest
 
 from ichseg import evidence, export, measure
-from ichseg.prompt import Box
+from ichseg.prompt import Box, jitter
+from ichseg.propagate import Rule, propagate
 from ichseg.segmentation import Segmentation
 from ichseg.ui import controller as controller_module
 from ichseg.ui.controller import Controller
@@ -91,7 +92,7 @@ def test_the_numbers_come_first_and_then_their_range_as_the_library_has_it(
     page = marked_page(controller, 1, 2)
     first = passing(controller, page)
     record = first["record"]
-    assert first["range"] == [0, 0] and record["total"]["range"] is None
+    assert first["range"] == 0 and record["total"]["range"] is None
     assert record["total"]["range_comes"]
     last = passing(controller, page, record["n"])
     assert last["range"] is None
@@ -153,14 +154,15 @@ def test_the_range_gives_way_to_who_draws_and_keeps_what_it_has(
 
     monkeypatch.setattr(model, "predict", predict)
     found = passing(controller, page, record["n"])
-    assert batches == [4, 4, 4] and list(found["range"]) == [0, 2] and "record" not in found
+    assert batches == [4, 4, 4] and found["range"] == 12 / 32 and "record" not in found
     found = passing(controller, page, record["n"])
     assert found["range"] is None and batches == [4] * 8  # nothing twice
 
 
 def test_work_in_portions_ends_with_its_time() -> None:
-    steps = iter([(0, 3), (1, 3), (2, 3)])
-    assert work_for(steps, 0.0, lambda: True) == (0, 3)
+    steps = iter([0.0, 0.25, 0.5])
+    assert work_for(steps, 0.0, lambda: True) == 0.0
+    assert work_for(steps, 60.0, lambda: False) == 0.25
     assert work_for(steps, 60.0, lambda: True) is None
 
 
@@ -232,10 +234,51 @@ def test_masks_that_no_box_gave_have_no_range_and_say_so(controller: Controller)
     propagated, ventricle, _ = record["lesions"]
     for one in (propagated, record["total"]):
         assert one["range"] is None and not one["range_comes"]
-        assert one["not_computed"]["range"].endswith("some of this mask was propagated.")
+        assert one["not_computed"]["range"] == (
+            "A range is that of drawn boxes; some of this mask was corrected, loaded, or gave way to another lesion."
+        )
     assert ventricle["range"]["draws_ml"]
-    marked.apply_edit(1, 1, np.roll(spread, 3), "one")
-    assert "corrected" in complete(controller, page)["total"]["not_computed"]["range"]
+
+
+def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes() -> None:
+    volume, predictor, box = ui.numbered_scan(), BoxModel("one"), Box(*BOX)
+    # The model fills its boxes, which grow from slice to slice; the rule lets them.
+    anything = {"least_contrast": -1e9, "least_contrast_hu": -1e9, "least_overlap": 0.0}
+    rule = Rule(**anything, most_growth=1e9, most_bone=1.0, further_looks=0)
+    asked: list[int] = []
+
+    def embed(k: int) -> Any:
+        asked.append(k)
+        return predictor.embed(volume.hu_zyx[k])
+
+    marked = propagate(predictor, volume, {3: [box]}, rule=rule, embed=embed)  # type: ignore[arg-type]
+    assert marked.marked_slices("one") == [3, 4, 5]  # below, the phantom is darker
+
+    def propagated(draw: int) -> float:
+        """By the library itself, with the box moved as a range moves it."""
+        jitter_px = measure.jitter_in_pixels(volume)
+        moved = jitter(box, jitter_px, np.random.default_rng([0, draw]), (ui.ROWS, ui.COLUMNS))
+        found = propagate(predictor, volume, {3: [moved]}, rule=rule, embed=embed)  # type: ignore[arg-type]
+        return measure.volume_ml(found.mask_zyx("one"), volume)
+
+    measuring = Measuring()
+    snapshot = Snapshot.of(marked, Method("one", "One", False))
+    measured = measuring.measure(snapshot, volume)
+    asked.clear()
+    hurried = measuring.portions(
+        measured,
+        predictor,  # type: ignore[arg-type]
+        embed,
+        cancelled=lambda: bool(asked),
+    )
+    assert [next(hurried) for _ in range(3)] == [0, 0, 0]  # what is cut short does not count
+    shares = list(measuring.portions(measured, predictor, embed))
+    assert shares == [draw / 16 for draw in range(16)]
+    found = measuring.assessment(measured)
+    assert found.ranges[None] == found.ranges[1]
+    assert found.ranges[1].draws_ml == pytest.approx([propagated(draw) for draw in range(16)])
+    assert found.ranges[1].low_ml < found.ranges[1].high_ml and not found.ranges[1].carried_over
+    assert list(measuring.portions(measured, predictor, embed)) == []
 
 
 def test_a_mask_of_lesions_is_downloaded_with_what_its_labels_are(controller: Controller) -> None:
@@ -397,7 +440,7 @@ def test_a_report_says_how_far_its_range_is_and_completes_it(controller: Control
     texts = [one["progress"]["text"] for one in progress]
     assert texts[0] == "Measuring" and texts[-1] == "Writing the file"
     drawn = [one["progress"]["part"] for one in progress[1:-1]]
-    assert drawn == [0] * 4 + [0.5] * 4  # four portions a slice
+    assert drawn == [n / 8 for n in range(8)]  # four portions a slice
     assert json.loads(Path(reply["download"]["path"]).read_text())["total"]["range"]
 
 

@@ -43,6 +43,7 @@ class Embedding:
 class Masks:
     def __init__(self, masks: npt.NDArray[np.bool_]) -> None:
         self.masks, self.union = masks, masks.any(axis=0)
+        self.iou = np.full(len(masks), np.nan, np.float32)
 
 
 class BoxModel:

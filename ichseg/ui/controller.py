@@ -423,8 +423,8 @@ class Controller:
         """What the measure panel shows of the left pane's method, and how far its range is.
 
         ``asked`` has "have", the "n" of the record that the page has, and "view" where it wants the surface too, with
-        "viewed", the "n" of the one it has. Keys: "record", left out where the page has it; "range" (done, of), None
-        where that is complete; "view" (path, n); "why", the sentence where there is nothing to measure.
+        "viewed", the "n" of the one it has. Keys: "record", left out where the page has it; "range", the share of it
+        that is done, None where it is complete; "view" (path, n); "why", a sentence where nothing can be measured.
         """
         with session.lock:
             try:
@@ -443,12 +443,13 @@ class Controller:
                 except InputError as error:
                     out["view"] = {"why": str(error), "n": measured.n}
             if known != measured.n:  # first what is there, then how sure it is
-                return {**out, "record": case.measuring.record(measured), "range": [0, 0]}
-            left = measures.work_for(
-                self._portions(case, measured),
-                RANGE_SECONDS,
-                lambda: self._asked == asked_before and session.case is case,
-            )
+                return {**out, "record": case.measuring.record(measured), "range": 0.0}
+
+            def go_on() -> bool:
+                return self._asked == asked_before and session.case is case
+
+            portions = self._portions(case, measured, lambda: not go_on())
+            left = measures.work_for(portions, RANGE_SECONDS, go_on)
             if left is None:
                 out["record"] = case.measuring.record(measured)
         return {**out, "range": left}
@@ -464,12 +465,18 @@ class Controller:
                 snapshot = measures.Snapshot.of(case.segmentation, method)
             return case.measuring.measure(snapshot, volume)
 
-    def _portions(self, case: Case, measured: measures.Measured) -> Iterator[tuple[int, int]]:
+    def _portions(
+        self,
+        case: Case,
+        measured: measures.Measured,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[float]:
         name, hu_zyx = measured.snapshot.method.name, measured.volume.hu_zyx
         return case.measuring.portions(
             measured,
             self.embeddings.load(name),
             lambda k: self.embeddings.get(Key(case.token, name, k), hu_zyx[k]),
+            cancelled,
         )
 
     def _range(self, case: Case, measured: measures.Measured) -> Iterator[Reply]:
@@ -477,10 +484,10 @@ class Controller:
         portions = self._portions(case, measured)
         while True:
             with case.measuring.lock:
-                progress = next(portions, None)
-            if progress is None:
+                share = next(portions, None)
+            if share is None:
                 return
-            yield _progress("Drawing the boxes anew, for the range", progress[0] / progress[1])
+            yield _progress("Drawing the boxes anew, for the range", share)
 
     def _method(self, model: str) -> measures.Method:
         predictor = self.embeddings.load(model)

@@ -31,8 +31,10 @@ from ichseg.measure import (
     in_plane_mm,
     jitter_in_pixels,
     jittered_areas_px,
+    volume_ml,
 )
-from ichseg.prompt import Box
+from ichseg.prompt import Box, jitter
+from ichseg.propagate import Rule, propagate_lesions
 from ichseg.segmentation import Labels, Lesion, Segmentation
 from ichseg.volume import CTVolume
 
@@ -42,10 +44,10 @@ if TYPE_CHECKING:
 #: Draws of a slice's boxes that go to the model at once: who draws meanwhile waits for so many decodings at most.
 DRAWS_AT_ONCE = 4
 
-#: Slices and models whose areas under jittered boxes are remembered; 16 numbers each.
-REMEMBERED_SLICES = 2048
+#: Slices, and propagations, whose draws are remembered; 16 numbers each.
+REMEMBERED = 2048
 
-_OTHERWISE = "A range is that of boxes drawn by hand; some of this mask {}."
+_NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected, loaded, or gave way to another lesion."
 
 Areas = npt.NDArray[np.int64]
 Boxes = tuple[Box, ...]
@@ -66,8 +68,9 @@ class Method:
 class Snapshot:
     """One method's masks at one moment, taken while nobody changes them.
 
-    ``boxes`` are those of each lesion whose whole mask answers boxes that a person drew, by slice; of the others
-    ``no_range`` says what else it comes from, and under None why all blood has no range.
+    ``boxes`` are those that a person drew of each lesion whose mask they gave, by slice; ``rules`` are those of the
+    lesions that were propagated from there. Of the others ``no_range`` says what else their mask comes from, and under
+    None why all blood has no range.
     """
 
     method: Method
@@ -77,6 +80,7 @@ class Snapshot:
     prompts: Mapping[tuple[int, int], Boxes]
     slices_by: Mapping[str, int]
     boxes: Mapping[int, Mapping[int, Boxes]]
+    rules: Mapping[int, Rule]
     no_range: Mapping[int | None, str]
 
     @classmethod
@@ -85,13 +89,16 @@ class Snapshot:
         parts = [part for part in marked.parts(method.name) if part.mask_yx.any()]
         prompts = marked.prompts()
         other: dict[int | None, str] = {}
+        rules: dict[int, Rule] = {}
         for part in parts:
-            if part.origin == "propagated":
-                other.setdefault(part.lesion, _OTHERWISE.format("was propagated"))
-            elif not part.from_boxes:
-                other[part.lesion] = _OTHERWISE.format(
-                    "was corrected, loaded, or gave way to another lesion"
-                )
+            if not part.from_boxes:
+                other[part.lesion] = _NO_RANGE
+            elif part.origin == "propagated":
+                rule = marked.parameters(method.name, part.lesion).get("rule")
+                if rule is None:
+                    other[part.lesion] = _NO_RANGE
+                else:
+                    rules[part.lesion] = Rule(**rule)
         boxes: dict[int, dict[int, Boxes]] = {}
         for (k, lesion), drawn in prompts.items():
             if lesion not in other:
@@ -107,6 +114,7 @@ class Snapshot:
             prompts=prompts,
             slices_by=Counter(part.origin for part in parts),
             boxes=boxes,
+            rules={lesion: rule for lesion, rule in rules.items() if lesion in boxes},
             no_range=other,
         )
 
@@ -164,6 +172,7 @@ class Measuring:
         self._landmarks: Landmarks | None = None
         self._last: Measured | None = None
         self._areas: OrderedDict[tuple[str, int, Boxes], Areas] = OrderedDict()
+        self._spreads: OrderedDict[_SpreadKey, list[float]] = OrderedDict()
         self._lines: dict[tuple[str, int], tuple[Lines, bytes]] = {}
         self._numbers = itertools.count(1)
 
@@ -199,31 +208,52 @@ class Measuring:
     # How sure
 
     def portions(
-        self, measured: Measured, predictor: Predictor, embed: Embed
-    ) -> Iterator[tuple[int, int]]:
-        """Work on the range, a few draws of one slice at a time; gives the slices done, and of how many, before each.
+        self,
+        measured: Measured,
+        predictor: Predictor,
+        embed: Embed,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[float]:
+        """Work on the range in portions; gives the share that is done, before each of them.
 
+        A portion is a few draws of a slice's boxes, or one propagation from moved boxes, which ``cancelled`` ends.
         Whoever asks stops when somebody else has to come first: what is done is kept, and not done again.
         """
-        name, by_lesion = measured.snapshot.method.name, measured.snapshot.boxes
-        todo = [(k, boxes) for by_slice in by_lesion.values() for k, boxes in by_slice.items()]
-        jitter_px = jitter_in_pixels(measured.volume)
-        for number, (k, boxes) in enumerate(todo):
-            done = self._areas.get((name, k, boxes), np.zeros(0, np.int64))
-            while len(done) < DRAWS:
-                yield number, len(todo)
+        snapshot, volume = measured.snapshot, measured.volume
+        slices = {
+            (snapshot.method.name, k, boxes)
+            for lesion, by_slice in snapshot.boxes.items()
+            if lesion not in snapshot.rules
+            for k, boxes in by_slice.items()
+        }
+        spreads = {_spread_key(snapshot, lesion) for lesion in snapshot.rules}
+        whole = DRAWS * (len(slices) + len(spreads))
+
+        def share() -> float:
+            done = sum(len(self._areas.get(key, ())) for key in slices)
+            return (done + sum(len(self._spreads.get(key, ())) for key in spreads)) / whole
+
+        for key in sorted(slices, key=lambda one: one[1]):
+            while (first := len(self._areas.get(key, ()))) < DRAWS:
+                yield share()
                 more = jittered_areas_px(
                     predictor,
-                    embed(k),
-                    boxes,
-                    jitter_xy_px=jitter_px,
-                    draws=min(DRAWS_AT_ONCE, DRAWS - len(done)),
-                    first=len(done),
+                    embed(key[1]),
+                    key[2],
+                    jitter_xy_px=jitter_in_pixels(volume),
+                    draws=min(DRAWS_AT_ONCE, DRAWS - first),
+                    first=first,
                 )
-                done = np.concatenate([done, more])
-                self._areas[name, k, boxes] = done
-        while len(self._areas) > REMEMBERED_SLICES:
-            self._areas.popitem(last=False)
+                self._areas[key] = np.concatenate([self._areas.get(key, more[:0]), more])
+        for spread in spreads:
+            while len(draws := self._spreads.setdefault(spread, [])) < DRAWS:
+                yield share()
+                ml = _propagated_ml(predictor, volume, spread, len(draws), embed, cancelled)
+                if ml is not None:
+                    draws.append(ml)
+        for kept in (self._areas, self._spreads):
+            while len(kept) > REMEMBERED:
+                kept.popitem(last=False)
 
     def _ranges(self, measured: Measured) -> dict[int | None, VolumeRange]:
         """The ranges that are known by now, by lesion and (None) for all blood."""
@@ -231,6 +261,11 @@ class Measuring:
         voxels_ml = measured.volume.voxel_volumes_ml
         draws_ml: dict[int | None, npt.NDArray[np.float64]] = {}
         for lesion in found.lesions:
+            if lesion.id in snapshot.rules:
+                spread = self._spreads.get(_spread_key(snapshot, lesion.id), [])
+                if len(spread) == DRAWS:
+                    draws_ml[lesion.id] = np.array(spread)
+                continue
             by_slice = snapshot.boxes.get(lesion.id, {})
             areas = {k: self._areas.get((snapshot.method.name, k, by_slice[k])) for k in by_slice}
             known = {k: one for k, one in areas.items() if one is not None and len(one) == DRAWS}
@@ -323,14 +358,45 @@ def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:
     return abc
 
 
-def work_for(
-    portions: Iterator[tuple[int, int]], seconds: float, go_on: Callable[[], bool]
-) -> tuple[int, int] | None:
-    """Do portions for about so long, and while nobody else has to come first: how far it is, None where all is done."""
+#: A method, the boxes that a person drew, by slice, and the rule of the propagation from there.
+_SpreadKey = tuple[str, tuple[tuple[int, Boxes], ...], Rule]
+
+
+def _spread_key(snapshot: Snapshot, lesion: int) -> _SpreadKey:
+    boxes = tuple(sorted(snapshot.boxes[lesion].items(), key=lambda item: item[0]))
+    return snapshot.method.name, boxes, snapshot.rules[lesion]
+
+
+def _propagated_ml(
+    predictor: Predictor,
+    volume: CTVolume,
+    spread: _SpreadKey,
+    draw: int,
+    embed: Embed,
+    cancelled: Callable[[], bool],
+) -> float | None:
+    """The volume propagated from boxes moved as ``measure.volume_range`` moves them; None where cancelled."""
+    _, drawn, rule = spread
+    jitter_px = jitter_in_pixels(volume)
+    moved = {
+        k: [
+            jitter(box, jitter_px, np.random.default_rng([0, draw]), volume.shape_zyx[1:])
+            for box in boxes
+        ]
+        for k, boxes in drawn
+    }
+    found = propagate_lesions(
+        predictor, volume, {1: moved}, rule=rule, embed=embed, cancelled=cancelled
+    )
+    return None if found.cancelled else volume_ml(found.mask_zyx(), volume)
+
+
+def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool]) -> float | None:
+    """Do portions for about so long, and while nobody else has to come first: the share done, None where it is all."""
     limit = time.monotonic() + seconds
-    for progress in portions:
+    for share in portions:
         if time.monotonic() >= limit or not go_on():
-            return progress
+            return share
     return None
 
 

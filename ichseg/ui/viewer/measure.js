@@ -74,7 +74,7 @@ function showHeadline({ total, reading_error: error, model_title: title }) {
     ? span(given) + " mL when the boxes are drawn anew " + given.draws_ml.length + " times, each side up to " + given.jitter_mm + " mm elsewhere" +
       (given.carried_over ? " (of the answers without a second look, in proportion)" : "") + ". This is how much the box matters, not the model's own error."
     : rangeComes(total)
-      ? "Its range under other boxes is being computed" + (measuring.range[1] ? ": slice " + (measuring.range[0] + 1) + " of " + measuring.range[1] + "." : ".")
+      ? "Its range under other boxes is being computed" + ": " + Math.round(100 * measuring.range) + " %."
       : total.not_computed.range ?? "";
   const people = "Two people who measure by hand can tell a difference of " + error.between_raters_ml + " mL, one person " + error.within_rater_ml + " mL (" + error.source + ").";
   const big = made("strong", number(total.volume_ml) + " mL");
