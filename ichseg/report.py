@@ -40,7 +40,7 @@ from reportlab.platypus import (
 from ichseg import NOTICE, export
 from ichseg.evidence import Assessment, not_computed
 from ichseg.growth import Growth, Score
-from ichseg.measure import Measures
+from ichseg.measure import ABC2, Measures
 from ichseg.preprocess import BRAIN
 from ichseg.render import Colour, render_slice
 from ichseg.segmentation import TYPES, Lesion
@@ -158,6 +158,11 @@ def _headline(found: Assessment) -> list[Flowable]:
         else f"<b>{given.low_ml:.1f} to {given.high_ml:.1f} mL</b> when the boxes are drawn anew {len(given.draws_ml)} "
         f"times, each side up to {given.jitter_mm:g} mm elsewhere. This is how much the box matters, not the "
         "model's own error."
+        + (
+            " It is of the answers without a second look, in proportion."
+            if given.carried_over
+            else ""
+        )
     )
     error = found.reading_error
     human = (
@@ -373,7 +378,7 @@ def _measure_row(found: Assessment, one: Measures, lesion: Lesion | None) -> lis
         f"{one.volume_ml:.2f}",
         "–" if given is None else f"{_short(given.low_ml)}–{_short(given.high_ml)}",
         "–" if abc is None else f"{abc.volume_ml:.1f}",
-        "–" if abc is None else f"{abc.a.length_mm:.0f} × {abc.b.length_mm:.0f} × {abc.c_mm:.0f}",
+        "–" if abc is None else _abc(abc),
         "–" if one.longest_in_3d is None else f"{one.longest_in_3d.length_mm:.1f}",
         f"{one.surface_area_mm2 / 100:.1f}",
         "–" if hu is None else f"{hu.mean:.1f} ± {hu.sd:.1f}",
@@ -382,6 +387,11 @@ def _measure_row(found: Assessment, one: Measures, lesion: Lesion | None) -> lis
         _to_skull(one),
     ]
     return [name, *(_text(cell) for cell in cells)]
+
+
+def _abc(abc: ABC2) -> str:
+    hand = f" ({', '.join(abc.edited).upper()} set by hand)" if abc.edited else ""
+    return f"{abc.a.length_mm:.0f} × {abc.b.length_mm:.0f} × {abc.c_mm:.0f}{hand}"
 
 
 def _short(value: float) -> str:

@@ -36,6 +36,7 @@ from tests.pages import (
     Page,
     area_ml,
     numbered_scan,
+    rested,
     wait_until,
 )
 
@@ -553,23 +554,6 @@ def test_look_embeds_at_once_when_a_person_draws(
 
 
 # The second look
-
-
-@pytest.fixture
-def closer(controller: Controller, fakes: dict[str, BoxModel]) -> CloserModel:
-    """The left method, with a second look."""
-    model = CloserModel("one")
-    fakes["one"] = model
-    return model
-
-
-def rested(controller: Controller, page: Page, k: int) -> dict[str, Any]:
-    """What a page gets that asks in passing until nothing of slice k is rough."""
-    for _ in range(20):
-        reply = controller.aside(page.name, {"case": page.case, "aside": {"slice": k}})
-        if not reply["slices"][str(k)]["rough"]:
-            return reply
-    raise AssertionError("it was never looked at again")
 
 
 def test_a_box_is_answered_at_once_and_looked_at_again_in_passing(

@@ -17,7 +17,8 @@ then nothing is changed.
 
 A box is answered at once, without a model's second look. A slice's state lists the models of which it still is
 to come under "rough"; when the person rests the page asks for it in passing (``Controller.aside``) with
-``{"case": token, "aside": {"slice": k, "compare": bool, "methods": bool}}``, and for the comparison's scores and which
+``{"case": token, "aside": {"slice": k, "compare": bool, "measure": {...}, "methods": bool}}``, and for the
+comparison's scores, the measures (``Controller._measures``) and which
 absent methods could be fetched; on a lane of its own that no operation waits for. The "n" of a slice's state
 and of a reply rises, so that the page knows which of two answers is the later one.
 """
@@ -40,8 +41,8 @@ import numpy as np
 
 from ichseg import agreement, export, models
 from ichseg.errors import InputError, VolumeError
-from ichseg.preprocess import Window
 from ichseg.sample import sample_paths
+from ichseg.ui import downloads, measures
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.marking import Marking, runs, title_of
 from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
@@ -53,6 +54,9 @@ MAX_UPLOAD_FILES = 5000
 
 #: How long a second look waits for people to rest before the page is asked to come again.
 ASIDE_PATIENCE_SECONDS = 2.0
+
+#: How long one call in passing works on the range under jittered boxes before it tells how far it is.
+RANGE_SECONDS = 1.0
 
 #: The operations that need no open scan.
 _OPENS = ("sample", "open", "reopen")
@@ -101,13 +105,16 @@ class Controller:
             "truth": self._truth,
             "fetch": self._fetch,
             "export": self._export,
+            "abc2": self._abc2,
         }
+        self._asked = 0  # how often people asked for something they wait for
 
     # What the page's events call
 
     def work(self, session_hash: str, message: Message) -> Iterator[Reply]:
         """Do the operations of a message, in order; replies tell of progress, the last one of the result."""
         session = self.store.get(session_hash)
+        self._asked += 1
         reply: Reply = {"slices": {}, "error": None, "trouble": {}}
         for op in message.get("ops", ()):
             if op["id"] <= session.done:
@@ -145,6 +152,7 @@ class Controller:
         if not 0 <= k < len(hu_zyx):
             return
         if message.get("busy"):
+            self._asked += 1
             self.embeddings.hold(seconds=4.0)
             for model in case.models:
                 try:
@@ -180,6 +188,8 @@ class Controller:
                 state = self._state(session, reply)
             if asked.get("compare"):
                 state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
+            if asked.get("measure"):
+                state["measures"] = self._measures(session, case, volume, asked["measure"])
             return state
         except InputError:
             return self._state(session, reply)  # an operation will say so
@@ -344,10 +354,11 @@ class Controller:
         self.embeddings.plan(case.token, case.models, volume.hu_zyx, centre)
 
     def _fetched(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
-        """The browser has the voxels: their file need not lie about any longer."""
+        """The browser has the voxels or the surface: their file need not lie about any longer."""
         with session.lock:
             for path in session.public.glob("*/voxels.gz"):
                 path.unlink(missing_ok=True)
+            session.discard_view()
         return ()
 
     def _truth(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -448,55 +459,119 @@ class Controller:
                 reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
             if model in reply["trouble"]:
                 raise InputError(reply["trouble"][model])
-        yield _progress("Writing the file")
+        method, kind = self._method(model), str(op["kind"])
+        if kind in downloads.EVIDENCE:
+            yield _progress("Measuring")
+            measured = self._measured(session, case, volume, method)
+            if kind in downloads.WITH_RANGE:
+                yield from self._range(case, measured)
+            yield _progress("Writing the file")
+            with case.measuring.lock:
+                found = case.measuring.assessment(measured)
+            paths = [downloads.write_evidence(session.new_folder(), kind, found)]
+        else:
+            yield _progress("Writing the file")
+            with session.lock:
+                case, volume = self._case(session)
+                paths = downloads.write_marked(
+                    session.new_folder(), kind, case.segmentation, volume, method, op
+                )
+        first, *beside = [{"path": str(path), "name": path.name} for path in paths]
+        reply["download"] = {**first, "beside": beside}
+
+    def _abc2(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Take the lines of a lesion's ABC/2 as a person has moved them, or (none given) find them again."""
+        lines, lesion = measures.Lines.from_page(op), int(op["lesion"])
         with session.lock:
             case, volume = self._case(session)
-            folder = session.new_folder()
-            path = self._write(folder, case, volume, op)
-            reply["download"] = {"path": str(path), "name": path.name}
+        _check_complete(case, case.models[0], "ABC/2")
+        measured = self._measured(session, case, volume, self._method(case.models[0]))
+        with case.measuring.lock:
+            try:
+                case.measuring.set_lines(measured, lesion, lines)
+            finally:
+                reply["measures"] = {"record": case.measuring.record(measured)}
+        return ()
+
+    # Measures
+
+    def _measures(self, session: Session, case: Case, volume: CTVolume, asked: Message) -> Reply:
+        """What the measure panel shows of the left pane's method, and how far its range is.
+
+        ``asked`` has "have", the "n" of the record that the page has, and "view" where it wants the surface too, with
+        "viewed", the "n" of the one it has. Keys: "record", left out where the page has it; "range", the share of it
+        that is done, None where it is complete; "view" (path, n); "why", a sentence where nothing can be measured.
+        """
+        with session.lock:
+            try:
+                _check_complete(case, case.models[0], "A measure")
+            except InputError as error:
+                return {"record": None, "why": str(error)}
+            method = self._method(case.models[0])
+        known, asked_before = asked.get("have"), self._asked
+        measured = self._measured(session, case, volume, method)
+        out: Reply = {}
+        with case.measuring.lock:
+            if asked.get("view") and asked.get("viewed") != measured.n:
+                try:
+                    path = session.write_view(measures.view_glb(measured))
+                    out["view"] = {"path": str(path), "n": measured.n}
+                except InputError as error:
+                    out["view"] = {"why": str(error), "n": measured.n}
+            if known != measured.n:  # first what is there, then how sure it is
+                return {**out, "record": case.measuring.record(measured), "range": 0.0}
+
+            def go_on() -> bool:
+                return self._asked == asked_before and session.case is case
+
+            portions = self._portions(case, measured, lambda: not go_on())
+            left = measures.work_for(portions, RANGE_SECONDS, go_on)
+            if left is None:
+                out["record"] = case.measuring.record(measured)
+        return {**out, "range": left}
+
+    def _measured(
+        self, session: Session, case: Case, volume: CTVolume, method: measures.Method
+    ) -> measures.Measured:
+        """The measures of a method's masks as they are now; the session is held for a moment only."""
+        with case.measuring.lock:
+            with session.lock:
+                if known := case.measuring.last(case.segmentation, method):
+                    return known
+                snapshot = measures.Snapshot.of(case.segmentation, method)
+            return case.measuring.measure(snapshot, volume)
+
+    def _portions(
+        self,
+        case: Case,
+        measured: measures.Measured,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[float]:
+        name, hu_zyx = measured.snapshot.method.name, measured.volume.hu_zyx
+        return case.measuring.portions(
+            measured,
+            self.embeddings.load(name),
+            lambda k: self.embeddings.get(Key(case.token, name, k), hu_zyx[k]),
+            cancelled,
+        )
+
+    def _range(self, case: Case, measured: measures.Measured) -> Iterator[Reply]:
+        """Complete the range for a person who waits, telling how far it is."""
+        portions = self._portions(case, measured)
+        while True:
+            with case.measuring.lock:
+                share = next(portions, None)
+            if share is None:
+                return
+            yield _progress("Drawing the boxes anew, for the range", share)
+
+    def _method(self, model: str) -> measures.Method:
+        predictor = self.embeddings.load(model)
+        return measures.Method(
+            model, title_of(model), predictor.second_look, dict(predictor.weights_sha256)
+        )
 
     # Parts of them
-
-    def _write(self, folder: Path, case: Case, volume: CTVolume, op: Message) -> Path:
-        """Write one download into a folder and return its path."""
-        kind, model = op["kind"], str(op.get("model", case.models[0]))
-        marked = case.segmentation
-        if kind == "picture":
-            k = int(op["slice"])
-            path = folder / export.picture_name(k)
-            path.write_bytes(
-                export.slice_png(
-                    volume,
-                    k,
-                    mask_yx=marked.slice_mask(model, k),
-                    boxes=marked.boxes(k),
-                    window=Window(float(op["width"]), float(op["level"])),
-                    scale=2.0,
-                    opacity=float(op.get("opacity", 0.25)),
-                )
-            )
-            return path
-        mask = marked.mask_zyx(model)
-        if kind == "mask":
-            path = folder / export.mask_name(volume)
-            export.save_mask(path, mask, volume)
-        elif kind == "table":
-            path = folder / export.TABLE_NAME
-            path.write_bytes(export.table_csv(mask, volume))
-        else:
-            predictor = self.embeddings.load(model)
-            path = folder / export.SESSION_NAME
-            boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
-            record = export.session_record(
-                volume,
-                boxes,
-                mask,
-                model=model,
-                weights_sha256=predictor.weights_sha256,
-                second_look=predictor.second_look,
-            )
-            path.write_bytes(export.json_bytes(record))
-        return path
 
     @contextmanager
     def _showing_changes(self, session: Session, reply: Reply) -> Iterator[tuple[Case, CTVolume]]:
@@ -507,9 +582,8 @@ class Controller:
         yield case, volume
         changed = set(marked.changed_slices(before))
         for lesion in marked.lesions:
-            if (
-                blood.get(lesion.id, lesion.is_blood) != lesion.is_blood
-            ):  # it counts now, or no longer
+            # What has become blood, or no longer is, counts in the slice's millilitres.
+            if blood.get(lesion.id, lesion.is_blood) != lesion.is_blood:
                 changed |= set(marked.marked_slices(lesion=lesion.id))
         for k in sorted(changed):
             self.marking.complete(case, volume, k, reply["trouble"])
@@ -534,6 +608,7 @@ class Controller:
 
     def _forget(self, case: Case) -> None:
         self.embeddings.forget(case.token)
+        case.measuring.put_aside()
 
     def _state(self, session: Session, reply: Reply) -> Reply:
         """A reply with what every reply says: what was done, the totals, what undo and redo can do."""
@@ -665,18 +740,18 @@ def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
     return before or (models.default_model(), models.default_baseline())
 
 
-def _check_complete(case: Case, model: str) -> None:
+def _check_complete(case: Case, model: str, what: str = "A download") -> None:
     """Refuse to hand out nothing, a mask that lacks a slice, or one of a method which is not shown."""
     if not case.segmentation.marked_slices():
-        raise InputError("A download needs something marked; nothing is yet; draw a box first.")
+        raise InputError(f"{what} needs something marked; nothing is yet; draw a box first.")
     if model not in case.models:
         raise InputError(
-            f"A download is of one of the methods shown; {title_of(model)} is not; choose it first."
+            f"{what} is of one of the methods shown; {title_of(model)} is not; choose it first."
         )
     missing = [k + 1 for k in case.segmentation.marked_slices() if (k, model) in case.failed]
     if missing:
         raise InputError(
-            f"A download has a mask on every marked slice; {title_of(model)} failed on slice "
+            f"{what} is of a mask on every marked slice; {title_of(model)} failed on slice "
             f"{missing[0]}; draw its box again, or choose another method."
         )
 
@@ -697,6 +772,7 @@ def _describe(case: Case, volume: CTVolume, voxels: Path, sample: bool) -> Reply
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
         "sample": sample,
+        "dicom": volume.dicom is not None,
         "series": [
             {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}
             for s in volume.series

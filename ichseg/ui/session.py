@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ichseg.errors import InputError, VolumeError
 from ichseg.prompt import Box
 from ichseg.segmentation import Segmentation
+from ichseg.ui.measures import Measuring
 from ichseg.volume import CTVolume
 
 BoolArray = npt.NDArray[np.bool_]
@@ -59,6 +60,7 @@ class Case:
         """The packed bits of a truth mask to score against."""
         self.looks_failed: set[tuple[int, str, Box]] = set()
         """Boxes whose second look failed: they are tried again only before a download."""
+        self.measuring = Measuring()
 
     def remember(
         self, k: int, model: str, box: Box, mask_yx: BoolArray, *, refined: bool = False
@@ -142,6 +144,18 @@ class Session:
         folder = self.public / secrets.token_urlsafe(18)
         folder.mkdir()
         return folder
+
+    def write_view(self, content: bytes) -> Path:
+        """A surface for the browser, in a file of its own in the place of the one before."""
+        self.discard_view()
+        path = self.new_folder() / "view.glb"
+        path.write_bytes(content)
+        return path
+
+    def discard_view(self) -> None:
+        """Delete the surface: the browser has it, or another one comes."""
+        for path in self.public.glob("*/view.glb"):
+            shutil.rmtree(path.parent, ignore_errors=True)
 
     def take(self, paths: Sequence[Path], names: Sequence[str]) -> Upload:
         """Move uploaded files into the session, each under its own name."""

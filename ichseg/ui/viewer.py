@@ -27,6 +27,11 @@ SCRIPTS = (
     "files",
     "aside",
     "compare",
+    "measure",
+    "plots",
+    "lines",
+    "surface",
+    "more",
     "panes",
     "start",
 )

@@ -4,11 +4,12 @@ function download(kind) {
   ask({ op: "export", kind, model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
 }
 
-function save({ path, name }) {
+function save({ path, name, beside = [] }) {
   const link = document.createElement("a");
   link.href = serverPath("/file=" + path);
   link.download = name;
   link.click();
+  beside.forEach((file) => save(file));
 }
 
 function replaceScan(action) {

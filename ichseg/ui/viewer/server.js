@@ -88,6 +88,7 @@ function take(reply) {
   if (reply.choices) takeChoices(reply.choices);
   if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
   if (!reply.scan) takeSlices(reply);
+  takeMeasures(reply.measures);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.download) save(reply.download);
   showAll();

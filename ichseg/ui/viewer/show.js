@@ -10,6 +10,7 @@ function showAll() {
     showLesions();
     showCorrect();
     showStops();
+    showMeasure();
     drawStrip();
   }
   showState();
@@ -23,6 +24,7 @@ function showSlice() {
   slider.setAttribute("aria-valuetext", "slice " + (k + 1) + " of " + depth);
   root.dataset.slice = k;
   one(".ich-count").textContent = k + 1 + " / " + depth;
+  markSlice();
   setPanes(models.length);
   const boxes = boxesHere().length;
   panes.forEach((pane, index) => {
@@ -48,6 +50,7 @@ function showTools() {
   set("propagate", [...slices.values()].some(({ boxes }) => boxes[lesion]?.length) && !lesionHere()?.locked);
   set("clear", marked().length > 0);
   for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
+  showMore();
   const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
   press("mask", shown.masks);
   press("fill", shown.fill);
