@@ -102,7 +102,7 @@ const NAMES = { abc2: "ABC/2", range: "Range", side: "Side", inner_table: "To th
 function showNumbers(record) {
   const several = record.lesions.length > 1;
   const columns = several ? [...record.lesions, record.total] : record.lesions.length ? record.lesions : [record.total];
-  const nameOf = (it) => (it === record.total ? "All blood" : it.name);
+  const nameOf = (it) => (it === record.total ? "All blood" : it.name + (it.type === "unspecified" ? "" : ", " + it.type));
   const table = document.createElement("table");
   if (several) {
     const head = table.createTHead().insertRow();
@@ -127,12 +127,15 @@ function showNumbers(record) {
   const reasons = new Map(); // each once, with whose it is
   for (const it of columns) {
     for (const [what, why] of Object.entries(it.not_computed)) {
-      if (what === "range" && rangeComes(it)) continue;
-      const key = NAMES[what] + ": " + why;
+      if (what === "range" && (rangeComes(it) || it === record.total || !several)) continue; // the headline says it
+      const key = JSON.stringify([what, why]);
       reasons.set(key, [...(reasons.get(key) ?? []), nameOf(it)]);
     }
   }
-  one(".ich-missing").replaceChildren(...[...reasons].map(([why, whose]) => made("li", (several ? whose.join(", ") + ", " : "") + (several ? why[0].toLowerCase() + why.slice(1) : why))));
+  one(".ich-missing").replaceChildren(...[...reasons].map(([key, whose]) => {
+    const [what, why] = JSON.parse(key);
+    return made("li", NAMES[what] + (several ? " of " + whose.join(", ") : "") + ": " + why);
+  }));
 }
 
 function toggleMeasure() {
