@@ -415,7 +415,11 @@ def test_a_bad_file_loses_nothing(controller: Controller, tmp_path: Path) -> Non
     reply = page.ask("open", files=[{"path": str(sent), "name": "scan.nii"}])
     assert "use the button" in reply["error"]["text"] and "scan" not in reply
     assert reply["case"] == token and reply["totals"]["one"] == area_ml(16)
-    assert reply["error"]["fix"]["op"] == {"op": "reopen", "add_offset": -1024}
+    assert reply["error"]["fix"]["op"] == {
+        "op": "reopen",
+        "add_offset": -1024,
+        "role": "baseline",
+    }
     assert page.ask("reopen", add_offset=-1024)["scan"]["shape"] == [SLICES, ROWS, COLUMNS]
     assert page.case != token
 

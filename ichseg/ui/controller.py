@@ -42,10 +42,10 @@ import numpy as np
 from ichseg import agreement, export, models
 from ichseg.errors import InputError, VolumeError
 from ichseg.sample import sample_paths
-from ichseg.ui import downloads, measures
+from ichseg.ui import downloads, followup, measures
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.marking import Marking, runs, title_of
-from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
+from ichseg.ui.session import BoolArray, Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
@@ -101,6 +101,8 @@ class Controller:
             "sample": self._open,
             "open": self._open,
             "reopen": self._open,
+            "switch": self._switch,
+            "asked": self._asked_with,
             "models": self._models,
             "truth": self._truth,
             "fetch": self._fetch,
@@ -132,6 +134,8 @@ class Controller:
                     "the details are in its log; try again."
                 }
             session.done = op["id"]
+        if message.get("followup"):
+            reply["growth"] = followup.record(session)
         yield self._state(session, reply)
 
     def answer(self, session_hash: str, message: Message) -> Reply:
@@ -185,6 +189,8 @@ class Controller:
             with session.lock:
                 if session.case is case:
                     reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+                if message.get("followup"):
+                    reply["growth"] = followup.record(session)
                 state = self._state(session, reply)
             if asked.get("compare"):
                 state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
@@ -202,18 +208,25 @@ class Controller:
 
     def _open(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         yield _progress("Reading the scan")
+        role: Role = "followup" if op.get("role") == "followup" else "baseline"
         series, add_offset = op.get("series"), int(op.get("add_offset", 0))
         with session.lock:
+            if role == "followup" and "baseline" not in session.cases:
+                raise VolumeError(
+                    "A follow-up is compared with a baseline; no scan is open; open the first scan first."
+                )
             if op["op"] == "sample":
-                upload, read = None, partial(self._read, sample_paths()[0])
+                upload, read = None, partial(self._read, sample_paths(role == "followup")[0])
             else:
                 upload = self._upload(session, op)
                 paths: Any = upload.paths if len(upload.paths) > 1 else upload.paths[0]
                 read = partial(self._read, paths, series=series, add_offset=add_offset)
             try:
-                case = Case(read, _pair(session.case.models if session.case else None))
+                case = Case(read, _pair(session.case.models if session.case else None), upload)
             except Exception:
-                if upload is not None and upload is not session.upload:
+                if upload is not None and upload not in [
+                    one.upload for one in session.cases.values()
+                ]:
                     self._refuse(session, upload)
                 raise
             volume = case.volume
@@ -221,11 +234,39 @@ class Controller:
         yield _progress("Preparing the scan")
         with session.lock:
             voxels = session.write_voxels(volume)
-            self.store.open(session, case, upload)
+            self.store.open(session, case, role)
             self.embeddings.admit(case.token)
             self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
         reply["slices"] = {}
-        reply["scan"] = _describe(case, volume, voxels, upload is None)
+        reply["scan"] = _describe(case, volume, voxels)
+
+    def _switch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Show the other of the two scans with all that is marked on it, or (``close``) the baseline alone."""
+        yield _progress("Changing scans")
+        with session.lock:
+            role: Role = "followup" if op.get("role") == "followup" else "baseline"
+            if op.get("close"):
+                self.store.close_followup(session)
+                role = "baseline"
+            if role not in session.cases:
+                raise VolumeError(
+                    "Scans are changed between a baseline and a follow-up; there is no follow-up; open it first."
+                )
+            session.role = role
+            case, volume = self._case(session)
+            voxels = None if op.get("have") else session.write_voxels(volume)
+            reply["slices"] = {
+                str(k): self.marking.slice_state(case, volume, k)
+                for k in case.segmentation.marked_slices()
+            }
+            reply["scan"] = _describe(case, volume, voxels)
+            reply["truth"] = self._truth_state(case)
+
+    def _asked_with(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Take what a person says of the two scans and of the patient, for growth and scores."""
+        with session.lock:
+            session.asked = followup.asked_from_page(op)
+        return ()
 
     def _boxes(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -371,9 +412,9 @@ class Controller:
                 reply["truth"] = None
                 return
             if op.get("sample"):
-                if session.upload is not None:
+                if case.upload is not None:
                     raise InputError("The sample's truth is of the sample; another scan is open.")
-                mask = read_mask(sample_paths()[1], volume) != 0
+                mask = read_mask(sample_paths(session.role == "followup")[1], volume) != 0
             else:
                 upload = self._upload(session, op)
                 try:
@@ -381,8 +422,16 @@ class Controller:
                 finally:
                     self.store.discard(upload)
             case.truth = np.packbits(mask)
-            slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
-            reply["truth"] = {"slices": {str(k): runs(mask[k]) for k in slices}}
+            reply["truth"] = self._truth_state(case)
+
+    @staticmethod
+    def _truth_state(case: Case) -> Reply | None:
+        """The truth mask for the page, None where there is none."""
+        mask = case.truth_zyx
+        if mask is None:
+            return None
+        slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
+        return {"slices": {str(k): runs(mask[k]) for k in slices}}
 
     def _fetch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         """Bring a method's weights from the hub, telling how far it is."""
@@ -468,6 +517,8 @@ class Controller:
             yield _progress("Writing the file")
             with case.measuring.lock:
                 found = case.measuring.assessment(measured)
+            with session.lock:
+                found = followup.added(found, session)
             paths = [downloads.write_evidence(session.new_folder(), kind, found)]
         else:
             yield _progress("Writing the file")
@@ -622,13 +673,19 @@ class Controller:
                 "totals": {model: self.marking.total_ml(case, model) for model in case.models},
                 "undo": case.segmentation.can_undo,
                 "redo": case.segmentation.can_redo,
+                "role": session.role,
+                "roles": {
+                    name: {"case": one.token, "marked": len(one.segmentation.marked_slices())}
+                    for name, one in session.cases.items()
+                },
             }
         return out
 
     def _upload(self, session: Session, op: Message) -> Upload:
         """The files to read: newly arrived ones, or those given before."""
         if op["op"] == "reopen":
-            upload = session.upload if op.get("series") else session.refused
+            case = session.case
+            upload = case.upload if case and op.get("series") else session.refused
             if upload is None:
                 raise VolumeError(
                     "A scan is opened again from its files; none are here; upload them."
@@ -665,7 +722,10 @@ class Controller:
         offset = int(found.group(1))
         return {
             "text": str(error).replace(found.group(), "use the button to correct it"),
-            "fix": {"label": f"Add {offset} HU", "op": {"op": "reopen", "add_offset": offset}},
+            "fix": {
+                "label": f"Add {offset} HU",
+                "op": {"op": "reopen", "add_offset": offset, "role": op.get("role", "baseline")},
+            },
         }
 
 
@@ -761,17 +821,17 @@ def _progress(text: str, part: float | None = None, *, cancel: bool = False) -> 
     return {"progress": {"text": text, "part": part, "cancel": cancel}}
 
 
-def _describe(case: Case, volume: CTVolume, voxels: Path, sample: bool) -> Reply:
-    """What the browser needs to show a scan."""
+def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
+    """What the browser needs to show a scan; without ``voxels`` it has them."""
     depth, rows, columns = volume.shape_zyx
     return {
-        "voxels": str(voxels),
+        "voxels": None if voxels is None else str(voxels),
         "shape": [depth, rows, columns],
         "spacing": [round(float(mm), 4) for mm in volume.spacing_mm],
         "name": volume.name,
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
-        "sample": sample,
+        "sample": case.upload is None,
         "dicom": volume.dicom is not None,
         "series": [
             {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}
