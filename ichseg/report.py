@@ -42,7 +42,7 @@ from ichseg.evidence import Assessment, not_computed
 from ichseg.growth import Growth, Score
 from ichseg.measure import ABC2, Measures
 from ichseg.preprocess import BRAIN
-from ichseg.render import Colour, render_slice
+from ichseg.render import render_slice
 from ichseg.segmentation import TYPES, Lesion
 
 
@@ -209,7 +209,7 @@ def _pictures(found: Assessment, most: int) -> list[Flowable]:
         return []
     gap, across = 3 * mm, 3
     side = (_WIDTH - gap * (across - 1)) / across
-    colours = {lesion.id: _rgb(lesion) for lesion in found.lesions}
+    colours = {lesion.id: lesion.rgb for lesion in found.lesions}
     rows, columns = _window_yx(found)
     cells = []
     for k in slices:
@@ -600,11 +600,6 @@ def _ruled(rows: list[list[Flowable]], widths: Sequence[float], bars: Sequence[s
         *(("LINEBEFORE", (0, at), (0, at), 4, HexColor(bar)) for at, bar in enumerate(bars, 1)),
     ]
     return Table(rows, colWidths=list(widths), style=style, repeatRows=1)
-
-
-def _rgb(lesion: Lesion) -> Colour:
-    red, green, blue = bytes.fromhex(lesion.colour[1:])
-    return red, green, blue
 
 
 class _NumberedCanvas(Canvas):  # type: ignore[misc]

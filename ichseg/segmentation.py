@@ -88,6 +88,12 @@ class Lesion:
             )
 
     @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, each part 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return red, green, blue
+
+    @property
     def is_blood(self) -> bool:
         """Whether its voxels count in a hematoma's millilitres: oedema does not."""
         return self.type != "oedema"

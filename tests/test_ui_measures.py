@@ -15,6 +15,7 @@ import pydicom
 import pygltflib
 import pypdfium2
 import pytest
+from PIL import Image
 
 from ichseg import evidence, export, measure
 from ichseg.predictor import SliceMasks
@@ -450,6 +451,39 @@ def test_a_report_says_how_far_its_range_is_and_completes_it(controller: Control
     drawn = [one["progress"]["part"] for one in progress[1:-1]]
     assert drawn == [n / 8 for n in range(8)]  # four portions a slice
     assert json.loads(Path(reply["download"]["path"]).read_text())["total"]["range"]
+
+
+def test_who_does_not_wait_for_the_range_gets_the_file_without_it(controller: Controller) -> None:
+    page = marked_page(controller, 1, 2)
+    page.last += 1
+    op = {"op": "export", "id": page.last, "kind": "json"}
+    shares = []
+    for reply in controller.work("x", {"case": page.case, "ops": [op]}):
+        if reply.get("progress", {}).get("cancel"):
+            shares.append(reply["progress"]["part"])
+            if len(shares) == 3:
+                controller.look("x", {"case": page.case, "cancel": True})
+    assert shares == [0, 1 / 8, 2 / 8]
+    total = json.loads(Path(reply["download"]["path"]).read_text())["total"]
+    assert total["range"] is None and "was not waited for" in total["not_computed"]["range"]
+    assert complete(controller, page)["total"]["range"]  # what was cut short is taken up again
+
+
+def test_a_picture_shows_the_lesions_in_their_colours_but_hidden_ones(
+    controller: Controller,
+) -> None:
+    page = two_lesions(controller)
+    marked, _ = case_of(controller)
+
+    def colours(k: int) -> set[tuple[int, ...]]:
+        fields = {"slice": k, "width": 80, "level": 40, "opacity": 1}
+        path = page.ask("export", kind="picture", **fields)["download"]["path"]
+        return set(map(tuple, np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).tolist()))
+
+    first, ventricle, oedema = (lesion.rgb for lesion in marked.lesions)
+    assert {first, ventricle} <= colours(2) and oedema not in colours(2)
+    marked.set_lesion(2, visible=False)
+    assert first in colours(2) and ventricle not in colours(2) and oedema in colours(4)
 
 
 def test_nothing_leaves_where_nothing_is_marked(controller: Controller) -> None:

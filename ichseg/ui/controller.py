@@ -513,7 +513,7 @@ class Controller:
             yield _progress("Measuring")
             measured = self._measured(session, case, volume, method)
             if kind in downloads.WITH_RANGE:
-                yield from self._range(case, measured)
+                yield from self._range(session, case, measured)
             yield _progress("Writing the file")
             with case.measuring.lock:
                 found = case.measuring.assessment(measured)
@@ -606,15 +606,17 @@ class Controller:
             cancelled,
         )
 
-    def _range(self, case: Case, measured: measures.Measured) -> Iterator[Reply]:
-        """Complete the range for a person who waits, telling how far it is."""
-        portions = self._portions(case, measured)
-        while True:
+    def _range(self, session: Session, case: Case, measured: measures.Measured) -> Iterator[Reply]:
+        """Complete the range for a person who waits, telling how far it is, until they wait no longer."""
+        session.cancelled.clear()
+        portions = self._portions(case, measured, session.cancelled.is_set)
+        while not session.cancelled.is_set():
             with case.measuring.lock:
                 share = next(portions, None)
             if share is None:
                 return
-            yield _progress("Drawing the boxes anew, for the range", share)
+            text = "Drawing the boxes anew, for the range. Cancel writes the file without it."
+            yield _progress(text, share, cancel=True)
 
     def _method(self, model: str) -> measures.Method:
         predictor = self.embeddings.load(model)

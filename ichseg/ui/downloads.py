@@ -45,14 +45,17 @@ def write_marked(
     """
     model = method.name
     if kind == "picture":
-        k = int(view["slice"])
+        k, lesions = int(view["slice"]), marked.lesions
+        visible = [lesion for lesion in lesions if lesion.visible]
+        alone = len(lesions) == len(visible) == 1
         path = folder / export.picture_name(k)
         path.write_bytes(
             export.slice_png(
                 volume,
                 k,
-                mask_yx=marked.slice_mask(model, k),
-                boxes=marked.boxes(k),
+                mask_yx=marked.slice_mask(model, k) if alone else marked.slice_labels(model, k),
+                boxes=[box for lesion in visible for box in marked.boxes(k, lesion.id)],
+                colours=None if alone else {lesion.id: lesion.rgb for lesion in visible},
                 window=Window(float(view["width"]), float(view["level"])),
                 scale=2.0,
                 opacity=float(view.get("opacity", 0.25)),

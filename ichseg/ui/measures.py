@@ -47,6 +47,7 @@ DRAWS_AT_ONCE = 4
 #: Slices, and propagations, whose draws are remembered; 16 numbers each.
 REMEMBERED = 2048
 
+_LATE = "The volume under jittered boxes was not waited for."
 _NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected, loaded, or gave way to another lesion."
 
 Areas = npt.NDArray[np.int64]
@@ -287,10 +288,10 @@ class Measuring:
 
     def assessment(self, measured: Measured) -> Assessment:
         """What was measured, with the ranges that are known and the lines that a person has set."""
-        found = replace(
-            measured.found, ranges=self._ranges(measured), no_range=measured.snapshot.no_range
-        )
-        for lesion in measured.found.lesions:
+        whole, ranges = measured.found, self._ranges(measured)
+        late = {one.label: _LATE for one in (whole.total, *whole.measures)}
+        found = replace(whole, ranges=ranges, no_range=late | {**measured.snapshot.no_range})
+        for lesion in whole.lesions:
             lines = self._lines_of(measured, lesion.id)
             if lines is not None:
                 abc = _abc2(measured, lesion.id, lines)
@@ -307,7 +308,7 @@ class Measuring:
         found = self.assessment(measured)
         parts = evidence.measured_record(found)
         for one in (parts["total"], *parts["lesions"]):
-            one["range_comes"] = one["range"] is None and one["label"] not in found.no_range
+            one["range_comes"] = one["range"] is None and found.no_range[one["label"]] == _LATE
         return {
             "n": measured.n,
             "model_title": found.model_title,

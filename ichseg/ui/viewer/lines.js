@@ -110,7 +110,8 @@ function labelLine(context, [[x0, y0], [x1, y1]], text) {
 
 function gripAt({ x, y, sx, sy }, reach) {
   let nearest = null;
-  for (const lesion of shown.masks ? measuredLesions() : []) {
+  const free = shown.masks && correcting.tool === "box"; // a brush goes over the lines
+  for (const lesion of free ? measuredLesions() : []) {
     const abc = abcOf(lesion);
     if (abc.a.slice_index !== k) continue;
     for (const name of ["a", "b"]) {

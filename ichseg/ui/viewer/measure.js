@@ -110,7 +110,7 @@ function showNumbers(record) {
       const cell = make("th", nameOf(it), { scope: "col" });
       if (it.colour) {
         cell.style.setProperty("--ich-own", it.colour);
-        cell.className = "ich-swatch";
+        cell.className = "ich-of-lesion";
       }
       head.append(cell);
     }
