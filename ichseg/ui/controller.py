@@ -27,10 +27,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
-import queue
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -39,13 +36,13 @@ from typing import Any
 
 import numpy as np
 
-from ichseg import agreement, export, models
+from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
 from ichseg.sample import sample_paths
-from ichseg.ui import downloads, followup, measures
+from ichseg.ui import comparison, downloads, followup, measures, methods
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.marking import Marking, runs, title_of
-from ichseg.ui.session import BoolArray, Case, Role, Session, SessionStore, Upload, safe_name
+from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
@@ -175,7 +172,7 @@ class Controller:
         reply: Reply = {"slices": {}, "trouble": {}}
         asked = message["aside"]
         if asked.get("methods"):
-            reply["choices"] = method_choices(ask_hub=True)
+            reply["choices"] = methods.choices(ask_hub=True)
         try:
             k = int(asked["slice"])
             with session.lock:
@@ -193,7 +190,7 @@ class Controller:
                     reply["growth"] = followup.record(session)
                 state = self._state(session, reply)
             if asked.get("compare"):
-                state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
+                state["scores"] = comparison.scores(session, case, volume, int(asked.get("at", k)))
             if asked.get("measure"):
                 state["measures"] = self._measures(session, case, volume, asked["measure"])
             return state
@@ -435,60 +432,11 @@ class Controller:
 
     def _fetch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         """Bring a method's weights from the hub, telling how far it is."""
-        name = str(op["name"])
-        parts: queue.Queue[float | Exception | None] = queue.Queue()
-
-        def work() -> None:
-            try:
-                models.fetch(name, _bar(parts.put))
-                parts.put(None)
-            except Exception as error:
-                parts.put(error)
-
-        yield _progress(f"Fetching {title_of(name)}")
-        threading.Thread(target=work, name="fetch", daemon=True).start()
-        while (part := parts.get()) is not None:
-            if isinstance(part, Exception):
-                raise part
-            yield _progress(f"Fetching {title_of(name)}", part)
-        reply["choices"] = method_choices()
-
-    def _scores(self, session: Session, case: Case, volume: CTVolume, k: int) -> Reply:
-        """How the methods shown agree with the first of them, and with the truth where there is one.
-
-        By scope: slice k, the marked slices, and with a truth the whole scan. None for what has no value.
-        """
-        with session.lock:
-            marked = case.segmentation.marked_slices()
-            names = [
-                name
-                for name in dict.fromkeys(case.models)
-                if not any((j, name) in case.failed for j in marked)
-            ]
-            masks = {name: case.segmentation.mask_zyx(name) for name in names}
-            truth = case.truth_zyx
-        scopes: list[tuple[str, list[int] | None]] = [("slice", [k]), ("marked", marked)]
-        if truth is not None:
-            scopes.append(("whole", None))
-        return {
-            "slice": k,
-            "marked": len(marked),
-            "first": names[0] if names else None,
-            "scopes": [
-                {
-                    "scope": scope,
-                    "rows": [
-                        {
-                            "model": name,
-                            **_pair_score(masks[names[0]], mask, volume, slices),
-                            **({} if truth is None else _truth_score(mask, truth, volume, slices)),
-                        }
-                        for name, mask in masks.items()
-                    ],
-                }
-                for scope, slices in scopes
-            ],
-        }
+        text = f"Fetching {title_of(str(op['name']))}"
+        yield _progress(text)
+        for part in methods.fetch(str(op["name"])):
+            yield _progress(text, part)
+        reply["choices"] = methods.choices()
 
     def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -729,72 +677,6 @@ class Controller:
                 "op": {"op": "reopen", "add_offset": offset, "role": op.get("role", "baseline")},
             },
         }
-
-
-def method_choices(*, ask_hub: bool = False) -> list[dict[str, Any]]:
-    """The catalogue for the page's choosers: name, title, summary, and why one cannot be chosen.
-
-    ``ask_hub``: whether what is missing can be fetched now ("fetch"), and if not why; it asks the hub.
-    """
-    choices = []
-    for info in models.CATALOGUE.values():
-        ready, why = models.available(info.name)
-        hindrance = "" if ready or not ask_hub else models.hub_hindrance(info.name)
-        choices.append(
-            {
-                "name": info.name,
-                "title": info.title,
-                "summary": info.summary,
-                "missing": "" if ready else why,
-                "fetch": ask_hub and not ready and not hindrance,
-                "hindrance": hindrance,
-            }
-        )
-    return choices
-
-
-def _pair_score(
-    first_zyx: BoolArray, mask_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
-) -> Reply:
-    """A mask's millilitres and its Dice with the first method's, on some slices or (None) all."""
-    found = agreement.compare(mask_zyx, first_zyx, volume, slices)
-    return {"ml": found.volume_ml, "with_first": _finite(found.dice)}
-
-
-def _truth_score(
-    mask_zyx: BoolArray, truth_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
-) -> Reply:
-    found = agreement.compare(mask_zyx, truth_zyx, volume, slices)
-    return {
-        "truth_ml": found.reference_ml,
-        "dice": _finite(found.dice),
-        "jaccard": _finite(found.jaccard),
-        "surface_dice": _finite(found.surface_dice),
-        "difference_ml": found.difference_ml,
-        "difference_percent": _finite(found.difference_percent),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _bar(tell: Callable[[float], None]) -> type[Any]:
-    """A tqdm that draws nothing and tells which part of the whole is there."""
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self.got, self.whole = float(kwargs.get("initial") or 0), kwargs.get("total")
-            kwargs["disable"] = True
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> None:
-            self.got += n or 0
-            if self.whole:
-                tell(min(1.0, self.got / self.whole))
-
-    return Bar
 
 
 def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
