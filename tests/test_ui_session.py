@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ichseg import export, measure
+from ichseg import export, measure, models
 from ichseg.errors import VolumeError, WeightsError
 from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box
-from ichseg.ui import controller as controller_module
 from ichseg.ui.controller import Controller, runs
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.session import Case, SessionStore, safe_name
@@ -415,7 +414,11 @@ def test_a_bad_file_loses_nothing(controller: Controller, tmp_path: Path) -> Non
     reply = page.ask("open", files=[{"path": str(sent), "name": "scan.nii"}])
     assert "use the button" in reply["error"]["text"] and "scan" not in reply
     assert reply["case"] == token and reply["totals"]["one"] == area_ml(16)
-    assert reply["error"]["fix"]["op"] == {"op": "reopen", "add_offset": -1024}
+    assert reply["error"]["fix"]["op"] == {
+        "op": "reopen",
+        "add_offset": -1024,
+        "role": "baseline",
+    }
     assert page.ask("reopen", add_offset=-1024)["scan"]["shape"] == [SLICES, ROWS, COLUMNS]
     assert page.case != token
 
@@ -784,8 +787,8 @@ def far(
     """A fourth method whose weights are on a hub of this machine's own."""
     from huggingface_hub import constants, hf_api
 
-    catalogue = controller_module.models.CATALOGUE
-    info = controller_module.models.ModelInfo("far", "Far", "Not here.", ("far",))
+    catalogue = models.CATALOGUE
+    info = models.ModelInfo("far", "Far", "Not here.", ("far",))
     monkeypatch.setitem(catalogue, "far", info)
     digest = hashlib.sha256(Hub.content).hexdigest()
     file = {"path": "far/model.safetensors", "sha256": digest, "bytes": len(Hub.content)}
@@ -794,7 +797,7 @@ def far(
     (weights / "manifest.json").write_text(
         json.dumps({"far": {"files": [file], "hub_repo": "someone/far"}})
     )
-    monkeypatch.setattr(controller_module.models, "WEIGHTS_DIR", weights)
+    monkeypatch.setattr(models, "WEIGHTS_DIR", weights)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"

@@ -27,10 +27,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
-import queue
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -39,13 +36,13 @@ from typing import Any
 
 import numpy as np
 
-from ichseg import agreement, export, models
+from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
 from ichseg.sample import sample_paths
-from ichseg.ui import downloads, measures
+from ichseg.ui import comparison, downloads, followup, measures, methods
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.marking import Marking, runs, title_of
-from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
+from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
@@ -101,6 +98,8 @@ class Controller:
             "sample": self._open,
             "open": self._open,
             "reopen": self._open,
+            "switch": self._switch,
+            "asked": self._asked_with,
             "models": self._models,
             "truth": self._truth,
             "fetch": self._fetch,
@@ -132,6 +131,8 @@ class Controller:
                     "the details are in its log; try again."
                 }
             session.done = op["id"]
+        if message.get("followup"):
+            reply["growth"] = followup.record(session)
         yield self._state(session, reply)
 
     def answer(self, session_hash: str, message: Message) -> Reply:
@@ -171,7 +172,7 @@ class Controller:
         reply: Reply = {"slices": {}, "trouble": {}}
         asked = message["aside"]
         if asked.get("methods"):
-            reply["choices"] = method_choices(ask_hub=True)
+            reply["choices"] = methods.choices(ask_hub=True)
         try:
             k = int(asked["slice"])
             with session.lock:
@@ -185,9 +186,11 @@ class Controller:
             with session.lock:
                 if session.case is case:
                     reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+                if message.get("followup"):
+                    reply["growth"] = followup.record(session)
                 state = self._state(session, reply)
             if asked.get("compare"):
-                state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
+                state["scores"] = comparison.scores(session, case, volume, int(asked.get("at", k)))
             if asked.get("measure"):
                 state["measures"] = self._measures(session, case, volume, asked["measure"])
             return state
@@ -202,18 +205,25 @@ class Controller:
 
     def _open(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         yield _progress("Reading the scan")
+        role: Role = "followup" if op.get("role") == "followup" else "baseline"
         series, add_offset = op.get("series"), int(op.get("add_offset", 0))
         with session.lock:
+            if role == "followup" and "baseline" not in session.cases:
+                raise VolumeError(
+                    "A follow-up is compared with a baseline; no scan is open; open the first scan first."
+                )
             if op["op"] == "sample":
-                upload, read = None, partial(self._read, sample_paths()[0])
+                upload, read = None, partial(self._read, sample_paths(role == "followup")[0])
             else:
                 upload = self._upload(session, op)
                 paths: Any = upload.paths if len(upload.paths) > 1 else upload.paths[0]
                 read = partial(self._read, paths, series=series, add_offset=add_offset)
             try:
-                case = Case(read, _pair(session.case.models if session.case else None))
+                case = Case(read, _pair(session.case.models if session.case else None), upload)
             except Exception:
-                if upload is not None and upload is not session.upload:
+                if upload is not None and upload not in [
+                    one.upload for one in session.cases.values()
+                ]:
                     self._refuse(session, upload)
                 raise
             volume = case.volume
@@ -221,11 +231,39 @@ class Controller:
         yield _progress("Preparing the scan")
         with session.lock:
             voxels = session.write_voxels(volume)
-            self.store.open(session, case, upload)
+            self.store.open(session, case, role)
             self.embeddings.admit(case.token)
             self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
         reply["slices"] = {}
-        reply["scan"] = _describe(case, volume, voxels, upload is None)
+        reply["scan"] = _describe(case, volume, voxels)
+
+    def _switch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Show the other of the two scans with all that is marked on it, or (``close``) the baseline alone."""
+        yield _progress("Changing scans")
+        with session.lock:
+            role: Role = "followup" if op.get("role") == "followup" else "baseline"
+            if op.get("close"):
+                self.store.close_followup(session)
+                role = "baseline"
+            if role not in session.cases:
+                raise VolumeError(
+                    "Scans are changed between a baseline and a follow-up; there is no follow-up; open it first."
+                )
+            session.role = role
+            case, volume = self._case(session)
+            voxels = None if op.get("have") else session.write_voxels(volume)
+            reply["slices"] = {
+                str(k): self.marking.slice_state(case, volume, k)
+                for k in case.segmentation.marked_slices()
+            }
+            reply["scan"] = _describe(case, volume, voxels)
+            reply["truth"] = self._truth_state(case)
+
+    def _asked_with(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Take what a person says of the two scans and of the patient, for growth and scores."""
+        with session.lock:
+            session.asked = followup.asked_from_page(op)
+        return ()
 
     def _boxes(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -371,9 +409,9 @@ class Controller:
                 reply["truth"] = None
                 return
             if op.get("sample"):
-                if session.upload is not None:
+                if case.upload is not None:
                     raise InputError("The sample's truth is of the sample; another scan is open.")
-                mask = read_mask(sample_paths()[1], volume) != 0
+                mask = read_mask(sample_paths(session.role == "followup")[1], volume) != 0
             else:
                 upload = self._upload(session, op)
                 try:
@@ -381,65 +419,24 @@ class Controller:
                 finally:
                     self.store.discard(upload)
             case.truth = np.packbits(mask)
-            slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
-            reply["truth"] = {"slices": {str(k): runs(mask[k]) for k in slices}}
+            reply["truth"] = self._truth_state(case)
+
+    @staticmethod
+    def _truth_state(case: Case) -> Reply | None:
+        """The truth mask for the page, None where there is none."""
+        mask = case.truth_zyx
+        if mask is None:
+            return None
+        slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
+        return {"slices": {str(k): runs(mask[k]) for k in slices}}
 
     def _fetch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         """Bring a method's weights from the hub, telling how far it is."""
-        name = str(op["name"])
-        parts: queue.Queue[float | Exception | None] = queue.Queue()
-
-        def work() -> None:
-            try:
-                models.fetch(name, _bar(parts.put))
-                parts.put(None)
-            except Exception as error:
-                parts.put(error)
-
-        yield _progress(f"Fetching {title_of(name)}")
-        threading.Thread(target=work, name="fetch", daemon=True).start()
-        while (part := parts.get()) is not None:
-            if isinstance(part, Exception):
-                raise part
-            yield _progress(f"Fetching {title_of(name)}", part)
-        reply["choices"] = method_choices()
-
-    def _scores(self, session: Session, case: Case, volume: CTVolume, k: int) -> Reply:
-        """How the methods shown agree with the first of them, and with the truth where there is one.
-
-        By scope: slice k, the marked slices, and with a truth the whole scan. None for what has no value.
-        """
-        with session.lock:
-            marked = case.segmentation.marked_slices()
-            names = [
-                name
-                for name in dict.fromkeys(case.models)
-                if not any((j, name) in case.failed for j in marked)
-            ]
-            masks = {name: case.segmentation.mask_zyx(name) for name in names}
-            truth = case.truth_zyx
-        scopes: list[tuple[str, list[int] | None]] = [("slice", [k]), ("marked", marked)]
-        if truth is not None:
-            scopes.append(("whole", None))
-        return {
-            "slice": k,
-            "marked": len(marked),
-            "first": names[0] if names else None,
-            "scopes": [
-                {
-                    "scope": scope,
-                    "rows": [
-                        {
-                            "model": name,
-                            **_pair_score(masks[names[0]], mask, volume, slices),
-                            **({} if truth is None else _truth_score(mask, truth, volume, slices)),
-                        }
-                        for name, mask in masks.items()
-                    ],
-                }
-                for scope, slices in scopes
-            ],
-        }
+        text = f"Fetching {title_of(str(op['name']))}"
+        yield _progress(text)
+        for part in methods.fetch(str(op["name"])):
+            yield _progress(text, part)
+        reply["choices"] = methods.choices()
 
     def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -468,6 +465,8 @@ class Controller:
             yield _progress("Writing the file")
             with case.measuring.lock:
                 found = case.measuring.assessment(measured)
+            with session.lock:
+                found = followup.added(found, session)
             paths = [downloads.write_evidence(session.new_folder(), kind, found)]
         else:
             yield _progress("Writing the file")
@@ -624,13 +623,19 @@ class Controller:
                 "totals": {model: self.marking.total_ml(case, model) for model in case.models},
                 "undo": case.segmentation.can_undo,
                 "redo": case.segmentation.can_redo,
+                "role": session.role,
+                "roles": {
+                    name: {"case": one.token, "marked": len(one.segmentation.marked_slices())}
+                    for name, one in session.cases.items()
+                },
             }
         return out
 
     def _upload(self, session: Session, op: Message) -> Upload:
         """The files to read: newly arrived ones, or those given before."""
         if op["op"] == "reopen":
-            upload = session.upload if op.get("series") else session.refused
+            case = session.case
+            upload = case.upload if case and op.get("series") else session.refused
             if upload is None:
                 raise VolumeError(
                     "A scan is opened again from its files; none are here; upload them."
@@ -667,74 +672,11 @@ class Controller:
         offset = int(found.group(1))
         return {
             "text": str(error).replace(found.group(), "use the button to correct it"),
-            "fix": {"label": f"Add {offset} HU", "op": {"op": "reopen", "add_offset": offset}},
+            "fix": {
+                "label": f"Add {offset} HU",
+                "op": {"op": "reopen", "add_offset": offset, "role": op.get("role", "baseline")},
+            },
         }
-
-
-def method_choices(*, ask_hub: bool = False) -> list[dict[str, Any]]:
-    """The catalogue for the page's choosers: name, title, summary, and why one cannot be chosen.
-
-    ``ask_hub``: whether what is missing can be fetched now ("fetch"), and if not why; it asks the hub.
-    """
-    choices = []
-    for info in models.CATALOGUE.values():
-        ready, why = models.available(info.name)
-        hindrance = "" if ready or not ask_hub else models.hub_hindrance(info.name)
-        choices.append(
-            {
-                "name": info.name,
-                "title": info.title,
-                "summary": info.summary,
-                "missing": "" if ready else why,
-                "fetch": ask_hub and not ready and not hindrance,
-                "hindrance": hindrance,
-            }
-        )
-    return choices
-
-
-def _pair_score(
-    first_zyx: BoolArray, mask_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
-) -> Reply:
-    """A mask's millilitres and its Dice with the first method's, on some slices or (None) all."""
-    found = agreement.compare(mask_zyx, first_zyx, volume, slices)
-    return {"ml": found.volume_ml, "with_first": _finite(found.dice)}
-
-
-def _truth_score(
-    mask_zyx: BoolArray, truth_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
-) -> Reply:
-    found = agreement.compare(mask_zyx, truth_zyx, volume, slices)
-    return {
-        "truth_ml": found.reference_ml,
-        "dice": _finite(found.dice),
-        "jaccard": _finite(found.jaccard),
-        "surface_dice": _finite(found.surface_dice),
-        "difference_ml": found.difference_ml,
-        "difference_percent": _finite(found.difference_percent),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _bar(tell: Callable[[float], None]) -> type[Any]:
-    """A tqdm that draws nothing and tells which part of the whole is there."""
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self.got, self.whole = float(kwargs.get("initial") or 0), kwargs.get("total")
-            kwargs["disable"] = True
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> None:
-            self.got += n or 0
-            if self.whole:
-                tell(min(1.0, self.got / self.whole))
-
-    return Bar
 
 
 def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -763,17 +705,17 @@ def _progress(text: str, part: float | None = None, *, cancel: bool = False) -> 
     return {"progress": {"text": text, "part": part, "cancel": cancel}}
 
 
-def _describe(case: Case, volume: CTVolume, voxels: Path, sample: bool) -> Reply:
-    """What the browser needs to show a scan."""
+def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
+    """What the browser needs to show a scan; without ``voxels`` it has them."""
     depth, rows, columns = volume.shape_zyx
     return {
-        "voxels": str(voxels),
+        "voxels": None if voxels is None else str(voxels),
         "shape": [depth, rows, columns],
         "spacing": [round(float(mm), 4) for mm in volume.spacing_mm],
         "name": volume.name,
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
-        "sample": sample,
+        "sample": case.upload is None,
         "dicom": volume.dicom is not None,
         "series": [
             {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}

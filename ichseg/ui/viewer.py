@@ -28,6 +28,7 @@ SCRIPTS = (
     "aside",
     "compare",
     "measure",
+    "followup",
     "plots",
     "lines",
     "surface",

@@ -15,7 +15,7 @@ function rest() {
   const rough = roughSlices();
   root.dataset.rough = rough.length;
   clearTimeout(resting);
-  if ((rough.length || scoresWanted() || measureWanted() || askHub) && looking === null) resting = setTimeout(lookCloser, REST_MS);
+  if ((rough.length || scoresWanted() || growthWanted() || measureWanted() || askHub) && looking === null) resting = setTimeout(lookCloser, REST_MS);
 }
 
 function lookCloser() {
@@ -40,6 +40,8 @@ watch("better", () => {
   if (scan && reply.case === scan.token && !ops.length) {
     const before = JSON.stringify(here().ml);
     takeTotals(reply);
+    takeRoles(reply);
+    takeGrowth(reply.growth);
     Object.assign(trouble, reply.trouble);
     for (const [key, state] of Object.entries(reply.slices)) keepSlice(Number(key), state);
     if (reply.scores && reply.scores.slice === k && lastReply === askedAfter) {

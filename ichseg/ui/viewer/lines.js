@@ -164,21 +164,21 @@ function showLines() {
 }
 
 function makeLines({ id }) {
-  const item = made("div", "", { className: "ich-abc-lesion" });
+  const item = make("div", "", { className: "ich-abc-lesion" });
   item.dataset.lesion = id;
-  const sum = made("p", "", { className: "ich-abc-sum" });
-  const tools = made("div", "", { className: "ich-row ich-abc-tools" });
-  const go = made("button", "", { type: "button", className: "ich-abc-go" });
+  const sum = make("p", "", { className: "ich-abc-sum" });
+  const tools = make("div", "", { className: "ich-row ich-abc-tools" });
+  const go = make("button", "", { type: "button", className: "ich-abc-go" });
   go.addEventListener("click", () => {
     goTo(lesionOf(id).abc2.a.slice_index);
     panes[0].node.scrollIntoView({ block: "nearest" });
   });
-  const ends = made("span", "", { className: "ich-segments" });
+  const ends = make("span", "", { className: "ich-segments" });
   ends.setAttribute("role", "group");
   ends.setAttribute("aria-label", "Ends to move by keys");
   for (const name of ["a", "b"]) for (const end of [0, 1]) ends.append(makeEnd(id, name, end));
-  const label = made("label", "C ", { className: "ich-number" });
-  const c = made("input", "", { type: "number", min: 0.1, step: 0.5 });
+  const label = make("label", "C ", { className: "ich-number" });
+  const c = make("input", "", { type: "number", min: 0.1, step: 0.5 });
   c.setAttribute("aria-label", "C, mm");
   c.addEventListener("change", () => {
     ownLines(id).c = Number(c.value) > 0 ? Number(c.value) : null;
@@ -186,15 +186,15 @@ function makeLines({ id }) {
     tellLines(id);
   });
   label.append(c, " mm");
-  const reset = made("button", "Reset", { type: "button", className: "ich-abc-reset", title: "Find A, B and C again" });
+  const reset = make("button", "Reset", { type: "button", className: "ich-abc-reset", title: "Find A, B and C again" });
   reset.addEventListener("click", () => { moved.delete(id); ask({ op: "abc2", lesion: id, a: null, b: null, c: null }); });
   tools.append(go, ends, label, reset);
-  item.append(sum, tools, made("p", "", { className: "ich-abc-slices" }));
+  item.append(sum, tools, make("p", "", { className: "ich-abc-slices" }));
   return item;
 }
 
 function makeEnd(id, name, end) {
-  const button = made("button", name.toUpperCase() + (end ? "₂" : "₁"), { type: "button", title: "End of " + name.toUpperCase() + ": arrow keys move it, with Shift farther" });
+  const button = make("button", name.toUpperCase() + (end ? "₂" : "₁"), { type: "button", title: "End of " + name.toUpperCase() + ": arrow keys move it, with Shift farther" });
   Object.assign(button.dataset, { name, end });
   button.addEventListener("focus", () => { grip = { lesion: id, name, end }; goTo(lesionOf(id)?.abc2.a.slice_index ?? k); draw(); });
   button.addEventListener("blur", () => { if (!gripDrag) grip = null; draw(); });

@@ -66,7 +66,6 @@ const rangeComes = (it) => measuring.range !== null && it.range_comes;
 
 const span = ({ low_ml: low, high_ml: high }) => number(low) + " to " + number(high);
 const mm = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-const made = (tag, text, attributes = {}) => Object.assign(document.createElement(tag), { textContent: text, ...attributes });
 
 function showHeadline({ total, reading_error: error, model_title: title }) {
   const given = total.range;
@@ -77,9 +76,9 @@ function showHeadline({ total, reading_error: error, model_title: title }) {
       ? "Its range under other boxes is being computed" + ": " + Math.round(100 * measuring.range) + " %."
       : total.not_computed.range ?? "";
   const people = "Two people who measure by hand can tell a difference of " + error.between_raters_ml + " mL, one person " + error.within_rater_ml + " mL (" + error.source + ").";
-  const big = made("strong", number(total.volume_ml) + " mL");
+  const big = make("strong", number(total.volume_ml) + " mL");
   const sentences = document.createElement("div");
-  sentences.append(made("p", title), made("p", around), made("p", people));
+  sentences.append(make("p", title), make("p", around), make("p", people));
   one(".ich-headline").replaceChildren(big, sentences);
 }
 
@@ -106,9 +105,9 @@ function showNumbers(record) {
   const table = document.createElement("table");
   if (several) {
     const head = table.createTHead().insertRow();
-    head.append(made("td", ""));
+    head.append(make("td", ""));
     for (const it of columns) {
-      const cell = made("th", nameOf(it), { scope: "col" });
+      const cell = make("th", nameOf(it), { scope: "col" });
       if (it.colour) {
         cell.style.setProperty("--ich-own", it.colour);
         cell.className = "ich-of-lesion";
@@ -122,7 +121,7 @@ function showNumbers(record) {
   for (const [title, cell, key] of several ? MEASURES : MEASURES.slice(2)) {
     const line = body.insertRow();
     if (key) line.dataset.measure = key;
-    line.append(made("th", title, { scope: "row" }), ...columns.map((it) => made("td", it.voxels ? cell(it) : "–")));
+    line.append(make("th", title, { scope: "row" }), ...columns.map((it) => make("td", it.voxels ? cell(it) : "–")));
   }
   one(".ich-measures").replaceChildren(table);
   const reasons = new Map(); // each once, with whose it is
@@ -135,7 +134,7 @@ function showNumbers(record) {
   }
   one(".ich-missing").replaceChildren(...[...reasons].map(([key, whose]) => {
     const [what, why] = JSON.parse(key);
-    return made("li", NAMES[what] + (several ? " of " + whose.join(", ") : "") + ": " + why);
+    return make("li", NAMES[what] + (several ? " of " + whose.join(", ") : "") + ": " + why);
   }));
 }
 

@@ -11,6 +11,8 @@ function showAll() {
     showCorrect();
     showStops();
     showMeasure();
+    showRoles();
+    showFollowup();
     drawStrip();
   }
   showState();
@@ -31,7 +33,7 @@ function showSlice() {
     pane.sliceMl.textContent = number(here().ml[models[index]]);
     pane.totalMl.textContent = marked().length ? number(totals[models[index]]) : "–";
     pane.chooser.value = models[index];
-    pane.corner.slice.textContent = k + 1 + " / " + depth;
+    pane.corner.slice.textContent = k + 1 + " / " + depth + (roles.followup ? "   " + ROLE_TITLES[role] : "");
     pane.corner.window.textContent = "W " + shown.width + "  L " + shown.level;
     pane.canvas.setAttribute(
       "aria-label",

@@ -4,6 +4,7 @@
 
 const one = (selector, within = element) => within.querySelector(selector);
 const all = (selector, within = element) => [...within.querySelectorAll(selector)];
+const make = (tag, text, attributes = {}) => Object.assign(document.createElement(tag), { textContent: text, ...attributes });
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 const root = one(".ich");
