@@ -111,7 +111,7 @@ function showNumbers(record) {
       if (it.colour) {
         cell.style.setProperty("--ich-own", it.colour);
         cell.className = "ich-of-lesion";
-        if (it.type !== "unspecified") cell.append(made("small", it.type));
+        if (it.type !== "unspecified") cell.append(make("small", it.type));
       }
       head.append(cell);
     }
