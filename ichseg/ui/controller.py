@@ -164,7 +164,7 @@ class Controller:
             self.embeddings.plan(case.token, case.models, hu_zyx, k)
 
     def aside(self, session_hash: str, message: Message) -> Reply:
-        """What nobody waits for: the second look of one slice's boxes, the scores of the comparison.
+        """What nobody waits for: the second look of one slice's boxes, the scores of the comparison, the measures.
 
         The second look goes on only as long as nobody waits; what is left stays under "rough".
         """

@@ -50,6 +50,9 @@ REMEMBERED = 2048
 _LATE = "The volume under jittered boxes was not waited for."
 _NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected, loaded, or gave way to another lesion."
 
+#: Of all that is measured in this process: two scans of a session never have the same.
+_NUMBERS = itertools.count(1)
+
 Areas = npt.NDArray[np.int64]
 Boxes = tuple[Box, ...]
 Embed = Callable[[int], "SliceEmbedding"]
@@ -175,7 +178,6 @@ class Measuring:
         self._areas: OrderedDict[tuple[str, int, Boxes], Areas] = OrderedDict()
         self._spreads: OrderedDict[_SpreadKey, list[float]] = OrderedDict()
         self._lines: dict[tuple[str, int], tuple[Lines, bytes]] = {}
-        self._numbers = itertools.count(1)
 
     def put_aside(self) -> None:
         """Let go of what holds the scan's voxels; it is made anew when it is asked for."""
@@ -203,7 +205,7 @@ class Measuring:
             prompts=snapshot.prompts,
             slices_by=snapshot.slices_by,
         )
-        measured = self._last = Measured(next(self._numbers), snapshot, volume, found)
+        measured = self._last = Measured(next(_NUMBERS), snapshot, volume, found)
         return measured
 
     # How sure

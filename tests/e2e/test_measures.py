@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ import pypdfium2
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Download
 
 from ichseg import NOTICE, evidence, measure
 from ichseg.landmarks import Landmarks
@@ -250,6 +252,55 @@ def test_every_file_opens_elsewhere_with_the_same_blood_in_it(
     assert int(np.count_nonzero(image.dataobj)) == int(mask.sum())
     for path in tmp_path.iterdir():
         assert path.name.startswith("hematoma")
+
+
+def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again(
+    visit: Visit, sample: CTVolume, truth: Truth, root: Path, tmp_path: Path
+) -> None:
+    viewer = visit().open_sample()
+    page, k = viewer.page, int(np.argmax(truth.sum(axis=(1, 2))))
+    clot, ventricle = sorted(
+        boxes_from_mask(truth[k]), key=lambda box: -truth[k][box.slices()].sum()
+    )[:2]
+    viewer.go_to(k).draw(clot.grow(4, truth.shape[1:]).xyxy)
+    viewer.do("lesions").do("lesion_add").answered()
+    page.locator(".ich-lesion-list [data-part=type]").last.select_option("IVH")
+    viewer.answered().go_to(k).draw(ventricle.grow(3, truth.shape[1:]).xyxy).press("d")
+    wait_for_measures(viewer)
+    heads = page.locator(".ich-measures thead th").all_inner_texts()
+    assert heads == ["Lesion 1", "Lesion 2\nIVH", "All blood"]
+    cells = page.locator(".ich-measures tbody tr").first.locator("td").all_inner_texts()
+    one, two, both = map(float, cells)
+    assert one > two > 0 and both == pytest.approx(one + two, abs=0.06) == viewer.ml(0)[1]
+    assert "difference of 7.7 mL" in page.inner_text(
+        ".ich-headline"
+    )  # for there is blood in a ventricle
+    assert page.inner_text(".ich-missing").startswith("ABC/2 of All blood: ")
+
+    files: list[Download] = []
+    page.on("download", lambda file: files.append(file))
+    path = viewer.download("mask", tmp_path)
+    page.wait_for_timeout(500)
+    names = {file.suggested_filename for file in files}
+    assert names == {"hematoma-mask.nii.gz", "hematoma-mask-lesions.json"}
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    voxel_ml = float(sample.voxel_volumes_ml[k])
+    counted = [int((labels == label).sum()) * voxel_ml for label in (1, 2)]
+    assert counted == pytest.approx([one, two], abs=0.06) and labels.max() == 2
+
+    record = viewer.download("record", tmp_path)
+    command = ["segment", str(sample_paths()[0]), "--session", str(record), "--json"]
+    run = subprocess.run(
+        [sys.executable, "-m", "ichseg", *command, "--out", str(tmp_path / "again.nii.gz")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    again = json.loads(run.stdout)
+    assert again["schema_version"] == 2 and again["same_mask"] is True
+    itk = sitk.ReadImage(str(tmp_path / "again.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(itk), labels)
 
 
 def test_the_menu_is_opened_and_left_by_keys_and_says_what_it_has_not(measured: Viewer) -> None:

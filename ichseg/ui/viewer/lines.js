@@ -17,7 +17,7 @@ function lengthMm([x0, y0, x1, y1]) {
 function abcOf(lesion) {
   // A lesion's ABC/2 as it is on screen: what Python found, under what was moved since.
   const found = lesion.abc2;
-  const own = moved.get(lesion.id ?? measuring.record.lesions[0]?.id);
+  const own = moved.get(lesion.id ?? measuring.record.lesions.find((one) => one.is_blood)?.id); // the total's is its only blood's
   if (!found || !own) return found;
   const line = (given, before) => (given ? { ...before, x0_px: given[0], y0_px: given[1], x1_px: given[2], y1_px: given[3], length_mm: lengthMm(given) } : before);
   const a = line(own.a, found.a), b = line(own.b, found.b), c_mm = own.c ?? found.c_mm;

@@ -101,7 +101,7 @@ const NAMES = { abc2: "ABC/2", range: "Range", side: "Side", inner_table: "To th
 function showNumbers(record) {
   const several = record.lesions.length > 1;
   const columns = several ? [...record.lesions, record.total] : record.lesions.length ? record.lesions : [record.total];
-  const nameOf = (it) => (it === record.total ? "All blood" : it.name + (it.type === "unspecified" ? "" : ", " + it.type));
+  const nameOf = (it) => (it === record.total ? "All blood" : it.name);
   const table = document.createElement("table");
   if (several) {
     const head = table.createTHead().insertRow();
@@ -111,6 +111,7 @@ function showNumbers(record) {
       if (it.colour) {
         cell.style.setProperty("--ich-own", it.colour);
         cell.className = "ich-of-lesion";
+        if (it.type !== "unspecified") cell.append(make("small", it.type));
       }
       head.append(cell);
     }
