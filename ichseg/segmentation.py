@@ -518,6 +518,19 @@ class Segmentation:
         self._push(step)
         return found
 
+    def adopt(self, other: Segmentation) -> None:
+        """Take what another document of this scan holds in the place of all that is here, as one step.
+
+        Raises VolumeError for another shape, LesionError where a lesion here is locked.
+        """
+        if other.shape_zyx != self.shape_zyx:
+            raise VolumeError(
+                f"Marks have their scan's shape {self.shape_zyx}; got {other.shape_zyx}; take those of this scan."
+            )
+        for id in self._now.lesions:
+            self._check(0, id, to_write=True)
+        self._push(other._now.copy())
+
     def clear_slice(self, k: int, lesion: int | None = None) -> None:
         """Remove the boxes and masks of slice k, of one lesion or of all that are not locked."""
         self._check(k, lesion, to_write=lesion is not None)

@@ -28,11 +28,11 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,8 +42,12 @@ from ichseg.sample import sample_paths
 from ichseg.ui import comparison, downloads, followup, measures, methods
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.marking import Marking, runs, title_of
+from ichseg.ui.progress import Result, steps
 from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
+
+if TYPE_CHECKING:
+    from ichseg.predictor import SliceEmbedding
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -93,7 +97,7 @@ class Controller:
             "redo": self._undo,
             "clear_slice": self._clear,
             "clear": self._clear,
-            "load_mask": self._load_mask,
+            "load": self._load,
             "fetched": self._fetched,
             "sample": self._open,
             "open": self._open,
@@ -325,32 +329,60 @@ class Controller:
                 )
         return ()
 
-    def _load_mask(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
-        """Go on with a mask that was saved before: its labels become lesions of the left pane's method."""
-        yield _progress("Reading the mask")
-        with session.lock, self._showing_changes(session, reply) as (case, volume):
+    def _load(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Go on with a mask that was saved, as lesions of the left pane's method, or with a whole session."""
+        yield _progress("Reading what was saved")
+        with session.lock:
+            self._case(session)
             upload = self._upload(session, op)
-            try:
+        try:
+            beside = [path for path in upload.paths if path.suffix.lower() == ".json"]
+            masks = [path for path in upload.paths if path not in beside]
+            if masks:
                 # What the labels stand for was saved beside the mask, and may be given with it.
-                beside = [path for path in upload.paths if path.suffix.lower() == ".json"]
-                mask_path = next((path for path in upload.paths if path not in beside), None)
-                if mask_path is None:
-                    raise VolumeError(
-                        f"A mask is a NIfTI file; got {upload.paths[0].name} alone; give the mask, too."
-                    )
                 for path in beside:
-                    path.rename(export.lesions_path(mask_path))
-                labels = read_mask(mask_path, volume)
-                if not labels.any():
-                    raise VolumeError(
-                        f"A mask to go on with marks something; {mask_path.name} is empty; give another."
-                    )
-                lesions = export.read_lesions(mask_path)
-                found = case.segmentation.import_labels(labels, case.models[0], lesions)
-            finally:
-                self.store.discard(upload)
+                    path.rename(export.lesions_path(masks[0]))
+                self._load_mask(session, masks[0], reply)
+            else:
+                yield from self._load_session(session, beside[0], reply)
+        finally:
+            self.store.discard(upload)
+
+    def _load_mask(self, session: Session, path: Path, reply: Reply) -> None:
+        with session.lock, self._showing_changes(session, reply) as (case, volume):
+            labels = read_mask(path, volume)
+            if not labels.any():
+                raise VolumeError(
+                    f"A mask to go on with marks something; {path.name} is empty; give another."
+                )
+            lesions = export.read_lesions(path)
+            found = case.segmentation.import_labels(labels, case.models[0], lesions)
             reply["lesion"] = min(found.values())
             reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
+
+    def _load_session(
+        self, session: Session, path: Path, reply: Reply
+    ) -> Generator[Reply, None, None]:
+        """Make again what a session's record says, in the place of all that is marked; undo brings that back."""
+        record = export.load_session(path)
+        with session.lock:
+            case, volume = self._case(session)
+        record.check_scan(volume)
+        model = record.model
+        predictor = self.embeddings.load(model)
+        record.check_weights(predictor.weights_sha256)
+
+        def embed(k: int) -> SliceEmbedding:
+            return self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
+
+        made = yield from _told(
+            "Making the session's masks again",
+            steps(lambda tell: record.run(predictor, volume, embed=embed, progress=tell)),
+        )
+        with session.lock, self._showing_changes(session, reply) as (case, _):
+            case.models = (model, *case.models[1:])
+            case.segmentation.adopt(made)
+            reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
 
     def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock, self._showing_changes(session, reply) as (case, _):
@@ -704,6 +736,17 @@ def _check_complete(case: Case, model: str, what: str = "A download") -> None:
 def _progress(text: str, part: float | None = None, *, cancel: bool = False) -> Reply:
     """``cancel``: whether the person may end it (``Controller.look``)."""
     return {"progress": {"text": text, "part": part, "cancel": cancel}}
+
+
+def _told(text: str, work: Generator[float, None, Result]) -> Generator[Reply, None, Result]:
+    """The progress of work that gives the share that is done; returns what it returns."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        yield _progress(text, share)
 
 
 def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:

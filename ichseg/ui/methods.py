@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ichseg import models
+from ichseg.ui.progress import steps
 
 
 def choices(*, ask_hub: bool = False) -> list[dict[str, Any]]:
@@ -37,20 +36,7 @@ def fetch(name: str) -> Iterator[float]:
 
     Raises what ``models.fetch`` does.
     """
-    parts: queue.Queue[float | Exception | None] = queue.Queue()
-
-    def work() -> None:
-        try:
-            models.fetch(name, _bar(parts.put))
-            parts.put(None)
-        except Exception as error:
-            parts.put(error)
-
-    threading.Thread(target=work, name="fetch", daemon=True).start()
-    while (part := parts.get()) is not None:
-        if isinstance(part, Exception):
-            raise part
-        yield part
+    yield from steps(lambda tell: models.fetch(name, _bar(tell)))
 
 
 def _bar(tell: Callable[[float], None]) -> type[Any]:

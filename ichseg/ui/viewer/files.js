@@ -43,7 +43,7 @@ function upload(files, op = "open", extra = {}) {
   request.upload.onprogress = (event) => busy({ text: "Uploading", part: event.loaded / event.total });
   request.onload = () => {
     if (request.status === 200) {
-      busy({ text: { truth: "Reading the truth mask", load_mask: "Reading the mask" }[op] ?? "Reading the scan" });
+      busy({ text: { truth: "Reading the truth mask", load: "Reading what was saved" }[op] ?? "Reading the scan" });
       const paths = JSON.parse(request.responseText);
       ask({ op, ...extra, files: paths.map((path, index) => ({ path, name: files[index].name })) });
       return;

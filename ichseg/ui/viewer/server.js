@@ -1,6 +1,6 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
-const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load_mask", "switch"]);
+const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load", "switch"]);
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
 const ops = [];
