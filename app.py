@@ -1,7 +1,8 @@
-"""The page: ``python app.py``, and the entry point of a Hugging Face Space."""
+"""The page: ``python app.py [--backend torch]``, and the entry point of a Hugging Face Space."""
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import os
 import signal
@@ -10,6 +11,8 @@ import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
+from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
+from ichseg.errors import InputError
 from ichseg.models import default_baseline, default_model, load_predictor
 from ichseg.ui.layout import build_page, make_controller
 
@@ -26,6 +29,16 @@ def warm_up(visited: threading.Event) -> None:
 
 def main() -> None:
     """Serve the page until told to stop."""
+    parser = argparse.ArgumentParser(description="The page, at http://127.0.0.1:7860.")
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help=f"what computes LiteMedSAM: {', '.join(BACKENDS)}; default: ${BACKEND_VARIABLE}, else auto",
+    )
+    try:
+        use_backend(parser.parse_args().backend)
+    except InputError as error:
+        parser.exit(2, f"Error: {error}\n")
     # A server that is told to stop still deletes what people uploaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     controller = make_controller()

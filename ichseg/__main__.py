@@ -23,6 +23,7 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from ichseg import cohort, evidence, export, growth, measure
+from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.landmarks import Landmarks
 from ichseg.models import CATALOGUE, available, load_predictor
@@ -88,6 +89,14 @@ Identified = Annotated[
     ),
 ]
 SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"What computes LiteMedSAM: {', '.join(BACKENDS)} (the faster one that is here). "
+        f"Default: ${BACKEND_VARIABLE}, else auto.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.", metavar="")
 ]
@@ -169,6 +178,7 @@ def segment(
     add_offset: AddOffset = 0,
     ray: Ray = False,
     ray_address: RayAddress = None,
+    backend: Backend = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment what is in the boxes, and give its volume.
@@ -183,6 +193,7 @@ def segment(
     also same_mask. The object is itself a record for --session. For many:
     scans (a row of results.csv each), passed_over, versions, notice.
     """
+    use_backend(backend)
     if cohort.is_cohort(scan):
         _refuse_for_many(
             {
@@ -282,6 +293,7 @@ def compare(
     ] = None,
     series: Series = None,
     add_offset: AddOffset = 0,
+    backend: Backend = None,
     as_json: AsJson = False,
 ) -> None:
     """Run several models on the same boxes, and score them where the truth is given.
@@ -291,6 +303,7 @@ def compare(
     with the slice's index. These three hold volume_ml, and with --truth truth_ml, difference_ml
     (model less truth) and dice (null where both are empty).
     """
+    use_backend(backend)
     prompts = _prompts(slices, boxes)
     names = _names(models)
     volume = _read(scan, series, add_offset)
@@ -347,6 +360,7 @@ def benchmark(
     models: Models = None,
     ray: Ray = False,
     ray_address: RayAddress = None,
+    backend: Backend = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare models over many scans: the boxes of each, against its truth where it has one.
@@ -354,6 +368,7 @@ def benchmark(
     JSON keys: scans (a row of results.csv for each scan and model), models (model, scans, mean and sd of dice, of
     boxed_dice and of the absolute difference_ml, seconds_a_slice), caveat, passed_over, versions, notice.
     """
+    use_backend(backend)
     names = tuple(_names(models))
     entries = cohort.read_manifest(scans)
     jobs = [cohort.Compare(entry, _folder_for_many(out), names) for entry in entries]

@@ -566,7 +566,7 @@ def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, An
 def versions() -> dict[str, str]:
     """Versions of what a mask depends on; a package that is not installed is left out."""
     found = {"ichseg": __version__, "python": platform.python_version()}
-    for package in ("numpy", "scipy", "torch", "nibabel", "pydicom"):
+    for package in ("numpy", "scipy", "torch", "openvino", "nibabel", "pydicom"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ichseg.errors import WeightsError
+from ichseg.backends import OpenVinoBackend, TorchBackend, check_backend, pick_backend
+from ichseg.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
+    from ichseg.backends import Backend
     from ichseg.network import BoxNetwork, LiteMedSAM
+    from ichseg.network.inference import InferenceNetwork
     from ichseg.predictor import Predictor
 
 #: Where the repository keeps its weights; ICHSEG_WEIGHTS names another folder of the same layout.
 WEIGHTS_DIR = Path(
     os.environ.get("ICHSEG_WEIGHTS", Path(__file__).resolve().parent.parent / "weights")
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,9 @@ CATALOGUE = {
     )
 }
 
+#: What LiteMedSAM's weights are called in a record.
+LITEMEDSAM_FILE = "litemedsam/model.safetensors"
+
 #: The networks that an adapter may be made for; an adapter that names none is LiteMedSAM's.
 BASES = ("litemedsam", "sam", "medsam")
 
@@ -177,7 +186,9 @@ def hub_hindrance(name: str, timeout_seconds: float = 3.0) -> str:
     return ""
 
 
-def load_predictor(name: str | None = None, device: str = "auto") -> Predictor:
+def load_predictor(
+    name: str | None = None, device: str = "auto", backend: str | None = None
+) -> Predictor:
     """A ready predictor, shared by all who ask for the same one.
 
     Args:
@@ -185,24 +196,34 @@ def load_predictor(name: str | None = None, device: str = "auto") -> Predictor:
             the id ``owner/name`` of such an adapter on the Hugging Face hub, or a folder that ``train baseline`` wrote.
             None is ``default_model()``.
         device: "auto" (CUDA where there is one, else the CPU), "cpu" or "cuda".
+        backend: "torch"; "openvino", which runs LiteMedSAM and its adapters on a CPU; or "auto": the faster one that is
+            here. None is what the variable ICHSEG_BACKEND says, else "auto".
 
     Raises:
         WeightsError: an unknown name; a weight file that is absent or is not what the manifest promises.
+        InputError: a device or a back end that is not here, or cannot run the model.
 
     """
     name = default_model() if name is None else str(name)
+    asked = check_backend(backend)
     with _LOADING:
-        key = (name, device)
+        key = (name, device, asked)
         if key not in _LOADED:
-            _LOADED[key] = _load(name, device)
+            _LOADED[key] = _load(name, device, asked)
         return _LOADED[key]
 
 
-_LOADED: dict[tuple[str, str], Predictor] = {}
+def backend_of(name: str) -> str:
+    """Which back end runs a model that is loaded, for people; empty for one that is not, or that has no network."""
+    predictor = _LOADED.get((name, "auto", check_backend(None)))
+    return getattr(getattr(predictor, "backend", None), "title", "")
+
+
+_LOADED: dict[tuple[str, str, str], Predictor] = {}
 _LOADING = threading.Lock()
 
 
-def _load(name: str, device: str) -> Predictor:
+def _load(name: str, device: str, backend: str) -> Predictor:
     if name == "threshold":
         from ichseg.baselines.threshold import ThresholdPredictor
 
@@ -212,6 +233,7 @@ def _load(name: str, device: str) -> Predictor:
 
         return FuzzyCMeansPredictor()
     if (folder := _whole_slice_folder(name)) is not None:
+        _refuse_openvino(name, backend)
         title = CATALOGUE[name].title if name in CATALOGUE else folder.name
         return _load_whole_slice(folder, name, title, device)
     from ichseg.predictor import NetworkPredictor
@@ -224,14 +246,61 @@ def _load(name: str, device: str) -> Predictor:
     else:
         title, adapter = Path(name).name, _adapter_folder(name)
         base = base_of(adapter)
-    network, hashes = load_base(base)
     settings: dict[str, Any] = {}
+    if adapter is not None and (adapter / "training.json").is_file():
+        settings = json.loads((adapter / "training.json").read_text()).get("inference", {})
+    if base == "litemedsam":
+        ready, hashes = _ready_litemedsam(adapter, device, backend)
+    else:
+        _refuse_openvino(name, backend)
+        network, hashes = _network(base, adapter)
+        ready = TorchBackend(network, device=device)
+    return NetworkPredictor(ready, name, title, hashes, **settings)
+
+
+def _ready_litemedsam(
+    adapter: Path | None, device: str, backend: str
+) -> tuple[Backend, dict[str, str]]:
+    """LiteMedSAM on the back end that is asked for, and {file: sha256} of its weights."""
+    stem_key = sha256(_manifest_folder("litemedsam", "LiteMedSAM") / "model.safetensors")
+    hashes = {LITEMEDSAM_FILE: stem_key}
+    files = () if adapter is None else ("adapter_config.json", "adapter_model.safetensors")
+    adapted = {file: sha256(adapter / file) for file in files} if adapter is not None else {}
+    if pick_backend(backend, device) == "openvino":
+        key = "+".join([stem_key, *adapted.values()])
+        try:
+            ready = OpenVinoBackend(
+                lambda: cast(
+                    "InferenceNetwork", _network("litemedsam", adapter)[0].for_inference()
+                ),
+                key=key,
+                stem_key=stem_key,
+            )
+        except (ImportError, RuntimeError) as error:
+            if backend == "openvino":
+                raise
+            _log.warning("OpenVINO cannot be used here (%s); torch is", type(error).__name__)
+        else:
+            if adapter is not None:
+                hashes |= {_adapter_file(adapter): adapted["adapter_model.safetensors"]}
+            return ready, hashes
+    network, hashes = _network("litemedsam", adapter)
+    return TorchBackend(network.for_inference(), device=device, stem_key=stem_key), hashes
+
+
+def _network(base: str, adapter: Path | None) -> tuple[BoxNetwork, dict[str, str]]:
+    """A base with an adapter merged into it, if there is one, and {file: sha256} of both."""
+    network, hashes = load_base(base)
     if adapter is not None:
         hashes |= merge_adapter(network, adapter)
-        training = adapter / "training.json"
-        if training.is_file():
-            settings = json.loads(training.read_text()).get("inference", {})
-    return NetworkPredictor(network, name, title, hashes, device=device, **settings)
+    return network, hashes
+
+
+def _refuse_openvino(name: str, backend: str) -> None:
+    if backend == "openvino":
+        raise InputError(
+            f"Back end 'openvino' runs LiteMedSAM and its adapters; got model '{name}'; use 'auto' or 'torch'."
+        )
 
 
 def _whole_slice_folder(name: str) -> Path | None:
@@ -315,7 +384,7 @@ def load_litemedsam() -> tuple[LiteMedSAM, dict[str, str]]:
     path = folder / "model.safetensors"
     network = LiteMedSAM()
     network.load_state_dict(load_file(path), strict=True)
-    return network.eval(), {"litemedsam/model.safetensors": sha256(path)}
+    return network.eval(), {LITEMEDSAM_FILE: sha256(path)}
 
 
 def merge_adapter(network: BoxNetwork, folder: Path) -> dict[str, str]:
@@ -361,7 +430,12 @@ def merge_adapter(network: BoxNetwork, folder: Path) -> dict[str, str]:
                     "use an adapter made for this network."
                 )
             target.weight += scaling * (up.float() @ down.float())
-    return {f"{folder.name}/{path.name}": sha256(path)}
+    return {_adapter_file(folder): sha256(path)}
+
+
+def _adapter_file(folder: Path) -> str:
+    """What an adapter's weights are called in a record."""
+    return f"{folder.name}/adapter_model.safetensors"
 
 
 def record_weights(name: str, files: Iterable[Path], *, source: str, licence: str) -> None:

@@ -5,17 +5,16 @@ A predictor holds weights only. What belongs to one user's scan is in the SliceE
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from ichseg.backends import AT_ONCE, Backend, HalfArray
 from ichseg.errors import InputError
-from ichseg.network import BoxNetwork
 from ichseg.preprocess import FloatArray, SliceFrame
 from ichseg.prompt import Box, as_boxes
 
@@ -30,9 +29,9 @@ class SliceEmbedding:
 
     slice_hu: npt.NDArray[np.number]
     """The slice [y, x] in HU, by reference."""
-    features: torch.Tensor | None = None
-    """The encoder's output [1, 256, 64, 64], on the predictor's device; of a method that takes no box, what it found
-    on the slice (bool [y, x]); None for a method that keeps nothing."""
+    features: npt.NDArray[Any] | None = None
+    """The encoder's output [1, ...] in float16, in its predictor's own layout; of a method that takes no box, what it
+    found on the slice (bool [y, x]); None for a method that keeps nothing."""
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -139,53 +138,44 @@ def _place(centre: float, side: int, size: int) -> int:
 
 
 class NetworkPredictor(Predictor):
-    """LiteMedSAM, SAM or MedSAM in torch, with or without an adapter merged into its weights."""
+    """LiteMedSAM, SAM or MedSAM on a back end, with or without an adapter merged into its weights."""
 
     def __init__(
         self,
-        network: BoxNetwork,
+        backend: Backend,
         name: str,
         title: str,
         weights_sha256: Mapping[str, str],
         *,
-        device: str = "auto",
-        precision: str = "auto",
         second_look: bool = False,
         crop_sides: float = CROP_SIDES,
     ) -> None:
-        """Take over a network in evaluation mode.
+        """Take over a back end.
 
         Args:
-            network: weights in float32.
+            backend: the network, ready to compute.
             name: the catalogue's name for it.
             title: the name shown to people.
             weights_sha256: {file: sha256}.
-            device: "auto", "cpu" or "cuda".
-            precision: of the image encoder: "float32", "bfloat16" or "float16"; "auto" is half precision where the
-                hardware computes in it (a test holds its masks to a Dice of 0.995 with full precision).
             second_look: see Predictor.second_look.
             crop_sides: a second look's side in units of the box's longer side.
 
         """
+        self.backend = backend
         self.name = name
         self.title = title
         self.weights_sha256 = dict(weights_sha256)
         self.second_look = second_look
         self.crop_sides = crop_sides
-        self.device = pick_device(device)
-        self.precision = _precision(self.device) if precision == "auto" else precision
-        self._network = network.to(self.device).eval()
-        # One caller at a time on the accelerator: two at once are slower together than in turn.
-        self._lock = threading.Lock()
 
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
         return self.embed_many([slice_hu])[0]
 
     def embed_many(self, slices_hu: Sequence[npt.ArrayLike]) -> list[SliceEmbedding]:
         slices = [as_slice(slice_hu) for slice_hu in slices_hu]
-        frames = [self._network.frame(_shape(array)) for array in slices]
+        frames = [self.backend.framing.frame(_shape(array)) for array in slices]
         features = self._encode(frames, slices)
-        return [SliceEmbedding(array, features[i : i + 1].half()) for i, array in enumerate(slices)]
+        return [SliceEmbedding(*pair) for pair in zip(slices, features, strict=True)]
 
     def predict(
         self,
@@ -197,82 +187,48 @@ class NetworkPredictor(Predictor):
         boxes = as_boxes(boxes, embedding.shape_yx)
         if not boxes:
             return SliceMasks(np.zeros((0, *embedding.shape_yx), bool), np.zeros(0, np.float32))
-        if self.second_look if second_look is None else second_look:
-            regions = [crop_region(box, embedding.shape_yx, self.crop_sides) for box in boxes]
-            frames = [self._network.frame(embedding.shape_yx, region) for region in regions]
-            features = self._encode(frames, [embedding.slice_hu] * len(frames))
-        else:
-            frames = [self._network.frame(embedding.shape_yx)] * len(boxes)
-            assert embedding.features is not None
-            features = embedding.features
-        model_boxes = np.stack([frame.box(box) for frame, box in zip(frames, boxes, strict=True)])
-        logits, iou = self._decode(features, model_boxes)
-        masks = [self._network.mask(frame, one) for frame, one in zip(frames, logits, strict=True)]
-        return SliceMasks(np.stack(masks), iou)
+        again = self.second_look if second_look is None else second_look
+        look = self._look_again if again else self._look
+        masks: list[npt.NDArray[np.bool_]] = []
+        iou: list[npt.NDArray[np.float32]] = []
+        for i in range(0, len(boxes), AT_ONCE):
+            frames, logits, sure = look(embedding, boxes[i : i + AT_ONCE])
+            masks += map(self.backend.framing.mask, frames, logits)
+            iou.append(sure)
+        return SliceMasks(np.stack(masks), np.concatenate(iou))
+
+    def _look(self, embedding: SliceEmbedding, boxes: Sequence[Box]) -> _Looked:
+        """Decode boxes from the embedding of the whole slice."""
+        assert embedding.features is not None
+        frames = [self.backend.framing.frame(embedding.shape_yx)] * len(boxes)
+        return frames, *self.backend.decode(embedding.features, _in_frames(boxes, frames))
+
+    def _look_again(self, embedding: SliceEmbedding, boxes: Sequence[Box]) -> _Looked:
+        """Encode a crop around each box at native resolution, and decode the box from that."""
+        regions = [crop_region(box, embedding.shape_yx, self.crop_sides) for box in boxes]
+        frames = [self.backend.framing.frame(embedding.shape_yx, region) for region in regions]
+        features = np.concatenate(self._encode(frames, [embedding.slice_hu] * len(frames)))
+        return frames, *self.backend.decode(features, _in_frames(boxes, frames))
 
     def _encode(
         self, frames: Sequence[SliceFrame], slices: Sequence[npt.NDArray[np.number]]
-    ) -> torch.Tensor:
-        """What each frame sees of its slice to features [n, 256, 64, 64] in float32 on the device."""
-        network = self._network
-        images = np.stack(
-            [
-                frame.image(array, network.window(array))
-                for frame, array in zip(frames, slices, strict=True)
-            ]
-        )
-        contents = [frame.content_yx for frame in frames]
-        step = network.images_at_once or len(frames)
-        parts = [
-            self._encode_images(images[i : i + step], contents[i : i + step])
-            for i in range(0, len(frames), step)
+    ) -> list[HalfArray]:
+        """What each frame sees of its slice, encoded."""
+        window = self.backend.framing.window
+        images = [
+            frame.image(array, window(array)) for frame, array in zip(frames, slices, strict=True)
         ]
-        return torch.cat(parts)
+        return self.backend.encode(images, [frame.content_yx for frame in frames])
 
-    def _encode_images(
-        self, images: FloatArray, contents_yx: Sequence[tuple[int, int]]
-    ) -> torch.Tensor:
-        half = self.precision != "float32"
-        with self._lock, torch.inference_mode():
-            pixels = self._network.pixels(torch.from_numpy(images).to(self.device), contents_yx)
-            with torch.autocast(
-                self.device.type, dtype=getattr(torch, self.precision), enabled=half
-            ):
-                features = self._network.body(self._network.stem(pixels))
-            return features.float()
 
-    def _decode(
-        self, features: torch.Tensor, boxes: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Logits [n, side, side] and IoU [n] for n boxes in the model frame."""
-        with self._lock, torch.inference_mode():
-            logits, iou = self._network.decode(
-                features.to(self.device, torch.float32), torch.from_numpy(boxes).to(self.device)
-            )
-            return logits[:, 0].float().cpu().numpy(), iou[:, 0].float().cpu().numpy()
+#: For some boxes: each one's frame, the logits in it [n, side, side], and the IoU that the model expects [n].
+_Looked = tuple[Sequence[SliceFrame], FloatArray, npt.NDArray[np.float32]]
+
+
+def _in_frames(boxes: Sequence[Box], frames: Sequence[SliceFrame]) -> FloatArray:
+    return np.stack([frame.box(box) for frame, box in zip(frames, boxes, strict=True)])
 
 
 def _shape(array: npt.NDArray[np.number]) -> tuple[int, int]:
     rows, columns = array.shape
     return rows, columns
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a name: "auto" (CUDA where there is one, else the CPU), "cpu" or "cuda", as torch has it."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "Device 'cuda' needs a CUDA GPU; this machine has none; use 'auto' or 'cpu'."
-        )
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"A device is auto, cpu or cuda; got '{name}'; choose one of them.")
-    return torch.device(name)
-
-
-def _precision(device: torch.device) -> str:
-    if device.type == "cuda":
-        return "float16"
-    capability = torch.backends.cpu.get_cpu_capability()
-    has_bfloat16 = capability == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if has_bfloat16 else "float32"

@@ -1,4 +1,4 @@
-"""From a slice in HU to the model's square frame and back: window, resampling, boxes, logits.
+"""From a slice in HU to the model's square frame and back: window, resampling, boxes, logits, masks.
 
 Everything here is numpy on the CPU and takes a few milliseconds. Resampling is a pair of small
 matrices (rows, columns), so that the image, the box and the logits share one geometry.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -146,19 +147,43 @@ class SliceFrame:
 
         The square may be coarser than the frame: SAM decodes at a quarter of it.
         """
-        rows, columns = self.content_yx
-        from_rows = self._back(len(logits), rows, int(self.region.height))
-        from_columns = self._back(len(logits), columns, int(self.region.width))
+        from_rows, from_columns = self._to_native(len(logits))
         seen = self.region.clip(self.shape_yx)
-        y, x = int(seen.y0 - self.region.y0), int(seen.x0 - self.region.x0)
-        native = (
-            from_rows[y : y + int(seen.height)]
-            @ np.asarray(logits[: from_rows.shape[1], : from_columns.shape[1]], dtype=np.float32)
-            @ from_columns[x : x + int(seen.width)].T
+        content = np.asarray(
+            logits[: from_rows.shape[1], : from_columns.shape[1]], dtype=np.float32
         )
         out = np.full(self.shape_yx, -np.inf, dtype=np.float32)
-        out[seen.slices()] = native
+        out[seen.slices()] = from_rows @ content @ from_columns.T
         return out
+
+    def positive(self, logits: FloatArray) -> npt.NDArray[np.bool_]:
+        """Where ``logits`` is above zero on the native slice, bool [y, x].
+
+        Only the rows and columns that see a positive value are interpolated: weights are never negative, so
+        there is none elsewhere. A mask may reach beyond its box; its values say how far.
+        """
+        from_rows, from_columns = self._to_native(len(logits))
+        content = np.asarray(
+            logits[: from_rows.shape[1], : from_columns.shape[1]], dtype=np.float32
+        )
+        above = content > 0
+        rows = _reached(from_rows, np.any(above, axis=1))
+        columns = _reached(from_columns, np.any(above, axis=0))
+        seen = self.region.clip(self.shape_yx)
+        y, x = int(seen.y0) + rows.start, int(seen.x0) + columns.start
+        part = from_rows[rows] @ content @ from_columns[columns].T
+        out = np.zeros(self.shape_yx, dtype=np.bool_)
+        out[y : y + part.shape[0], x : x + part.shape[1]] = part > 0
+        return out
+
+    def _to_native(self, side: int) -> tuple[FloatArray, FloatArray]:
+        """Weights [native, coarse] of rows and of columns that take logits to what the region has of the slice."""
+        rows, columns = self.content_yx
+        from_rows = self._back(side, rows, int(self.region.height))
+        from_columns = self._back(side, columns, int(self.region.width))
+        seen = self.region.clip(self.shape_yx)
+        y, x = int(seen.y0 - self.region.y0), int(seen.x0 - self.region.x0)
+        return from_rows[y : y + int(seen.height)], from_columns[x : x + int(seen.width)]
 
     def _back(self, side: int, content: int, native: int) -> FloatArray:
         """Weights [native, side or content] that take one axis of logits back to the region's pixels."""
@@ -172,6 +197,38 @@ class SliceFrame:
     def _matrices(self) -> tuple[FloatArray, FloatArray]:
         rows, columns = self.content_yx
         return _area(int(self.region.height), rows), _area(int(self.region.width), columns)
+
+
+class Framing:
+    """How a slice goes into a network and its logits come out: LiteMedSAM's way, from which others differ in parts."""
+
+    image_size: int = MODEL_SIZE
+    """The encoder's input in pixels a side."""
+    stretch: ClassVar[bool] = False
+    """Whether a slice that is not square fills the frame all the same."""
+
+    def frame(self, shape_yx: tuple[int, int], region: Box | None = None) -> SliceFrame:
+        """The geometry between a slice of (rows, columns), or a square region of it, and the encoder's input."""
+        whole = Box(0, 0, shape_yx[1], shape_yx[0])
+        return SliceFrame(shape_yx, region or whole, self.image_size, self.stretch)
+
+    def window(self, slice_hu: npt.NDArray[np.number]) -> Window:
+        """The HU that are black and white to the network on this slice [y, x]."""
+        del slice_hu
+        return PAPER
+
+    def mask(self, frame: SliceFrame, logits: FloatArray) -> npt.NDArray[np.bool_]:
+        """One box's logits [y, x] to its mask at the slice's native size."""
+        return frame.positive(logits)
+
+
+def _reached(weights: FloatArray, positive: npt.NDArray[np.bool_]) -> slice:
+    """The rows of weights [native, coarse] with one on any coarse pixel from the first to the last positive."""
+    if not positive.any():
+        return slice(0, 0)
+    first, last = np.flatnonzero(positive)[[0, -1]]
+    native = np.flatnonzero(weights[:, first : last + 1].any(axis=1))
+    return slice(int(native[0]), int(native[-1]) + 1) if native.size else slice(0, 0)
 
 
 @lru_cache(maxsize=64)

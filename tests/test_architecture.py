@@ -21,7 +21,7 @@ TORCH_ROOMS = (
     "ichseg/network/",
     "ichseg/baselines/",
     "ichseg/models.py",
-    "ichseg/predictor.py",
+    "ichseg/backends.py",
     "train/",
 )
 KEPT_TO = {
@@ -33,6 +33,7 @@ KEPT_TO = {
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,
     "safetensors": TORCH_ROOMS,
+    "openvino": ("ichseg/backends.py",),
     "transformers": ("ichseg/baselines/sam.py",),
     "ray": ("ichseg/cohort.py",),
     "trimesh": ("ichseg/mesh.py",),
@@ -40,7 +41,7 @@ KEPT_TO = {
 }
 HEAVY = (
     *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),
-    *("ray", "trimesh", "reportlab", "skimage"),
+    *("ray", "trimesh", "reportlab", "skimage", "openvino", "openvino_telemetry"),
 )
 
 

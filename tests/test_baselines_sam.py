@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ichseg import models
+from ichseg.backends import TorchBackend
 from ichseg.baselines.sam import IMAGE_MEAN, IMAGE_SD, MedSam, Sam, load_sam, to_transformers
 from ichseg.errors import WeightsError
 from ichseg.models import available, fetch, load_litemedsam, load_predictor
@@ -298,7 +299,8 @@ def test_half_precision_agrees_with_full_precision(weights: Path) -> None:
     masks = []
     for precision in ("float32", "bfloat16"):
         network, hashes = load_sam("medsam")
-        predictor = NetworkPredictor(network, "x", "x", hashes, device="cpu", precision=precision)
+        backend = TorchBackend(network, device="cpu", precision=precision)
+        predictor = NetworkPredictor(backend, "x", "x", hashes)
         embedding = predictor.embed(slice_hu((80, 80)))
         masks.append(predictor.predict(embedding, [Box(11, 7, 60, 63)]).union)
     full, half = masks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 
 from ichseg import __main__ as cli
 from ichseg import edit, export, measure
+from ichseg.backends import BACKEND_VARIABLE
 from ichseg.export import NOTICE
 from ichseg.models import available, load_predictor
 from ichseg.prompt import Box
@@ -98,6 +100,32 @@ def labelled(path: Path, iph: int, ivh: int) -> Path:
     labels[3].ravel()[:iph] = 1
     labels[4].ravel()[:ivh] = 2
     return phantoms.save_nifti(path, labels)
+
+
+# the back end
+
+
+def test_a_back_end_can_be_forced(run: Run, head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "auto")  # put back as it was, whatever the command sets
+    box = ("--slice", 3, "--box", BOX, "--model", "litemedsam", "--json")
+    forced = run("segment", head, *box, "--backend", "torch").json
+    assert os.environ[BACKEND_VARIABLE] == "torch"  # for what the command starts, too
+    free = run("segment", head, *box, "--backend", "auto").json
+    assert forced["volume_ml"] == pytest.approx(free["volume_ml"], rel=0.05)
+
+
+def test_a_back_end_that_is_none_is_one_sentence(
+    run: Run, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "auto")
+    for command in (
+        ("segment", head, "--slice", 3, "--box", BOX),
+        ("compare", head, "--slice", 3, "--box", BOX),
+        ("benchmark", head.parent, "--out", head.parent / "scores"),
+    ):
+        refused = run(*command, "--backend", "tpu").sentence
+        assert "auto, torch or openvino; got 'tpu'; choose one of them." in refused
+    assert os.environ[BACKEND_VARIABLE] == "auto"
 
 
 # info

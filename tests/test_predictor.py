@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from ichseg.backends import TorchBackend
 from ichseg.errors import BoxError, InputError
 from ichseg.models import load_predictor
-from ichseg.predictor import Predictor, crop_region
+from ichseg.predictor import NetworkPredictor, Predictor, crop_region
 from ichseg.prompt import Box
 
 SHAPE = (320, 400)
@@ -36,9 +37,12 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-@pytest.fixture(params=["litemedsam", "threshold"])
+@pytest.fixture(params=["litemedsam/torch", "litemedsam/openvino", "threshold/auto"])
 def predictor(request: pytest.FixtureRequest) -> Predictor:
-    return load_predictor(request.param)
+    name, backend = request.param.split("/")
+    if backend == "openvino":
+        pytest.importorskip("openvino", exc_type=ImportError)
+    return load_predictor(name, backend=backend)
 
 
 def test_a_plain_hematoma_is_found_at_native_size(predictor: Predictor) -> None:
@@ -109,12 +113,12 @@ def test_a_second_look_answers_at_the_same_place() -> None:
 
 def test_half_precision_agrees_with_full_precision() -> None:
     from ichseg.models import load_litemedsam
-    from ichseg.predictor import NetworkPredictor
 
     masks = []
     for precision in ("float32", "bfloat16"):
         network, hashes = load_litemedsam()
-        predictor = NetworkPredictor(network, "x", "x", hashes, device="cpu", precision=precision)
+        backend = TorchBackend(network, device="cpu", precision=precision)
+        predictor = NetworkPredictor(backend, "x", "x", hashes)
         masks.append(predictor.predict(predictor.embed(slice_hu()), [BLOOD]).union)
     assert dice(*masks) >= 0.995
 

@@ -115,6 +115,37 @@ def test_outside_a_crop_there_is_no_answer() -> None:
     assert (native[30:70, 20:60] == 1).all()
 
 
+@given(
+    st.integers(20, 600),
+    st.integers(20, 600),
+    st.sampled_from([64, 256]),
+    st.integers(0, 1000),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_positive_is_the_same_found_in_part_or_in_whole(
+    rows: int, columns: int, side: int, seed: int, stretch: bool
+) -> None:
+    """Blobs anywhere, of a slice, of a crop and of one that overhangs, from logits of the frame's size and coarser."""
+    rng = np.random.default_rng(seed)
+    logits = np.full((side, side), -3.0, np.float32)
+    for _ in range(rng.integers(0, 3)):
+        y, x = rng.integers(0, side, 2)
+        logits[y : y + rng.integers(1, side), x : x + rng.integers(1, side)] = rng.uniform(0.1, 5)
+    x0, y0 = rng.integers(-20, columns - 10), rng.integers(-20, rows - 10)
+    crop = Box(float(x0), float(y0), float(x0 + 64), float(y0 + 64))
+    for region in (Box(0, 0, columns, rows), crop):
+        frame = SliceFrame((rows, columns), region, 256, stretch)
+        whole = frame.logits(logits)
+        differs = frame.positive(logits) != (whole > 0)
+        assert not differs[np.abs(whole) > 1e-5].any()  # where rounding cannot decide
+        assert frame.positive(logits).dtype == bool
+
+
+def test_nothing_positive_is_an_empty_mask() -> None:
+    assert not SliceFrame((90, 70)).positive(np.full((256, 256), -1, np.float32)).any()
+
+
 def test_a_frame_refuses_another_slices_shape_and_half_pixels() -> None:
     with pytest.raises(BoxError, match=r"\(10, 10\)"):
         SliceFrame((10, 10)).image(np.zeros((10, 11)))

@@ -25,6 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ichseg.backends import pick_device
 from ichseg.baselines.random_forest import (
     FEATURES,
     Forest,
@@ -35,7 +36,6 @@ from ichseg.baselines.random_forest import (
 )
 from ichseg.baselines.unets import ARCHITECTURES, CHANNELS, UNet, UNetPredictor, build
 from ichseg.errors import InputError
-from ichseg.predictor import pick_device
 from ichseg.preprocess import SliceFrame
 from ichseg.prompt import box_from_mask
 from train.dataset import (

@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import ichseg
+from ichseg.backends import TorchBackend
 from ichseg.errors import InputError
 from ichseg.models import load_base
 from ichseg.network import LORA_TARGETS, BoxNetwork
@@ -590,11 +591,10 @@ def predictor_of(
 ) -> NetworkPredictor:
     """The application's own predictor around a network in training, so that what is scored is what users get."""
     return NetworkPredictor(
-        network,
+        TorchBackend(network, device=device),
         "in-training",
         "in training",
         {},
-        device=device,
         second_look=config.second_look,
         crop_sides=config.crop_sides,
     )

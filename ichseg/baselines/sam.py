@@ -104,7 +104,7 @@ class MedSam(Sam):
 
     def mask(self, frame: SliceFrame, logits: FloatArray) -> npt.NDArray[np.bool_]:
         chance = 1 / (1 + np.exp(-logits.astype(np.float64)))
-        return frame.logits(chance.astype(np.float32)) > 0.5
+        return frame.positive((chance - 0.5).astype(np.float32))
 
 
 NETWORKS: dict[str, type[Sam]] = {"sam": Sam, "medsam": MedSam}

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ichseg.backends import pick_device
 from ichseg.baselines.whole_slice import WholeSlicePredictor
 from ichseg.errors import WeightsError
-from ichseg.predictor import as_slice, pick_device
+from ichseg.predictor import as_slice
 from ichseg.preprocess import SliceFrame
 
 #: Channels from the full 256 x 256 down to the coarsest level. The published networks are four times as wide.
@@ -248,5 +249,4 @@ class UNetPredictor(WholeSlicePredictor):
         image = torch.from_numpy(frame.image(slice_hu))[None, None]
         with self._lock, torch.inference_mode():
             logits = self._network(image.to(self.device))[0, 0].float().cpu().numpy()
-        found: npt.NDArray[np.bool_] = frame.logits(logits) > 0
-        return found
+        return frame.positive(logits)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks, as_slice
 from ichseg.prompt import Box, as_boxes
@@ -27,7 +26,7 @@ class WholeSlicePredictor(Predictor):
 
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
         array = as_slice(slice_hu)
-        return SliceEmbedding(array, torch.from_numpy(self.find(array)))
+        return SliceEmbedding(array, self.find(array))
 
     def predict(
         self,
@@ -39,7 +38,7 @@ class WholeSlicePredictor(Predictor):
         del second_look  # there is nothing to look at again: the box is no part of the question
         boxes = as_boxes(boxes, embedding.shape_yx)
         assert embedding.features is not None
-        found = embedding.features.numpy()
+        found = embedding.features
         masks = np.zeros((len(boxes), *embedding.shape_yx), dtype=bool)
         for mask, box in zip(masks, boxes, strict=True):
             mask[box.slices()] = found[box.slices()]

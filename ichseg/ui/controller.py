@@ -619,6 +619,7 @@ class Controller:
             out |= {
                 "case": case.token,
                 "models": list(case.models),
+                "runs": {model: models.backend_of(model) for model in case.models},
                 "lesions": self.marking.lesions_state(case),
                 "totals": {model: self.marking.total_ml(case, model) for model in case.models},
                 "undo": case.segmentation.can_undo,

@@ -102,6 +102,7 @@ function takeTotals(reply) {
   if (reply.n < totalled) return;
   totalled = reply.n;
   totals = reply.totals || {};
+  runs = reply.runs || {};
   lesions = reply.lesions || [];
   if (!lesionHere()) lesion = lesions[0]?.id ?? 1;
 }

@@ -33,6 +33,7 @@ function showSlice() {
     pane.sliceMl.textContent = number(here().ml[models[index]]);
     pane.totalMl.textContent = marked().length ? number(totals[models[index]]) : "–";
     pane.chooser.value = models[index];
+    pane.chooser.title = runs[models[index]] ? "Runs on " + runs[models[index]] : "";
     pane.corner.slice.textContent = k + 1 + " / " + depth + (roles.followup ? "   " + ROLE_TITLES[role] : "");
     pane.corner.window.textContent = "W " + shown.width + "  L " + shown.level;
     pane.canvas.setAttribute(

@@ -24,6 +24,7 @@ let lesion = 1; // the one that boxes and corrections go to
 // k -> {n, boxes: {lesion: [[x0, y0, x1, y1]]}, masks: {model: {lesion: Mask}}, ml: {model: mL}, origin: {lesion: from}, rough: [model]}
 let slices = new Map();
 let totals = {};
+let runs = {}; // model -> the back end that computes it, for people
 let history = { undo: false, redo: false };
 let trouble = {}; // model -> what went wrong with it
 const shown = { width: 80, level: 40, masks: true, fill: false, opacity: 0.35 };
