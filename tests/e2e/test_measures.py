@@ -266,7 +266,8 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
     viewer.do("lesions").do("lesion_add").answered()
     page.locator(".ich-lesion-list [data-part=type]").last.select_option("IVH")
     viewer.answered().go_to(k).draw(ventricle.grow(3, truth.shape[1:]).xyxy).press("d")
-    wait_for_measures(viewer)
+    viewer.settle()  # the numbers come before their range, which this does not wait for
+    page.wait_for_selector(".ich-measure[data-stale=false] thead", timeout=PATIENCE_MS)
     heads = page.locator(".ich-measures thead th").all_inner_texts()
     assert heads == ["Lesion 1", "Lesion 2\nIVH", "All blood"]
     cells = page.locator(".ich-measures tbody tr").first.locator("td").all_inner_texts()
@@ -279,10 +280,14 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
 
     files: list[Download] = []
     page.on("download", lambda file: files.append(file))
-    path = viewer.download("mask", tmp_path)
-    page.wait_for_timeout(500)
-    names = {file.suggested_filename for file in files}
-    assert names == {"hematoma-mask.nii.gz", "hematoma-mask-lesions.json"}
+    page.click("[data-save=mask]")
+    while len(files) < 2:  # two files, in whatever order the browser begins them
+        page.wait_for_event("download", timeout=PATIENCE_MS)
+    saved = {file.suggested_filename: tmp_path / file.suggested_filename for file in files}
+    assert set(saved) == {"hematoma-mask.nii.gz", "hematoma-mask-lesions.json"}
+    for file in files:
+        file.save_as(saved[file.suggested_filename])
+    path = saved["hematoma-mask.nii.gz"]
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     voxel_ml = float(sample.voxel_volumes_ml[k])
     counted = [int((labels == label).sum()) * voxel_ml for label in (1, 2)]
