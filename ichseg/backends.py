@@ -54,7 +54,7 @@ CACHE_VARIABLE = "ICHSEG_CACHE"
 #: Boxes decoded, and on a GPU slices encoded, in one batch: memory grows with it, and above it speed does not.
 AT_ONCE = 8
 
-#: Compiled models kept on disk, three for LiteMedSAM and two for each adapter of it.
+#: Compiled parts kept on disk: three a model, of which adapters share one; 28 MB is the largest.
 MOST_COMPILED = 16
 
 _log = logging.getLogger(__name__)

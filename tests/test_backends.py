@@ -20,6 +20,7 @@ from ichseg.models import available, load_litemedsam, load_predictor
 from ichseg.network import LiteMedSAM
 from ichseg.network.inference import InferenceNetwork
 from ichseg.predictor import NetworkPredictor
+from ichseg.ui.embeddings import Embeddings
 
 needs_openvino = pytest.mark.skipif(
     not backends.has_openvino(), reason="openvino is not installed here"
@@ -225,6 +226,14 @@ def test_the_memory_of_stems_keeps_the_last_images_alone() -> None:
     assert made == ["made 0", "made 1", "made 2"]
     assert memory.get(images[2], lambda: "again") == "made 2"
     assert memory.get(images[0], lambda: "again") == "again"
+
+
+def test_what_is_kept_of_an_image_goes_when_a_scan_is_closed() -> None:
+    memory = backends.stem_memory("a test's own, too")
+    image = np.zeros((4, 4), np.float32)
+    assert memory.get(image, lambda: "first") == "first"
+    Embeddings().forget("a scan")
+    assert memory.get(image, lambda: "second") == "second"
 
 
 # The cache of compiled models
