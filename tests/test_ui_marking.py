@@ -116,7 +116,8 @@ def test_a_brush_adds_to_the_first_methods_mask_and_leaves_the_others(
         "correct", tool="brush", slice=2, lesion=1, points=[[20.5, 8.5]], radius_mm=0.25
     )
     state = reply["slices"]["2"]
-    assert reply["show"] == 2 and state["origin"] == {"1": "edited"}
+    assert state["origin"] == {"1": "edited"}
+    assert "show" not in reply  # the person may be on another slice by now
     assert state["ml"] == {"one": area_ml(65), "two": area_ml(64)}
     assert first_mask(reply, 2)[8, 20]
 

@@ -308,7 +308,9 @@ class Controller:
 
     def _correct(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock, self._showing_changes(session, reply) as (case, volume):
-            reply["show"] = self.marking.correct(case, volume, op)
+            shown = self.marking.correct(case, volume, op)
+            if shown != int(op["slice"]):
+                reply["show"] = shown
         return ()
 
     def _lesion(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:

@@ -35,6 +35,6 @@ let pointer = null; // where the mouse is, in pixels of the slice
 
 const here = () => slices.get(k) || { boxes: {}, masks: {}, ml: {}, origin: {} };
 const boxesHere = () => here().boxes[lesion] ?? [];
-const isMarked = ({ boxes, origin }) => Object.keys(boxes).length > 0 || Object.keys(origin).length > 0;
+const isMarked = ({ boxes, origin }) => Object.keys(boxes).length > 0 || Object.values(origin).some(Boolean);
 const marked = () => [...slices.keys()].filter((slice) => isMarked(slices.get(slice)));
 const lesionHere = () => lesions.find(({ id }) => id === lesion);
