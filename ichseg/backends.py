@@ -435,6 +435,9 @@ def _part(
     """A compiled part from the cache, or compiled and put there."""
     core = _core()
     options = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+        # As torch does: whoever runs several of us side by side, Ray for one, says how many each may use.
+        options["INFERENCE_NUM_THREADS"] = threads
     cache = CompiledCache(cache_folder())
     name = cache_key(part, weights_key, precision)
     if (blob := cache.read(name)) is not None:

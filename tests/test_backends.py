@@ -273,6 +273,18 @@ def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.Mon
     assert answers[0] == answers[2] != answers[1]
 
 
+@needs_openvino
+def test_openvino_uses_as_many_threads_as_torch_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference: InferenceNetwork
+) -> None:
+    monkeypatch.setenv(backends.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for _ in ("compiled", "from the cache"):
+        part = backends._part("decoder", "threads", "float32", lambda: inference)
+        model = part._request.get_compiled_model()
+        assert model.get_property("INFERENCE_NUM_THREADS") == 1
+
+
 def test_the_cache_gives_back_what_was_written_and_nothing_that_was_changed(
     tmp_path: Path,
 ) -> None:
