@@ -459,9 +459,8 @@ def _convert(part: str, network: InferenceNetwork) -> Any:
     ov = _openvino()
     module, example = network.parts()[part]
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of torch, that tracing is deprecated: it is what OpenVINO reads
+        # Torch says that tracing is deprecated; it is what OpenVINO reads.
+        warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         model = ov.convert_model(traced)
     if part == "decoder":
