@@ -69,8 +69,8 @@ class Row(NamedTuple):
             )
         return (
             self.what,
-            "" if self.plain is None else f"{_number(self.plain)} {self.unit}",
-            f"{_number(self.here)} {self.unit}{worst}",
+            "" if self.plain is None else f"{_number(self.plain)} {self.unit}".strip(),
+            f"{_number(self.here)} {self.unit}".strip() + worst,
             "" if self.ratio is None else f"{self.ratio:.1f} x",
             dice,
             self.aim,
