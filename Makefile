@@ -38,7 +38,7 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not network" --cov --cov-report=term
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/bench.py --write
 
 screenshot: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/screenshot.py

@@ -1,17 +1,14 @@
-"""How fast the page is, and what a session costs, on this machine: python benchmarks/latency.py
+"""How fast the page is in a browser, and what a session costs: rows for bench.py's table.
 
-Starts app.py as a person would, drives it in an installed Chromium on the sample scan, and prints one
-table. The background embedding is waited for before anything is timed that it could disturb.
+Starts app.py as a person would, and drives it in an installed Chromium on the sample scan. The background embedding is
+waited for before anything is timed that it could disturb.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,17 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
 from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
-from ichseg.models import default_model, load_predictor  # noqa: E402
+from benchmarks.table import Row  # noqa: E402
 from ichseg.prompt import Box, box_from_mask  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
 from ichseg.volume import CTVolume, read_mask, read_volume  # noqa: E402
@@ -64,24 +57,6 @@ new MutationObserver(() => { if (released) painted(released); released = 0; })
 """
 
 
-class Row(NamedTuple):
-    what: str
-    samples: list[float]
-    unit: str
-    aim: str = ""
-
-
-def timed(work: Callable[[], object], runs: int) -> list[float]:
-    """Milliseconds of each run, after one that is not counted."""
-    work()
-    samples = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        samples.append((time.perf_counter() - start) * 1e3)
-    return samples
-
-
 @contextmanager
 def serving() -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
     """app.py on a free port: the process, its address, and when it was started."""
@@ -110,20 +85,20 @@ def serving() -> Iterator[tuple[subprocess.Popen[bytes], str, float]]:
             process.wait(timeout=20)
 
 
-def ps(process: subprocess.Popen[bytes], column: str) -> str:
+def ps_of(pid: int, column: str) -> str:
     """One column that ps prints of a process, on Linux and macOS alike."""
-    command = ["ps", "-o", f"{column}=", "-p", str(process.pid)]
+    command = ["ps", "-o", f"{column}=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def resident_mb(process: subprocess.Popen[bytes]) -> float:
-    return int(ps(process, "rss")) / 1024
+    return int(ps_of(process.pid, "rss")) / 1024
 
 
 def settled_mb(process: subprocess.Popen[bytes], window_seconds: float = 6.0) -> float:
     """Resident memory once the process is idle: every slice that will be embedded is."""
     last = ""
-    while last != (now := ps(process, "time")):  # its CPU time, in whole seconds
+    while last != (now := ps_of(process.pid, "time")):  # its CPU time, in whole seconds
         last = now
         time.sleep(window_seconds)
     return resident_mb(process)
@@ -209,54 +184,9 @@ def in_the_browser(page: Page, volume: CTVolume, k: int, box: Box, runs: int) ->
         settled(page)
         page.wait_for_timeout(300)
     return [
-        Row("scroll by one slice, wheel to painted", scrolls, "ms", "< 50"),
-        Row("box released to both masks painted, slice embedded", boxes[1:], "ms"),
+        Row.of("scroll by one slice, wheel to painted", scrolls, "ms", "< 50 ms"),
+        Row.of("box released to both masks painted, slice embedded", boxes[1:], "ms"),
     ]
-
-
-def on_the_server(volume: CTVolume, k: int, box: Box, runs: int) -> list[Row]:
-    """The default model and the reader, without the page."""
-    predictor = load_predictor()
-    embedding = predictor.embed(volume.hu_zyx[k])
-    scan, _ = sample_paths()
-    return [
-        Row("read the scan from disk", timed(lambda: read_volume(scan), 5), "ms"),
-        Row(
-            "embed a slice",
-            timed(lambda: predictor.embed(volume.hu_zyx[k]), runs),
-            "ms",
-        ),
-        Row(
-            "box to mask on an embedded slice",
-            timed(lambda: predictor.predict(embedding, [box], second_look=False), runs),
-            "ms",
-            "< 150",
-        ),
-    ]
-
-
-def machine() -> str:
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0].split(": ")[1] if models else name
-    return (
-        f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__} with {torch.get_num_threads()} threads, {default_model()}"
-    )
-
-
-def show(rows: list[Row], scan: CTVolume) -> None:
-    depth, height, width = scan.shape_zyx
-    table = Table(title=f"The sample, {width} x {height} x {depth}", caption=machine())
-    for heading in ("what", "median", "worst", "runs", "aim"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    for what, samples, unit, aim in rows:
-        digits = 1 if max(samples) < 20 else 0
-        middle, worst = (f"{f(samples):,.{digits}f} {unit}" for f in (statistics.median, max))
-        table.add_row(what, middle, worst, str(len(samples)), f"{aim} {unit}" if aim else "")
-    Console(width=max(110, shutil.get_terminal_size().columns)).print(table)
 
 
 def find_chromium(given: str | None) -> str:
@@ -269,14 +199,8 @@ def find_chromium(given: str | None) -> str:
     return chromium
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20, help="repetitions of the quick ones")
-    parser.add_argument("--sessions", type=int, default=3, help="further pages, to weigh one")
-    parser.add_argument("--chromium", default=os.environ.get("CHROMIUM"), help="its path")
-    options = parser.parse_args()
-    chromium = find_chromium(options.chromium)
-
+def page_rows(chromium: str, runs: int, sessions: int) -> list[Row]:
+    """What a person with a browser meets, and what the server's memory grows by: app.py from its start to its end."""
     scan, truth = sample_paths()
     volume = read_volume(scan)
     blood_zyx = read_mask(truth, volume) != 0
@@ -288,27 +212,31 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
         with serving() as (process, address, start):
             page = new_page(browser, address)
-            rows = [Row("process start to page ready", [time.perf_counter() - start], "s", "< 10")]
+            ready = time.perf_counter() - start
             opened = [open_sample(page)]
+            shown = time.perf_counter()
+            go_to(page, k)
+            drag_box(page, box, volume.shape_zyx[1:])
+            settled(page)
+            masked = time.perf_counter()
+            page.click("[data-do=clear_slice]")
             first_mb = settled_mb(process)
-            rows += in_the_browser(page, volume, k, box, options.runs)
+            browsed = in_the_browser(page, volume, k, box, runs)
             fresh_mb, full_mb = [], []
-            for _ in range(options.sessions):
+            for _ in range(sessions):
                 before = resident_mb(process)
                 other = new_page(browser, address)
                 opened.append(open_sample(other))
                 fresh_mb.append(resident_mb(process) - before)
                 full_mb.append(settled_mb(process) - before)
-            rows.insert(1, Row("scan open, click to shown", opened, "ms"))
         browser.close()
-    rows += on_the_server(volume, k, box, options.runs)
-    rows += [
-        Row("memory of the server with its first session, all embedded", [first_mb], "MB"),
-        Row("memory of a further session, just opened", fresh_mb, "MB"),
-        Row("memory of a further session, every slice embedded", full_mb, "MB"),
+    return [
+        Row.of("process start to page ready", [ready], "s", aim="< 6 s"),
+        Row.of("scan shown to first masks painted, both methods", [masked - shown], "s", "< 1 s"),
+        Row.of("process start to first masks painted", [masked - start], "s"),
+        Row.of("scan open, click to shown", opened, "ms"),
+        *browsed,
+        Row.of("memory of the server, its first session embedded", [first_mb], "MB"),
+        Row.of("memory of a further session, just opened", fresh_mb, "MB"),
+        Row.of("memory of a further session, every slice embedded", full_mb, "MB"),
     ]
-    show(rows, volume)
-
-
-if __name__ == "__main__":
-    main()

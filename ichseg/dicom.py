@@ -987,7 +987,7 @@ def _segment_description(
         algorithm_identification=algorithm,
         tracking_uid=generate_uid(),
         tracking_id=f"lesion {lesion.id}",
-        display_color=CIELabColor.from_rgb(*bytes.fromhex(lesion.colour[1:])),
+        display_color=CIELabColor.from_rgb(*lesion.rgb),
     )
     description.SegmentDescription = f"{TYPES[lesion.type]}. {NOTICE}"
     return description

@@ -11,7 +11,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ichseg import NOTICE, export
 from ichseg.errors import InputError
 from ichseg.growth import PARENCHYMAL, WITH_IVH, Growth, ReadingError, Score
 from ichseg.landmarks import Landmarks
-from ichseg.measure import Measures, VolumeRange, measure
+from ichseg.measure import ABC2, Measures, VolumeRange, measure
 from ichseg.prompt import Box
 from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, ScanPath
@@ -54,7 +54,7 @@ class Assessment:
 
     ``total`` is of all blood together, which oedema is not; ``measures`` of each of ``lesions``, in their order.
     ``ranges`` has the volume under jittered boxes by lesion, None for the total, where it was asked for. ``slices_by``
-    counts the slices of masks by origin, of all lesions.
+    counts the slices of masks by origin, of all lesions. ``no_range`` says why a lesion has no range.
     """
 
     volume: CTVolume
@@ -69,6 +69,7 @@ class Assessment:
     prompts: Mapping[tuple[int, int], Sequence[Box]] = field(default_factory=dict)
     slices_by: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[int | None, VolumeRange] = field(default_factory=dict)
+    no_range: Mapping[int | None, str] = field(default_factory=dict)
     growth: Growth | None = None
     role: Literal["baseline", "follow-up"] | None = None
     scores: tuple[Score, ...] = ()
@@ -92,6 +93,7 @@ def assess(
     prompts: Mapping[tuple[int, int], Sequence[Box]] | None = None,
     slices_by: Mapping[str, int] | None = None,
     ranges: Mapping[int | None, VolumeRange] | None = None,
+    no_range: Mapping[int | None, str] | None = None,
     growth: Growth | None = None,
     role: Literal["baseline", "follow-up"] | None = None,
     scores: Sequence[Score] = (),
@@ -110,6 +112,7 @@ def assess(
         prompts: (slice from 0, lesion) -> the boxes that a person drew there.
         slices_by: how many masks of slices come from a box there, from propagation, from a person's hand.
         ranges: the volume under jittered boxes, by lesion number; None is the total.
+        no_range: by the same, why there is none.
         growth: to or from another scan of the same person.
         role: which of the two scans this one is.
         scores: bedside scores, also those that lack a finding.
@@ -145,6 +148,7 @@ def assess(
         prompts=dict(prompts or {}),
         slices_by=dict(slices_by or {}),
         ranges=dict(ranges or {}),
+        no_range=dict(no_range or {}),
         growth=growth,
         role=role,
         scores=tuple(scores),
@@ -182,6 +186,19 @@ def assess_marked(
         role=role,
         scores=scores,
     )
+
+
+def with_abc2(found: Assessment, lesion: int, abc: ABC2) -> Assessment:
+    """The same assessment with another ABC/2 of a lesion, such as of lines that a person has moved.
+
+    Where the lesion is the only one that is blood, the total's is the same.
+    """
+    measures = tuple(
+        replace(one, abc2=abc) if one.label == lesion else one for one in found.measures
+    )
+    alone = [one.id for one in found.lesions if one.is_blood] == [lesion]
+    total = replace(found.total, abc2=abc) if alone else found.total
+    return replace(found, measures=measures, total=total)
 
 
 # --- Files -----------------------------------------------------------------------------------------
@@ -282,6 +299,18 @@ def measures_record(found: Assessment) -> dict[str, Any]:
             for box in boxes
         ],
         "slices_by": dict(found.slices_by),
+        **measured_record(found),
+        "growth": None if found.growth is None else asdict(found.growth),
+        "role": found.role,
+        "scores": [asdict(score) for score in found.scores],
+        "versions": export.versions(),
+        "notice": NOTICE,
+    }
+
+
+def measured_record(found: Assessment) -> dict[str, Any]:
+    """``total``, ``lesions`` and ``reading_error`` of ``measures_record``: what was measured, and no more."""
+    return {
         "total": _measures_record(found, found.total, None),
         "lesions": [
             {
@@ -295,11 +324,6 @@ def measures_record(found: Assessment) -> dict[str, Any]:
             for lesion, one in zip(found.lesions, found.measures, strict=True)
         ],
         "reading_error": asdict(found.reading_error),
-        "growth": None if found.growth is None else asdict(found.growth),
-        "role": found.role,
-        "scores": [asdict(score) for score in found.scores],
-        "versions": export.versions(),
-        "notice": NOTICE,
     }
 
 
@@ -321,7 +345,9 @@ def not_computed(found: Assessment, lesion: int | None) -> dict[str, str]:
     if one.abc2 is None:
         missing["abc2"] = "ABC/2 is of one lesion; add those of the lesions."
     if lesion not in found.ranges:
-        missing["range"] = "The volume under jittered boxes was not asked for."
+        missing["range"] = found.no_range.get(
+            lesion, "The volume under jittered boxes was not asked for."
+        )
     for name, reason in (
         ("side", one.side.reason if one.side else "It was not asked for."),
         ("inner_table", one.inner_table.reason if one.inner_table else "It was not asked for."),
@@ -342,6 +368,7 @@ _MEASURE_COLUMNS = (
     *("voxels", "volume_ml", "range_low_ml", "range_median_ml", "range_high_ml"),
     *("pieces", "largest_piece_ml", "longest_in_plane_mm", "longest_in_plane_slice"),
     *("longest_in_3d_mm", "abc2_ml", "abc2_a_mm", "abc2_b_mm", "abc2_c_mm", "abc2_slice"),
+    "abc2_set_by_hand",
     *("surface_mm2", "hu_mean", "hu_sd", "hu_minimum", "hu_lower_quartile", "hu_median"),
     *("hu_upper_quartile", "hu_maximum", "side", "left_share", "midline_uncertainty_mm"),
     *("inner_table_mm", "inner_table_slice"),
@@ -430,6 +457,7 @@ def _measure_cells(found: Assessment, one: Measures, lesion: int | None) -> dict
     if abc := one.abc2:
         cells |= {"abc2_ml": abc.volume_ml, "abc2_a_mm": abc.a.length_mm, "abc2_c_mm": abc.c_mm}
         cells |= {"abc2_b_mm": abc.b.length_mm, "abc2_slice": abc.a.slice_index + 1}
+        cells["abc2_set_by_hand"] = " ".join(abc.edited)
     if hu := one.hu:
         cells |= {f"hu_{name}": value for name, value in asdict(hu).items() if name != "voxels"}
     if side := one.side:

@@ -31,7 +31,7 @@ from ichseg.errors import InputError, VolumeError
 from ichseg.measure import slice_table, volume_ml
 from ichseg.preprocess import BRAIN, Window
 from ichseg.prompt import Box
-from ichseg.render import render_slice
+from ichseg.render import Colour, render_slice
 from ichseg.segmentation import ORIGINS, Lesion, Origin, Part, Segmentation
 from ichseg.volume import CTVolume, write_mask
 
@@ -212,6 +212,7 @@ def slice_png(
     scale: float = 2.0,
     opacity: float = 0.25,
     caption: str = "",
+    colours: Mapping[int, Colour] | None = None,
 ) -> bytes:
     """A picture of slice k with mask and boxes (``render.render_slice``) as PNG, the notice below it."""
     rgb = render_slice(
@@ -223,6 +224,7 @@ def slice_png(
         scale=scale,
         opacity=opacity,
         caption=f"{caption}   {NOTICE}" if caption else NOTICE,
+        colours=colours,
     )
     return _png(Image.fromarray(rgb))
 

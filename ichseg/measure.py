@@ -239,13 +239,13 @@ class _Plane:
         right = across / np.linalg.norm(across)
         below = down - (down @ right) * right
         below /= np.linalg.norm(below)
-        self._matrix = np.array([[across @ right, down @ right], [0.0, down @ below]])
-        self._inverse = np.linalg.inv(self._matrix)
+        self.matrix = np.array([[across @ right, down @ right], [0.0, down @ below]])
+        self._inverse = np.linalg.inv(self.matrix)
         self.finest_mm = min(geometry.spacing_yx_mm)
 
     def to_mm(self, points_px: npt.ArrayLike) -> Floats:
         """Points [n, 2] of x, y in pixels to millimetres."""
-        return np.asarray(np.asarray(points_px, dtype=np.float64) @ self._matrix.T)
+        return np.asarray(np.asarray(points_px, dtype=np.float64) @ self.matrix.T)
 
     def to_px(self, points_mm: Floats) -> Floats:
         """And back."""
@@ -261,6 +261,11 @@ class _Plane:
         """The line between two points x, y of slice k."""
         (x0, y0), (x1, y1) = np.asarray(start_px).tolist(), np.asarray(end_px).tolist()
         return Line(k, x0, y0, x1, y1, math.dist(*self.to_mm([(x0, y0), (x1, y1)])))
+
+
+def in_plane_mm(volume: CTVolume) -> Floats:
+    """The matrix [2, 2] that makes x, y steps in pixels of a slice into mm in its plane, where lengths are true."""
+    return _Plane(volume.geometry).matrix.copy()
 
 
 def _cropped(mask_zyx: Mask) -> tuple[Mask, tuple[int, int, int]]:
@@ -598,7 +603,8 @@ DRAWS, JITTER_MM = 16, 3.0
 class VolumeRange:
     """A volume under boxes that other hands might have drawn: smallest, median and largest of the draws.
 
-    It says how much the box matters, and nothing of what the model gets wrong whatever the box.
+    It says how much the box matters, and nothing of what the model gets wrong whatever the box. ``carried_over`` says
+    whether it was taken of a model's first answer and brought to the volume beside it in proportion.
     """
 
     low_ml: float
@@ -607,6 +613,36 @@ class VolumeRange:
     draws_ml: tuple[float, ...]
     jitter_mm: float
     seed: int
+    carried_over: bool = False
+
+    @classmethod
+    def of(
+        cls, draws_ml: npt.ArrayLike, jitter_mm: float = JITTER_MM, seed: int = 0
+    ) -> VolumeRange:
+        """The range of these draws, one volume each.
+
+        >>> VolumeRange.of([9.0, 12.0, 10.0]).carried_to(20.0).high_ml
+        24.0
+        """
+        draws = np.asarray(draws_ml, dtype=np.float64)
+        return cls(
+            low_ml=float(draws.min()),
+            median_ml=float(np.median(draws)),
+            high_ml=float(draws.max()),
+            draws_ml=tuple(float(ml) for ml in draws),
+            jitter_mm=jitter_mm,
+            seed=seed,
+        )
+
+    def carried_to(self, ml: float) -> VolumeRange:
+        """The same extent about another volume: for an answer with a second look, which 16 draws of would take long.
+
+        A range about nothing stays as it is.
+        """
+        if self.median_ml == 0:
+            return self
+        draws = np.array(self.draws_ml) * (ml / self.median_ml)
+        return replace(VolumeRange.of(draws, self.jitter_mm, self.seed), carried_over=True)
 
 
 def volume_range(
@@ -651,20 +687,13 @@ def volume_range(
             predictor,
             here,
             boxes[k],
-            jitter_xy_px=_in_pixels(jitter_mm, volume.geometry.spacing_yx_mm),
+            jitter_xy_px=jitter_in_pixels(volume, jitter_mm),
             draws=draws,
             second_look=second_look,
             seed=seed,
         )
         total_ml += voxels * volume.voxel_volumes_ml[k]
-    return VolumeRange(
-        low_ml=float(total_ml.min()),
-        median_ml=float(np.median(total_ml)),
-        high_ml=float(total_ml.max()),
-        draws_ml=tuple(float(ml) for ml in total_ml),
-        jitter_mm=jitter_mm,
-        seed=seed,
-    )
+    return VolumeRange.of(total_ml, jitter_mm, seed)
 
 
 def jittered_areas_px(
@@ -674,16 +703,18 @@ def jittered_areas_px(
     *,
     jitter_xy_px: tuple[float, float],
     draws: int = DRAWS,
+    first: int = 0,
     second_look: bool | None = False,
     seed: int = 0,
 ) -> npt.NDArray[np.int64]:
     """How many pixels of a slice are blood under each of several draws of its boxes, int64 [draws].
 
-    Draw i moves the sides of all boxes by the same parts of ``jitter_xy_px``, on this slice as on any other.
+    Draw i moves the sides of all boxes by the same parts of ``jitter_xy_px``, on this slice as on any other. ``first``
+    is the number of the first draw, for who asks for them in portions.
     """
     moved = [
         jitter(box, jitter_xy_px, np.random.default_rng([seed, draw]), embedding.shape_yx)
-        for draw in range(draws)
+        for draw in range(first, first + draws)
         for box in boxes
     ]
     masks = predictor.predict(embedding, moved, second_look=second_look).masks
@@ -691,9 +722,10 @@ def jittered_areas_px(
     return np.asarray(np.count_nonzero(unions, axis=(1, 2)), dtype=np.int64)
 
 
-def _in_pixels(length_mm: float, spacing_yx_mm: tuple[float, float]) -> tuple[float, float]:
-    dy, dx = spacing_yx_mm
-    return length_mm / dx, length_mm / dy
+def jitter_in_pixels(volume: CTVolume, jitter_mm: float = JITTER_MM) -> tuple[float, float]:
+    """How far a box's sides move at most, across and down, in pixels of a scan's slices."""
+    dy, dx = volume.geometry.spacing_yx_mm
+    return jitter_mm / dx, jitter_mm / dy
 
 
 # --- Shared ---------------------------------------------------------------------------------------

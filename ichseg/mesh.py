@@ -196,8 +196,7 @@ def _lesion_meshes(
 
 
 def _colour(lesion: Lesion) -> tuple[int, int, int, int]:
-    red, green, blue = bytes.fromhex(lesion.colour[1:])
-    return red, green, blue, 255 if lesion.is_blood else _OEDEMA_ALPHA
+    return *lesion.rgb, 255 if lesion.is_blood else _OEDEMA_ALPHA
 
 
 def _decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:

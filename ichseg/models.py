@@ -262,6 +262,8 @@ def _ready_litemedsam(
     adapter: Path | None, device: str, backend: str
 ) -> tuple[Backend, dict[str, str]]:
     """LiteMedSAM on the back end that is asked for, and {file: sha256} of its weights."""
+    # Dice with float32's masks on CT-ICH: 0.997 with the adapter, but 0.94 for the un-tuned network.
+    bfloat16 = adapter is not None
     stem_key = sha256(_manifest_folder("litemedsam", "LiteMedSAM") / "model.safetensors")
     hashes = {LITEMEDSAM_FILE: stem_key}
     files = () if adapter is None else ("adapter_config.json", "adapter_model.safetensors")
@@ -269,12 +271,13 @@ def _ready_litemedsam(
     if pick_backend(backend, device) == "openvino":
         key = "+".join([stem_key, *adapted.values()])
         try:
-            ready = OpenVinoBackend(
+            ready: Backend = OpenVinoBackend(
                 lambda: cast(
                     "InferenceNetwork", _network("litemedsam", adapter)[0].for_inference()
                 ),
                 key=key,
                 stem_key=stem_key,
+                bfloat16=bfloat16,
             )
         except (ImportError, RuntimeError) as error:
             if backend == "openvino":
@@ -285,7 +288,10 @@ def _ready_litemedsam(
                 hashes |= {_adapter_file(adapter): adapted["adapter_model.safetensors"]}
             return ready, hashes
     network, hashes = _network("litemedsam", adapter)
-    return TorchBackend(network.for_inference(), device=device, stem_key=stem_key), hashes
+    ready = TorchBackend(
+        network.for_inference(), device=device, bfloat16=bfloat16, stem_key=stem_key
+    )
+    return ready, hashes
 
 
 def _network(base: str, adapter: Path | None) -> tuple[BoxNetwork, dict[str, str]]:

@@ -40,9 +40,9 @@ from reportlab.platypus import (
 from ichseg import NOTICE, export
 from ichseg.evidence import Assessment, not_computed
 from ichseg.growth import Growth, Score
-from ichseg.measure import Measures
+from ichseg.measure import ABC2, Measures
 from ichseg.preprocess import BRAIN
-from ichseg.render import Colour, render_slice
+from ichseg.render import render_slice
 from ichseg.segmentation import TYPES, Lesion
 
 
@@ -158,6 +158,11 @@ def _headline(found: Assessment) -> list[Flowable]:
         else f"<b>{given.low_ml:.1f} to {given.high_ml:.1f} mL</b> when the boxes are drawn anew {len(given.draws_ml)} "
         f"times, each side up to {given.jitter_mm:g} mm elsewhere. This is how much the box matters, not the "
         "model's own error."
+        + (
+            " It is of the answers without a second look, in proportion."
+            if given.carried_over
+            else ""
+        )
     )
     error = found.reading_error
     human = (
@@ -204,7 +209,7 @@ def _pictures(found: Assessment, most: int) -> list[Flowable]:
         return []
     gap, across = 3 * mm, 3
     side = (_WIDTH - gap * (across - 1)) / across
-    colours = {lesion.id: _rgb(lesion) for lesion in found.lesions}
+    colours = {lesion.id: lesion.rgb for lesion in found.lesions}
     rows, columns = _window_yx(found)
     cells = []
     for k in slices:
@@ -373,7 +378,7 @@ def _measure_row(found: Assessment, one: Measures, lesion: Lesion | None) -> lis
         f"{one.volume_ml:.2f}",
         "–" if given is None else f"{_short(given.low_ml)}–{_short(given.high_ml)}",
         "–" if abc is None else f"{abc.volume_ml:.1f}",
-        "–" if abc is None else f"{abc.a.length_mm:.0f} × {abc.b.length_mm:.0f} × {abc.c_mm:.0f}",
+        "–" if abc is None else _abc(abc),
         "–" if one.longest_in_3d is None else f"{one.longest_in_3d.length_mm:.1f}",
         f"{one.surface_area_mm2 / 100:.1f}",
         "–" if hu is None else f"{hu.mean:.1f} ± {hu.sd:.1f}",
@@ -382,6 +387,11 @@ def _measure_row(found: Assessment, one: Measures, lesion: Lesion | None) -> lis
         _to_skull(one),
     ]
     return [name, *(_text(cell) for cell in cells)]
+
+
+def _abc(abc: ABC2) -> str:
+    hand = f" ({', '.join(abc.edited).upper()} set by hand)" if abc.edited else ""
+    return f"{abc.a.length_mm:.0f} × {abc.b.length_mm:.0f} × {abc.c_mm:.0f}{hand}"
 
 
 def _short(value: float) -> str:
@@ -590,11 +600,6 @@ def _ruled(rows: list[list[Flowable]], widths: Sequence[float], bars: Sequence[s
         *(("LINEBEFORE", (0, at), (0, at), 4, HexColor(bar)) for at, bar in enumerate(bars, 1)),
     ]
     return Table(rows, colWidths=list(widths), style=style, repeatRows=1)
-
-
-def _rgb(lesion: Lesion) -> Colour:
-    red, green, blue = bytes.fromhex(lesion.colour[1:])
-    return red, green, blue
 
 
 class _NumberedCanvas(Canvas):  # type: ignore[misc]

@@ -88,6 +88,12 @@ class Lesion:
             )
 
     @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, each part 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return red, green, blue
+
+    @property
     def is_blood(self) -> bool:
         """Whether its voxels count in a hematoma's millilitres: oedema does not."""
         return self.type != "oedema"
@@ -511,6 +517,19 @@ class Segmentation:
                 self._edit(step, k, id, model, mask_zyx[k])
         self._push(step)
         return found
+
+    def adopt(self, other: Segmentation) -> None:
+        """Take what another document of this scan holds in the place of all that is here, as one step.
+
+        Raises VolumeError for another shape, LesionError where a lesion here is locked.
+        """
+        if other.shape_zyx != self.shape_zyx:
+            raise VolumeError(
+                f"Marks have their scan's shape {self.shape_zyx}; got {other.shape_zyx}; take those of this scan."
+            )
+        for id in self._now.lesions:
+            self._check(0, id, to_write=True)
+        self._push(other._now.copy())
 
     def clear_slice(self, k: int, lesion: int | None = None) -> None:
         """Remove the boxes and masks of slice k, of one lesion or of all that are not locked."""

@@ -12,7 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ichseg.ui.controller import Controller
-    from tests.pages import BoxModel
+    from tests.pages import BoxModel, CloserModel
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports gradio
 
@@ -76,6 +76,16 @@ def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controlle
     made.store._on_evict = made._forget
     yield made
     made.store.close()
+
+
+@pytest.fixture
+def closer(controller: Controller, fakes: dict[str, BoxModel]) -> CloserModel:
+    """The left method, with a second look."""
+    from tests.pages import CloserModel
+
+    model = CloserModel("one")
+    fakes["one"] = model
+    return model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,6 +25,7 @@ class Embedding:
 
     def __init__(self, slice_hu: npt.NDArray[np.number]) -> None:
         self.slice_hu = slice_hu
+        self.shape_yx = slice_hu.shape
 
 
 class BoxModel:
@@ -106,3 +107,12 @@ class Page:
 
 def area_ml(pixels: int) -> float:
     return pixels * 0.5 * 0.5 * 5.0 / 1000
+
+
+def rested(controller: Controller, page: Page, k: int) -> dict[str, Any]:
+    """What a page gets that asks in passing until nothing of slice k is rough."""
+    for _ in range(20):
+        reply = controller.aside(page.name, {"case": page.case, "aside": {"slice": k}})
+        if not reply["slices"][str(k)]["rough"]:
+            return reply
+    raise AssertionError("it was never looked at again")

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
 
+from benchmarks.cases import ct_ich_slices
+from benchmarks.reference import Reference
 from ichseg import backends, models
 from ichseg.backends import CompiledCache, StemMemory, TorchBackend, cache_key, pick_backend
 from ichseg.errors import InputError
 from ichseg.models import available, load_litemedsam, load_predictor
 from ichseg.network import LiteMedSAM
 from ichseg.network.inference import InferenceNetwork
-from ichseg.predictor import NetworkPredictor, Predictor
-from ichseg.prompt import Box, boxes_from_mask
+from ichseg.predictor import NetworkPredictor
+from ichseg.ui.embeddings import Embeddings
 
 needs_openvino = pytest.mark.skipif(
     not backends.has_openvino(), reason="openvino is not installed here"
@@ -83,61 +83,30 @@ def test_making_the_layout_leaves_the_network_as_it_was(network: LiteMedSAM) -> 
 # Agreement on real slices
 
 
-def real_slices(shared_data: Path, count: int) -> list[tuple[npt.NDArray[np.float32], list[Box]]]:
-    """Slices of CT-ICH in HU, spread over its patients, with a box around each larger piece of blood."""
-    paths = sorted((shared_data / "ct-ich-1.0.0" / "Patients_CT").glob("*/brain/*_HGE_Seg.jpg"))
-    if not paths:
-        pytest.skip("CT-ICH is not in ../shared/data")
-    found = []
-    for path in paths[:: len(paths) // count]:
-        grey = np.asarray(
-            Image.open(path.with_name(path.name.replace("_HGE_Seg", ""))).convert("L")
-        )
-        blood = np.asarray(Image.open(path).convert("L")) >= 128
-        boxes = [
-            box.grow(6, blood.shape)
-            for box in boxes_from_mask(blood)
-            if blood[box.slices()].sum() >= 100
-        ]
-        if boxes:
-            found.append((grey.astype(np.float32) * (120 / 255) - 20, boxes[:2]))
-    return found
-
-
-def reference(name: str) -> NetworkPredictor:
-    """Plain torch in float32: the checkpoint's own layers."""
-    network, hashes = load_litemedsam()
-    if name == "litemedsam-rslora":
-        models.merge_adapter(network, models.WEIGHTS_DIR / name)
-    backend = TorchBackend(network, device="cpu", precision="float32")
-    return NetworkPredictor(backend, name, name, hashes)
-
-
-def dices(one: Predictor, other: Predictor, slices: list, second_look: bool) -> list[float]:
-    found = []
-    for slice_hu, boxes in slices:
-        a, b = (
-            p.predict(p.embed(slice_hu), boxes, second_look=second_look).masks for p in (one, other)
-        )
-        both = (a & b).sum(axis=(1, 2))
-        found += list(2 * both / np.maximum(a.sum(axis=(1, 2)) + b.sum(axis=(1, 2)), 1))
-    return found
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("second_look", [False, True])
+@pytest.mark.parametrize(
+    ("name", "second_look"),
+    [("litemedsam-rslora", False), ("litemedsam-rslora", True), ("litemedsam", False)],
+)
 @pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=needs_openvino)])
-def test_masks_on_real_slices_agree_with_plain_float32(
-    backend: str, second_look: bool, shared_data: Path
+def test_masks_on_real_slices_agree_with_the_plain_way(
+    backend: str, name: str, second_look: bool, shared_data: Path
 ) -> None:
-    name = "litemedsam-rslora"
     if not available(name)[0]:
         pytest.skip("no adapter in weights/")
-    slices = real_slices(shared_data, 8)
-    found = dices(
-        load_predictor(name, "cpu", backend=backend), reference(name), slices, second_look
-    )
-    assert len(found) >= 8
+    slices = ct_ich_slices(shared_data, 8)
+    if not slices:
+        pytest.skip("CT-ICH is not in ../shared/data")
+    here, plain = load_predictor(name, "cpu", backend=backend), Reference(name, keeps=True)
+    found: list[float] = []
+    for one in slices:
+        a, b = (
+            p.predict(p.embed(one.slice_hu), one.boxes[:2], second_look=second_look).masks
+            for p in (here, plain)
+        )
+        both = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
+        found += list(2 * (a & b).sum(axis=(1, 2)) / np.maximum(both, 1))
+    assert len(found) >= 6
     assert np.mean(found) >= AIM_DICE and min(found) >= LEAST_DICE
 
 
@@ -259,6 +228,14 @@ def test_the_memory_of_stems_keeps_the_last_images_alone() -> None:
     assert memory.get(images[0], lambda: "again") == "again"
 
 
+def test_what_is_kept_of_an_image_goes_when_a_scan_is_closed() -> None:
+    memory = backends.stem_memory("a test's own, too")
+    image = np.zeros((4, 4), np.float32)
+    assert memory.get(image, lambda: "first") == "first"
+    Embeddings().forget("a scan")
+    assert memory.get(image, lambda: "second") == "second"
+
+
 # The cache of compiled models
 
 
@@ -294,6 +271,18 @@ def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.Mon
         answers.append(backend.decode(features, np.array([[9, 9, 99, 99]], np.float32))[1][0])
     assert len(built) == 2
     assert answers[0] == answers[2] != answers[1]
+
+
+@needs_openvino
+def test_openvino_uses_as_many_threads_as_torch_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference: InferenceNetwork
+) -> None:
+    monkeypatch.setenv(backends.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for _ in ("compiled", "from the cache"):
+        part = backends._part("decoder", "threads", "float32", lambda: inference)
+        model = part._request.get_compiled_model()
+        assert model.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 def test_the_cache_gives_back_what_was_written_and_nothing_that_was_changed(

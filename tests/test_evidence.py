@@ -103,6 +103,27 @@ def test_of_a_segmentation_it_takes_lesions_boxes_and_origins() -> None:
     np.testing.assert_array_equal(found.labels_zyx, np.where(labels == 3, 0, labels))
 
 
+def test_another_abc2_is_the_lesions_and_the_totals_where_it_is_the_only_blood() -> None:
+    volume, labels = three_lesions()
+    moved = abc2(labels == 1, volume, c_mm=7.0)
+    assert moved is not None
+    found = evidence.with_abc2(assessed(), 1, moved)
+    assert found.measures[0].abc2 == moved and found.measures[1:] == assessed().measures[1:]
+    assert found.total.abc2 is None  # there is other blood
+    alone = evidence.assess(np.where(labels == 2, 0, labels), volume, LESIONS)
+    assert evidence.with_abc2(alone, 1, moved).total.abc2 == moved
+    assert evidence.with_abc2(alone, 3, moved).total.abc2 == alone.total.abc2  # oedema's
+    assert [row["abc2_set_by_hand"] for row in rows_of(found) if row["row"] == "lesion"] == [
+        *("c", "", ""),
+    ]
+
+
+def test_why_there_is_no_range_is_told_as_it_is_known() -> None:
+    found = assessed(ranges={}, no_range={1: "It was propagated."})
+    assert evidence.not_computed(found, 1)["range"] == "It was propagated."
+    assert "was not asked for" in evidence.not_computed(found, 2)["range"]
+
+
 # --- CSV ---------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,12 @@ def first_mask(reply: dict[str, Any], k: int, lesion: int = 1) -> np.ndarray[Any
     for start, stop in zip(turns, turns, strict=True):
         mask[start:stop] = True
     return mask.reshape(ROWS, COLUMNS)
+
+
+def uploaded(path: str | Path, place: Path) -> dict[str, str]:
+    """A copy of a file in a folder of its own, as Gradio puts uploads, and how the page names it."""
+    place.mkdir()
+    return {"path": shutil.copy(path, place), "name": Path(path).name}
 
 
 # Lesions
@@ -109,7 +116,8 @@ def test_a_brush_adds_to_the_first_methods_mask_and_leaves_the_others(
         "correct", tool="brush", slice=2, lesion=1, points=[[20.5, 8.5]], radius_mm=0.25
     )
     state = reply["slices"]["2"]
-    assert reply["show"] == 2 and state["origin"] == {"1": "edited"}
+    assert state["origin"] == {"1": "edited"}
+    assert "show" not in reply  # the person may be on another slice by now
     assert state["ml"] == {"one": area_ml(65), "two": area_ml(64)}
     assert first_mask(reply, 2)[8, 20]
 
@@ -206,12 +214,11 @@ def test_a_saved_mask_with_its_lesions_is_taken_up_as_corrections(
     saved.mkdir()
     path = saved / "mask.nii.gz"
     export.save_mask(path, labels, scan, [Lesion(1, type="IPH"), Lesion(2, "Ventricle", "IVH")])
-    files = []
-    for number, file in enumerate([path, export.lesions_path(path)]):
-        place = tmp_path / str(number)
-        place.mkdir()
-        files.append({"path": str(file.rename(place / file.name)), "name": file.name})
-    reply = page.ask("load_mask", files=files)
+    files = [
+        uploaded(file, tmp_path / str(number))
+        for number, file in enumerate([path, export.lesions_path(path)])
+    ]
+    reply = page.ask("load", files=files)
     assert reply["error"] is None
     assert [(one["name"], one["type"]) for one in reply["lesions"]] == [
         ("Lesion 1", "IPH"),
@@ -229,8 +236,48 @@ def test_an_empty_mask_is_refused_and_nothing_changes(
     page.ask("boxes", slice=2, boxes=[BOX])
     path = tmp_path / "empty.nii.gz"
     write_mask(path, np.zeros((SLICES, ROWS, COLUMNS), dtype=bool), numbered_scan())
-    reply = page.ask("load_mask", files=[{"path": str(path), "name": "empty.nii.gz"}])
+    reply = page.ask("load", files=[{"path": str(path), "name": "empty.nii.gz"}])
     assert "empty.nii.gz is empty" in reply["error"]["text"]
+    assert reply["totals"]["one"] == area_ml(64)
+
+
+def test_a_saved_session_is_made_again_in_the_place_of_what_is_marked(
+    controller: Controller, tmp_path: Path
+) -> None:
+    page = opened(controller)
+    page.ask("boxes", slice=2, lesion=1, boxes=[BOX])
+    page.ask("lesion_add", type="IVH")
+    page.ask("boxes", slice=3, lesion=2, boxes=[[20, 4, 24, 6]])
+    page.ask("correct", tool="erase", slice=2, lesion=1, points=[[4.5, 4.5]], radius_mm=0.25)
+    saved = page.ask("export", kind="record")["download"]
+    page.ask("lesion_set", lesion=1, locked=True)
+    given = uploaded(saved["path"], tmp_path / "first")
+    assert "is locked" in page.ask("load", files=[given])["error"]["text"]
+    page.ask("lesion_set", lesion=1, locked=False)
+    page.ask("clear")
+    page.ask("boxes", slice=0, lesion=1, boxes=[BOX])
+    reply = page.ask("load", files=[uploaded(saved["path"], tmp_path / "second")])
+    assert reply["error"] is None
+    assert [(one["type"], one["ml"]) for one in reply["lesions"]] == [
+        ("unspecified", area_ml(63)),
+        ("IVH", area_ml(8)),
+    ]
+    assert set(reply["slices"]) == {"0", "2", "3"} and reply["show"] == 2
+    assert reply["totals"] == {"one": area_ml(71), "two": area_ml(72)}
+    assert page.ask("undo")["totals"]["one"] == area_ml(64)
+
+
+def test_a_session_of_another_scan_is_refused_and_nothing_changes(
+    controller: Controller, tmp_path: Path
+) -> None:
+    page = opened(controller)
+    page.ask("boxes", slice=2, boxes=[BOX])
+    saved = json.loads(Path(page.ask("export", kind="record")["download"]["path"]).read_text())
+    saved["scan"]["sha256"] = "0" * 64
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(saved))
+    reply = page.ask("load", files=[{"path": str(other), "name": "session.json"}])
+    assert "belongs to the scan it was made on" in reply["error"]["text"]
     assert reply["totals"]["one"] == area_ml(64)
 
 

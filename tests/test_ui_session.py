@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ichseg import export, measure
+from ichseg import export, measure, models
 from ichseg.errors import VolumeError, WeightsError
 from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box
-from ichseg.ui import controller as controller_module
 from ichseg.ui.controller import Controller, runs
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.session import Case, SessionStore, safe_name
@@ -36,6 +35,7 @@ from tests.pages import (
     Page,
     area_ml,
     numbered_scan,
+    rested,
     wait_until,
 )
 
@@ -414,7 +414,11 @@ def test_a_bad_file_loses_nothing(controller: Controller, tmp_path: Path) -> Non
     reply = page.ask("open", files=[{"path": str(sent), "name": "scan.nii"}])
     assert "use the button" in reply["error"]["text"] and "scan" not in reply
     assert reply["case"] == token and reply["totals"]["one"] == area_ml(16)
-    assert reply["error"]["fix"]["op"] == {"op": "reopen", "add_offset": -1024}
+    assert reply["error"]["fix"]["op"] == {
+        "op": "reopen",
+        "add_offset": -1024,
+        "role": "baseline",
+    }
     assert page.ask("reopen", add_offset=-1024)["scan"]["shape"] == [SLICES, ROWS, COLUMNS]
     assert page.case != token
 
@@ -553,23 +557,6 @@ def test_look_embeds_at_once_when_a_person_draws(
 
 
 # The second look
-
-
-@pytest.fixture
-def closer(controller: Controller, fakes: dict[str, BoxModel]) -> CloserModel:
-    """The left method, with a second look."""
-    model = CloserModel("one")
-    fakes["one"] = model
-    return model
-
-
-def rested(controller: Controller, page: Page, k: int) -> dict[str, Any]:
-    """What a page gets that asks in passing until nothing of slice k is rough."""
-    for _ in range(20):
-        reply = controller.aside(page.name, {"case": page.case, "aside": {"slice": k}})
-        if not reply["slices"][str(k)]["rough"]:
-            return reply
-    raise AssertionError("it was never looked at again")
 
 
 def test_a_box_is_answered_at_once_and_looked_at_again_in_passing(
@@ -800,8 +787,8 @@ def far(
     """A fourth method whose weights are on a hub of this machine's own."""
     from huggingface_hub import constants, hf_api
 
-    catalogue = controller_module.models.CATALOGUE
-    info = controller_module.models.ModelInfo("far", "Far", "Not here.", ("far",))
+    catalogue = models.CATALOGUE
+    info = models.ModelInfo("far", "Far", "Not here.", ("far",))
     monkeypatch.setitem(catalogue, "far", info)
     digest = hashlib.sha256(Hub.content).hexdigest()
     file = {"path": "far/model.safetensors", "sha256": digest, "bytes": len(Hub.content)}
@@ -810,7 +797,7 @@ def far(
     (weights / "manifest.json").write_text(
         json.dumps({"far": {"files": [file], "hub_repo": "someone/far"}})
     )
-    monkeypatch.setattr(controller_module.models, "WEIGHTS_DIR", weights)
+    monkeypatch.setattr(models, "WEIGHTS_DIR", weights)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"

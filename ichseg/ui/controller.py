@@ -17,7 +17,8 @@ then nothing is changed.
 
 A box is answered at once, without a model's second look. A slice's state lists the models of which it still is
 to come under "rough"; when the person rests the page asks for it in passing (``Controller.aside``) with
-``{"case": token, "aside": {"slice": k, "compare": bool, "methods": bool}}``, and for the comparison's scores and which
+``{"case": token, "aside": {"slice": k, "compare": bool, "measure": {...}, "methods": bool}}``, and for the
+comparison's scores, the measures (``Controller._measures``) and which
 absent methods could be fetched; on a lane of its own that no operation waits for. The "n" of a slice's state
 and of a reply rises, so that the page knows which of two answers is the later one.
 """
@@ -26,26 +27,27 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
-import queue
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ichseg import agreement, export, models
+from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
-from ichseg.preprocess import Window
 from ichseg.sample import sample_paths
+from ichseg.ui import comparison, downloads, followup, measures, methods
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.marking import Marking, runs, title_of
-from ichseg.ui.session import BoolArray, Case, Session, SessionStore, Upload, safe_name
+from ichseg.ui.progress import Result, steps
+from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
+
+if TYPE_CHECKING:
+    from ichseg.predictor import SliceEmbedding
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -53,6 +55,9 @@ MAX_UPLOAD_FILES = 5000
 
 #: How long a second look waits for people to rest before the page is asked to come again.
 ASIDE_PATIENCE_SECONDS = 2.0
+
+#: How long one call in passing works on the range under jittered boxes before it tells how far it is.
+RANGE_SECONDS = 1.0
 
 #: The operations that need no open scan.
 _OPENS = ("sample", "open", "reopen")
@@ -92,22 +97,27 @@ class Controller:
             "redo": self._undo,
             "clear_slice": self._clear,
             "clear": self._clear,
-            "load_mask": self._load_mask,
+            "load": self._load,
             "fetched": self._fetched,
             "sample": self._open,
             "open": self._open,
             "reopen": self._open,
+            "switch": self._switch,
+            "asked": self._asked_with,
             "models": self._models,
             "truth": self._truth,
             "fetch": self._fetch,
             "export": self._export,
+            "abc2": self._abc2,
         }
+        self._asked = 0  # how often people asked for something they wait for
 
     # What the page's events call
 
     def work(self, session_hash: str, message: Message) -> Iterator[Reply]:
         """Do the operations of a message, in order; replies tell of progress, the last one of the result."""
         session = self.store.get(session_hash)
+        self._asked += 1
         reply: Reply = {"slices": {}, "error": None, "trouble": {}}
         for op in message.get("ops", ()):
             if op["id"] <= session.done:
@@ -125,6 +135,8 @@ class Controller:
                     "the details are in its log; try again."
                 }
             session.done = op["id"]
+        if message.get("followup"):
+            reply["growth"] = followup.record(session)
         yield self._state(session, reply)
 
     def answer(self, session_hash: str, message: Message) -> Reply:
@@ -145,6 +157,7 @@ class Controller:
         if not 0 <= k < len(hu_zyx):
             return
         if message.get("busy"):
+            self._asked += 1
             self.embeddings.hold(seconds=4.0)
             for model in case.models:
                 try:
@@ -155,7 +168,7 @@ class Controller:
             self.embeddings.plan(case.token, case.models, hu_zyx, k)
 
     def aside(self, session_hash: str, message: Message) -> Reply:
-        """What nobody waits for: the second look of one slice's boxes, the scores of the comparison.
+        """What nobody waits for: the second look of one slice's boxes, the scores of the comparison, the measures.
 
         The second look goes on only as long as nobody waits; what is left stays under "rough".
         """
@@ -163,7 +176,7 @@ class Controller:
         reply: Reply = {"slices": {}, "trouble": {}}
         asked = message["aside"]
         if asked.get("methods"):
-            reply["choices"] = method_choices(ask_hub=True)
+            reply["choices"] = methods.choices(ask_hub=True)
         try:
             k = int(asked["slice"])
             with session.lock:
@@ -177,9 +190,13 @@ class Controller:
             with session.lock:
                 if session.case is case:
                     reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+                if message.get("followup"):
+                    reply["growth"] = followup.record(session)
                 state = self._state(session, reply)
             if asked.get("compare"):
-                state["scores"] = self._scores(session, case, volume, int(asked.get("at", k)))
+                state["scores"] = comparison.scores(session, case, volume, int(asked.get("at", k)))
+            if asked.get("measure"):
+                state["measures"] = self._measures(session, case, volume, asked["measure"])
             return state
         except InputError:
             return self._state(session, reply)  # an operation will say so
@@ -192,18 +209,25 @@ class Controller:
 
     def _open(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         yield _progress("Reading the scan")
+        role: Role = "followup" if op.get("role") == "followup" else "baseline"
         series, add_offset = op.get("series"), int(op.get("add_offset", 0))
         with session.lock:
+            if role == "followup" and "baseline" not in session.cases:
+                raise VolumeError(
+                    "A follow-up is compared with a baseline; no scan is open; open the first scan first."
+                )
             if op["op"] == "sample":
-                upload, read = None, partial(self._read, sample_paths()[0])
+                upload, read = None, partial(self._read, sample_paths(role == "followup")[0])
             else:
                 upload = self._upload(session, op)
                 paths: Any = upload.paths if len(upload.paths) > 1 else upload.paths[0]
                 read = partial(self._read, paths, series=series, add_offset=add_offset)
             try:
-                case = Case(read, _pair(session.case.models if session.case else None))
+                case = Case(read, _pair(session.case.models if session.case else None), upload)
             except Exception:
-                if upload is not None and upload is not session.upload:
+                if upload is not None and upload not in [
+                    one.upload for one in session.cases.values()
+                ]:
                     self._refuse(session, upload)
                 raise
             volume = case.volume
@@ -211,11 +235,39 @@ class Controller:
         yield _progress("Preparing the scan")
         with session.lock:
             voxels = session.write_voxels(volume)
-            self.store.open(session, case, upload)
+            self.store.open(session, case, role)
             self.embeddings.admit(case.token)
             self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
         reply["slices"] = {}
-        reply["scan"] = _describe(case, volume, voxels, upload is None)
+        reply["scan"] = _describe(case, volume, voxels)
+
+    def _switch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Show the other of the two scans with all that is marked on it, or (``close``) the baseline alone."""
+        yield _progress("Changing scans")
+        with session.lock:
+            role: Role = "followup" if op.get("role") == "followup" else "baseline"
+            if op.get("close"):
+                self.store.close_followup(session)
+                role = "baseline"
+            if role not in session.cases:
+                raise VolumeError(
+                    "Scans are changed between a baseline and a follow-up; there is no follow-up; open it first."
+                )
+            session.role = role
+            case, volume = self._case(session)
+            voxels = None if op.get("have") else session.write_voxels(volume)
+            reply["slices"] = {
+                str(k): self.marking.slice_state(case, volume, k)
+                for k in case.segmentation.marked_slices()
+            }
+            reply["scan"] = _describe(case, volume, voxels)
+            reply["truth"] = self._truth_state(case)
+
+    def _asked_with(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Take what a person says of the two scans and of the patient, for growth and scores."""
+        with session.lock:
+            session.asked = followup.asked_from_page(op)
+        return ()
 
     def _boxes(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -256,7 +308,9 @@ class Controller:
 
     def _correct(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock, self._showing_changes(session, reply) as (case, volume):
-            reply["show"] = self.marking.correct(case, volume, op)
+            shown = self.marking.correct(case, volume, op)
+            if shown != int(op["slice"]):
+                reply["show"] = shown
         return ()
 
     def _lesion(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -277,32 +331,60 @@ class Controller:
                 )
         return ()
 
-    def _load_mask(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
-        """Go on with a mask that was saved before: its labels become lesions of the left pane's method."""
-        yield _progress("Reading the mask")
-        with session.lock, self._showing_changes(session, reply) as (case, volume):
+    def _load(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Go on with a mask that was saved, as lesions of the left pane's method, or with a whole session."""
+        yield _progress("Reading what was saved")
+        with session.lock:
+            self._case(session)
             upload = self._upload(session, op)
-            try:
+        try:
+            beside = [path for path in upload.paths if path.suffix.lower() == ".json"]
+            masks = [path for path in upload.paths if path not in beside]
+            if masks:
                 # What the labels stand for was saved beside the mask, and may be given with it.
-                beside = [path for path in upload.paths if path.suffix.lower() == ".json"]
-                mask_path = next((path for path in upload.paths if path not in beside), None)
-                if mask_path is None:
-                    raise VolumeError(
-                        f"A mask is a NIfTI file; got {upload.paths[0].name} alone; give the mask, too."
-                    )
                 for path in beside:
-                    path.rename(export.lesions_path(mask_path))
-                labels = read_mask(mask_path, volume)
-                if not labels.any():
-                    raise VolumeError(
-                        f"A mask to go on with marks something; {mask_path.name} is empty; give another."
-                    )
-                lesions = export.read_lesions(mask_path)
-                found = case.segmentation.import_labels(labels, case.models[0], lesions)
-            finally:
-                self.store.discard(upload)
+                    path.rename(export.lesions_path(masks[0]))
+                self._load_mask(session, masks[0], reply)
+            else:
+                yield from self._load_session(session, beside[0], reply)
+        finally:
+            self.store.discard(upload)
+
+    def _load_mask(self, session: Session, path: Path, reply: Reply) -> None:
+        with session.lock, self._showing_changes(session, reply) as (case, volume):
+            labels = read_mask(path, volume)
+            if not labels.any():
+                raise VolumeError(
+                    f"A mask to go on with marks something; {path.name} is empty; give another."
+                )
+            lesions = export.read_lesions(path)
+            found = case.segmentation.import_labels(labels, case.models[0], lesions)
             reply["lesion"] = min(found.values())
             reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
+
+    def _load_session(
+        self, session: Session, path: Path, reply: Reply
+    ) -> Generator[Reply, None, None]:
+        """Make again what a session's record says, in the place of all that is marked; undo brings that back."""
+        record = export.load_session(path)
+        with session.lock:
+            case, volume = self._case(session)
+        record.check_scan(volume)
+        model = record.model
+        predictor = self.embeddings.load(model)
+        record.check_weights(predictor.weights_sha256)
+
+        def embed(k: int) -> SliceEmbedding:
+            return self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
+
+        made = yield from _told(
+            "Making the session's masks again",
+            steps(lambda tell: record.run(predictor, volume, embed=embed, progress=tell)),
+        )
+        with session.lock, self._showing_changes(session, reply) as (case, _):
+            case.models = (model, *case.models[1:])
+            case.segmentation.adopt(made)
+            reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
 
     def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock, self._showing_changes(session, reply) as (case, _):
@@ -344,10 +426,11 @@ class Controller:
         self.embeddings.plan(case.token, case.models, volume.hu_zyx, centre)
 
     def _fetched(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
-        """The browser has the voxels: their file need not lie about any longer."""
+        """The browser has the voxels or the surface: their file need not lie about any longer."""
         with session.lock:
             for path in session.public.glob("*/voxels.gz"):
                 path.unlink(missing_ok=True)
+            session.discard_view()
         return ()
 
     def _truth(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -360,9 +443,9 @@ class Controller:
                 reply["truth"] = None
                 return
             if op.get("sample"):
-                if session.upload is not None:
+                if case.upload is not None:
                     raise InputError("The sample's truth is of the sample; another scan is open.")
-                mask = read_mask(sample_paths()[1], volume) != 0
+                mask = read_mask(sample_paths(session.role == "followup")[1], volume) != 0
             else:
                 upload = self._upload(session, op)
                 try:
@@ -370,65 +453,24 @@ class Controller:
                 finally:
                     self.store.discard(upload)
             case.truth = np.packbits(mask)
-            slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
-            reply["truth"] = {"slices": {str(k): runs(mask[k]) for k in slices}}
+            reply["truth"] = self._truth_state(case)
+
+    @staticmethod
+    def _truth_state(case: Case) -> Reply | None:
+        """The truth mask for the page, None where there is none."""
+        mask = case.truth_zyx
+        if mask is None:
+            return None
+        slices = map(int, np.flatnonzero(mask.any(axis=(1, 2))))
+        return {"slices": {str(k): runs(mask[k]) for k in slices}}
 
     def _fetch(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         """Bring a method's weights from the hub, telling how far it is."""
-        name = str(op["name"])
-        parts: queue.Queue[float | Exception | None] = queue.Queue()
-
-        def work() -> None:
-            try:
-                models.fetch(name, _bar(parts.put))
-                parts.put(None)
-            except Exception as error:
-                parts.put(error)
-
-        yield _progress(f"Fetching {title_of(name)}")
-        threading.Thread(target=work, name="fetch", daemon=True).start()
-        while (part := parts.get()) is not None:
-            if isinstance(part, Exception):
-                raise part
-            yield _progress(f"Fetching {title_of(name)}", part)
-        reply["choices"] = method_choices()
-
-    def _scores(self, session: Session, case: Case, volume: CTVolume, k: int) -> Reply:
-        """How the methods shown agree with the first of them, and with the truth where there is one.
-
-        By scope: slice k, the marked slices, and with a truth the whole scan. None for what has no value.
-        """
-        with session.lock:
-            marked = case.segmentation.marked_slices()
-            names = [
-                name
-                for name in dict.fromkeys(case.models)
-                if not any((j, name) in case.failed for j in marked)
-            ]
-            masks = {name: case.segmentation.mask_zyx(name) for name in names}
-            truth = case.truth_zyx
-        scopes: list[tuple[str, list[int] | None]] = [("slice", [k]), ("marked", marked)]
-        if truth is not None:
-            scopes.append(("whole", None))
-        return {
-            "slice": k,
-            "marked": len(marked),
-            "first": names[0] if names else None,
-            "scopes": [
-                {
-                    "scope": scope,
-                    "rows": [
-                        {
-                            "model": name,
-                            **_pair_score(masks[names[0]], mask, volume, slices),
-                            **({} if truth is None else _truth_score(mask, truth, volume, slices)),
-                        }
-                        for name, mask in masks.items()
-                    ],
-                }
-                for scope, slices in scopes
-            ],
-        }
+        text = f"Fetching {title_of(str(op['name']))}"
+        yield _progress(text)
+        for part in methods.fetch(str(op["name"])):
+            yield _progress(text, part)
+        reply["choices"] = methods.choices()
 
     def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock:
@@ -448,55 +490,123 @@ class Controller:
                 reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
             if model in reply["trouble"]:
                 raise InputError(reply["trouble"][model])
-        yield _progress("Writing the file")
+        method, kind = self._method(model), str(op["kind"])
+        if kind in downloads.EVIDENCE:
+            yield _progress("Measuring")
+            measured = self._measured(session, case, volume, method)
+            if kind in downloads.WITH_RANGE:
+                yield from self._range(session, case, measured)
+            yield _progress("Writing the file")
+            with case.measuring.lock:
+                found = case.measuring.assessment(measured)
+            with session.lock:
+                found = followup.added(found, session)
+            paths = [downloads.write_evidence(session.new_folder(), kind, found)]
+        else:
+            yield _progress("Writing the file")
+            with session.lock:
+                case, volume = self._case(session)
+                paths = downloads.write_marked(
+                    session.new_folder(), kind, case.segmentation, volume, method, op
+                )
+        first, *beside = [{"path": str(path), "name": path.name} for path in paths]
+        reply["download"] = {**first, "beside": beside}
+
+    def _abc2(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Take the lines of a lesion's ABC/2 as a person has moved them, or (none given) find them again."""
+        lines, lesion = measures.Lines.from_page(op), int(op["lesion"])
         with session.lock:
             case, volume = self._case(session)
-            folder = session.new_folder()
-            path = self._write(folder, case, volume, op)
-            reply["download"] = {"path": str(path), "name": path.name}
+        _check_complete(case, case.models[0], "ABC/2")
+        measured = self._measured(session, case, volume, self._method(case.models[0]))
+        with case.measuring.lock:
+            try:
+                case.measuring.set_lines(measured, lesion, lines)
+            finally:
+                reply["measures"] = {"record": case.measuring.record(measured)}
+        return ()
+
+    # Measures
+
+    def _measures(self, session: Session, case: Case, volume: CTVolume, asked: Message) -> Reply:
+        """What the measure panel shows of the left pane's method, and how far its range is.
+
+        ``asked`` has "have", the "n" of the record that the page has, and "view" where it wants the surface too, with
+        "viewed", the "n" of the one it has. Keys: "record", left out where the page has it; "range", the share of it
+        that is done, None where it is complete; "view" (path, n); "why", a sentence where nothing can be measured.
+        """
+        with session.lock:
+            try:
+                _check_complete(case, case.models[0], "A measure")
+            except InputError as error:
+                return {"record": None, "why": str(error)}
+            method = self._method(case.models[0])
+        known, asked_before = asked.get("have"), self._asked
+        measured = self._measured(session, case, volume, method)
+        out: Reply = {}
+        with case.measuring.lock:
+            if asked.get("view") and asked.get("viewed") != measured.n:
+                try:
+                    path = session.write_view(measures.view_glb(measured))
+                    out["view"] = {"path": str(path), "n": measured.n}
+                except InputError as error:
+                    out["view"] = {"why": str(error), "n": measured.n}
+            if known != measured.n:  # first what is there, then how sure it is
+                return {**out, "record": case.measuring.record(measured), "range": 0.0}
+
+            def go_on() -> bool:
+                return self._asked == asked_before and session.case is case
+
+            portions = self._portions(case, measured, lambda: not go_on())
+            left = measures.work_for(portions, RANGE_SECONDS, go_on)
+            if left is None:
+                out["record"] = case.measuring.record(measured)
+        return {**out, "range": left}
+
+    def _measured(
+        self, session: Session, case: Case, volume: CTVolume, method: measures.Method
+    ) -> measures.Measured:
+        """The measures of a method's masks as they are now; the session is held for a moment only."""
+        with case.measuring.lock:
+            with session.lock:
+                if known := case.measuring.last(case.segmentation, method):
+                    return known
+                snapshot = measures.Snapshot.of(case.segmentation, method)
+            return case.measuring.measure(snapshot, volume)
+
+    def _portions(
+        self,
+        case: Case,
+        measured: measures.Measured,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[float]:
+        name, hu_zyx = measured.snapshot.method.name, measured.volume.hu_zyx
+        return case.measuring.portions(
+            measured,
+            self.embeddings.load(name),
+            lambda k: self.embeddings.get(Key(case.token, name, k), hu_zyx[k]),
+            cancelled,
+        )
+
+    def _range(self, session: Session, case: Case, measured: measures.Measured) -> Iterator[Reply]:
+        """Complete the range for a person who waits, telling how far it is, until they wait no longer."""
+        session.cancelled.clear()
+        portions = self._portions(case, measured, session.cancelled.is_set)
+        while not session.cancelled.is_set():
+            with case.measuring.lock:
+                share = next(portions, None)
+            if share is None:
+                return
+            text = "Drawing the boxes anew, for the range. Cancel writes the file without it."
+            yield _progress(text, share, cancel=True)
+
+    def _method(self, model: str) -> measures.Method:
+        predictor = self.embeddings.load(model)
+        return measures.Method(
+            model, title_of(model), predictor.second_look, dict(predictor.weights_sha256)
+        )
 
     # Parts of them
-
-    def _write(self, folder: Path, case: Case, volume: CTVolume, op: Message) -> Path:
-        """Write one download into a folder and return its path."""
-        kind, model = op["kind"], str(op.get("model", case.models[0]))
-        marked = case.segmentation
-        if kind == "picture":
-            k = int(op["slice"])
-            path = folder / export.picture_name(k)
-            path.write_bytes(
-                export.slice_png(
-                    volume,
-                    k,
-                    mask_yx=marked.slice_mask(model, k),
-                    boxes=marked.boxes(k),
-                    window=Window(float(op["width"]), float(op["level"])),
-                    scale=2.0,
-                    opacity=float(op.get("opacity", 0.25)),
-                )
-            )
-            return path
-        mask = marked.mask_zyx(model)
-        if kind == "mask":
-            path = folder / export.mask_name(volume)
-            export.save_mask(path, mask, volume)
-        elif kind == "table":
-            path = folder / export.TABLE_NAME
-            path.write_bytes(export.table_csv(mask, volume))
-        else:
-            predictor = self.embeddings.load(model)
-            path = folder / export.SESSION_NAME
-            boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
-            record = export.session_record(
-                volume,
-                boxes,
-                mask,
-                model=model,
-                weights_sha256=predictor.weights_sha256,
-                second_look=predictor.second_look,
-            )
-            path.write_bytes(export.json_bytes(record))
-        return path
 
     @contextmanager
     def _showing_changes(self, session: Session, reply: Reply) -> Iterator[tuple[Case, CTVolume]]:
@@ -507,9 +617,8 @@ class Controller:
         yield case, volume
         changed = set(marked.changed_slices(before))
         for lesion in marked.lesions:
-            if (
-                blood.get(lesion.id, lesion.is_blood) != lesion.is_blood
-            ):  # it counts now, or no longer
+            # What has become blood, or no longer is, counts in the slice's millilitres.
+            if blood.get(lesion.id, lesion.is_blood) != lesion.is_blood:
                 changed |= set(marked.marked_slices(lesion=lesion.id))
         for k in sorted(changed):
             self.marking.complete(case, volume, k, reply["trouble"])
@@ -534,6 +643,7 @@ class Controller:
 
     def _forget(self, case: Case) -> None:
         self.embeddings.forget(case.token)
+        case.measuring.put_aside()
 
     def _state(self, session: Session, reply: Reply) -> Reply:
         """A reply with what every reply says: what was done, the totals, what undo and redo can do."""
@@ -548,13 +658,19 @@ class Controller:
                 "totals": {model: self.marking.total_ml(case, model) for model in case.models},
                 "undo": case.segmentation.can_undo,
                 "redo": case.segmentation.can_redo,
+                "role": session.role,
+                "roles": {
+                    name: {"case": one.token, "marked": len(one.segmentation.marked_slices())}
+                    for name, one in session.cases.items()
+                },
             }
         return out
 
     def _upload(self, session: Session, op: Message) -> Upload:
         """The files to read: newly arrived ones, or those given before."""
         if op["op"] == "reopen":
-            upload = session.upload if op.get("series") else session.refused
+            case = session.case
+            upload = case.upload if case and op.get("series") else session.refused
             if upload is None:
                 raise VolumeError(
                     "A scan is opened again from its files; none are here; upload them."
@@ -591,74 +707,11 @@ class Controller:
         offset = int(found.group(1))
         return {
             "text": str(error).replace(found.group(), "use the button to correct it"),
-            "fix": {"label": f"Add {offset} HU", "op": {"op": "reopen", "add_offset": offset}},
+            "fix": {
+                "label": f"Add {offset} HU",
+                "op": {"op": "reopen", "add_offset": offset, "role": op.get("role", "baseline")},
+            },
         }
-
-
-def method_choices(*, ask_hub: bool = False) -> list[dict[str, Any]]:
-    """The catalogue for the page's choosers: name, title, summary, and why one cannot be chosen.
-
-    ``ask_hub``: whether what is missing can be fetched now ("fetch"), and if not why; it asks the hub.
-    """
-    choices = []
-    for info in models.CATALOGUE.values():
-        ready, why = models.available(info.name)
-        hindrance = "" if ready or not ask_hub else models.hub_hindrance(info.name)
-        choices.append(
-            {
-                "name": info.name,
-                "title": info.title,
-                "summary": info.summary,
-                "missing": "" if ready else why,
-                "fetch": ask_hub and not ready and not hindrance,
-                "hindrance": hindrance,
-            }
-        )
-    return choices
-
-
-def _pair_score(
-    first_zyx: BoolArray, mask_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
-) -> Reply:
-    """A mask's millilitres and its Dice with the first method's, on some slices or (None) all."""
-    found = agreement.compare(mask_zyx, first_zyx, volume, slices)
-    return {"ml": found.volume_ml, "with_first": _finite(found.dice)}
-
-
-def _truth_score(
-    mask_zyx: BoolArray, truth_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
-) -> Reply:
-    found = agreement.compare(mask_zyx, truth_zyx, volume, slices)
-    return {
-        "truth_ml": found.reference_ml,
-        "dice": _finite(found.dice),
-        "jaccard": _finite(found.jaccard),
-        "surface_dice": _finite(found.surface_dice),
-        "difference_ml": found.difference_ml,
-        "difference_percent": _finite(found.difference_percent),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _bar(tell: Callable[[float], None]) -> type[Any]:
-    """A tqdm that draws nothing and tells which part of the whole is there."""
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self.got, self.whole = float(kwargs.get("initial") or 0), kwargs.get("total")
-            kwargs["disable"] = True
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> None:
-            self.got += n or 0
-            if self.whole:
-                tell(min(1.0, self.got / self.whole))
-
-    return Bar
 
 
 def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -666,18 +719,18 @@ def _pair(before: tuple[str, ...] | None) -> tuple[str, ...]:
     return before or (models.default_model(), models.default_baseline())
 
 
-def _check_complete(case: Case, model: str) -> None:
+def _check_complete(case: Case, model: str, what: str = "A download") -> None:
     """Refuse to hand out nothing, a mask that lacks a slice, or one of a method which is not shown."""
     if not case.segmentation.marked_slices():
-        raise InputError("A download needs something marked; nothing is yet; draw a box first.")
+        raise InputError(f"{what} needs something marked; nothing is yet; draw a box first.")
     if model not in case.models:
         raise InputError(
-            f"A download is of one of the methods shown; {title_of(model)} is not; choose it first."
+            f"{what} is of one of the methods shown; {title_of(model)} is not; choose it first."
         )
     missing = [k + 1 for k in case.segmentation.marked_slices() if (k, model) in case.failed]
     if missing:
         raise InputError(
-            f"A download has a mask on every marked slice; {title_of(model)} failed on slice "
+            f"{what} is of a mask on every marked slice; {title_of(model)} failed on slice "
             f"{missing[0]}; draw its box again, or choose another method."
         )
 
@@ -687,17 +740,29 @@ def _progress(text: str, part: float | None = None, *, cancel: bool = False) -> 
     return {"progress": {"text": text, "part": part, "cancel": cancel}}
 
 
-def _describe(case: Case, volume: CTVolume, voxels: Path, sample: bool) -> Reply:
-    """What the browser needs to show a scan."""
+def _told(text: str, work: Generator[float, None, Result]) -> Generator[Reply, None, Result]:
+    """The progress of work that gives the share that is done; returns what it returns."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        yield _progress(text, share)
+
+
+def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
+    """What the browser needs to show a scan; without ``voxels`` it has them."""
     depth, rows, columns = volume.shape_zyx
     return {
-        "voxels": str(voxels),
+        "voxels": None if voxels is None else str(voxels),
         "shape": [depth, rows, columns],
         "spacing": [round(float(mm), 4) for mm in volume.spacing_mm],
         "name": volume.name,
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
-        "sample": sample,
+        "sample": case.upload is None,
+        "dicom": volume.dicom is not None,
         "series": [
             {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}
             for s in volume.series

@@ -11,7 +11,8 @@ from gradio.utils import get_upload_folder
 
 from ichseg.preprocess import WINDOWS
 from ichseg.segmentation import TYPES
-from ichseg.ui.controller import Controller, Message, method_choices
+from ichseg.ui.controller import Controller, Message
+from ichseg.ui.methods import choices
 from ichseg.ui.viewer import Viewer, style
 
 TITLE = "Hematoma volume on head CT"
@@ -62,7 +63,7 @@ def build_page(
         ]
         viewer = Viewer(
             value={},
-            choices=method_choices(),
+            choices=choices(),
             presets=presets,
             types=types,
             elem_id="viewer",

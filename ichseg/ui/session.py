@@ -15,16 +15,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError, VolumeError
+from ichseg.growth import Findings, Thresholds
 from ichseg.prompt import Box
 from ichseg.segmentation import Segmentation
+from ichseg.ui.measures import Measuring
 from ichseg.volume import CTVolume
 
 BoolArray = npt.NDArray[np.bool_]
+Role = Literal["baseline", "followup"]
 
 #: Scans held in memory by the whole process, in bytes of voxels; a usual head CT is 16 to 32 MB.
 BUDGET_BYTES = 2 << 30
@@ -44,9 +48,16 @@ class Case:
     names. ``read`` makes the volume, again if need be: an evicted volume is rebuilt from the upload.
     """
 
-    def __init__(self, read: Callable[[], CTVolume], models: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], CTVolume],
+        models: tuple[str, ...],
+        upload: Upload | None = None,
+    ) -> None:
         self.token = secrets.token_urlsafe(18)
         self.read = read
+        self.upload = upload
+        """The files it is read from; None for the sample."""
         self.volume: CTVolume | None = read()
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx)
@@ -59,6 +70,7 @@ class Case:
         """The packed bits of a truth mask to score against."""
         self.looks_failed: set[tuple[int, str, Box]] = set()
         """Boxes whose second look failed: they are tried again only before a download."""
+        self.measuring = Measuring()
 
     def remember(
         self, k: int, model: str, box: Box, mask_yx: BoolArray, *, refined: bool = False
@@ -109,6 +121,15 @@ class _BoxMask:
     refined: bool
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What people say beside the marks: hours between the scans, the definitions' numbers, the scores' findings."""
+
+    hours: float | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    findings: Findings = field(default_factory=Findings)
+
+
 @dataclass
 class Upload:
     """Files that a person gave, moved into the session's own folder."""
@@ -125,9 +146,11 @@ class Session:
     """Uploads: never served."""
     public: Path
     """What the page fetches: voxels and downloads, in folders of unguessable names."""
-    case: Case | None = None
-    upload: Upload | None = None
-    """The files of the case, to rebuild it; None for the sample."""
+    cases: dict[Role, Case] = field(default_factory=dict)
+    role: Role = "baseline"
+    """Which of the person's two scans is on screen."""
+    asked: Asked = field(default_factory=Asked)
+    """What the growth between them and the scores are asked with."""
     refused: Upload | None = None
     """The last files that could not be opened: they may be with a correction."""
     done: int = 0
@@ -137,11 +160,28 @@ class Session:
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
 
+    @property
+    def case(self) -> Case | None:
+        """The scan on screen."""
+        return self.cases.get(self.role)
+
     def new_folder(self) -> Path:
         """A folder for a file that the page fetches; its name cannot be guessed from outside."""
         folder = self.public / secrets.token_urlsafe(18)
         folder.mkdir()
         return folder
+
+    def write_view(self, content: bytes) -> Path:
+        """A surface for the browser, in a file of its own in the place of the one before."""
+        self.discard_view()
+        path = self.new_folder() / "view.glb"
+        path.write_bytes(content)
+        return path
+
+    def discard_view(self) -> None:
+        """Delete the surface: the browser has it, or another one comes."""
+        for path in self.public.glob("*/view.glb"):
+            shutil.rmtree(path.parent, ignore_errors=True)
 
     def take(self, paths: Sequence[Path], names: Sequence[str]) -> Upload:
         """Move uploaded files into the session, each under its own name."""
@@ -205,18 +245,34 @@ class SessionStore:
             self.drop(other)
         return session
 
-    def open(self, session: Session, case: Case, upload: Upload | None) -> None:
-        """Make a case the session's own; what it had before, and its files, are dropped."""
-        former, former_upload = session.case, session.upload
-        session.case, session.upload = case, upload
-        if session.refused is not None and session.refused is not upload:
+    def open(self, session: Session, case: Case, role: Role = "baseline") -> None:
+        """Make a case the session's own and show it; what it takes the place of is dropped with its files.
+
+        A new baseline takes the place of both scans: a follow-up is of the same person.
+        """
+        formers = [session.cases.pop(name, None) for name in (role, "followup")]
+        if role == "baseline":
+            session.asked = Asked()
+        session.cases[role], session.role = case, role
+        if session.refused is not None and session.refused is not case.upload:
             self.discard(session.refused)
         session.refused = None
-        if former is not None:
-            self._on_evict(former)
-        if former_upload is not None and former_upload is not upload:
-            self.discard(former_upload)
+        for former in formers:
+            if former is not None:
+                self._close(former, case.upload)
         self._shrink(case)
+
+    def close_followup(self, session: Session) -> None:
+        """Drop the follow-up and show the baseline."""
+        followup = session.cases.pop("followup", None)
+        session.role = "baseline"
+        if followup is not None:
+            self._close(followup)
+
+    def _close(self, case: Case, kept: Upload | None = None) -> None:
+        self._on_evict(case)
+        if case.upload is not None and case.upload is not kept:
+            self.discard(case.upload)
 
     def volume(self, session: Session) -> CTVolume:
         """The session's volume, rebuilt from its upload where it was dropped to make room.
@@ -245,9 +301,9 @@ class SessionStore:
             return
         session.closed = True
         with session.lock:
-            if session.case is not None:
-                self._on_evict(session.case)
-            session.case = None
+            for case in session.cases.values():
+                self._on_evict(case)
+            session.cases.clear()
             shutil.rmtree(session.private, ignore_errors=True)
             shutil.rmtree(session.public, ignore_errors=True)
 
@@ -269,7 +325,7 @@ class SessionStore:
             return sum(case.volume.hu_zyx.nbytes for case in self._cases() if case.volume)
 
     def _cases(self) -> list[Case]:
-        return [session.case for session in self._sessions.values() if session.case]
+        return [case for session in self._sessions.values() for case in session.cases.values()]
 
     def _shrink(self, keep: Case) -> None:
         """Drop the volumes that rested longest until the budget is met; never the one in use."""

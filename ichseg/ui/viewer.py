@@ -27,6 +27,12 @@ SCRIPTS = (
     "files",
     "aside",
     "compare",
+    "measure",
+    "followup",
+    "plots",
+    "lines",
+    "surface",
+    "more",
     "panes",
     "start",
 )

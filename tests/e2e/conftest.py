@@ -147,8 +147,8 @@ def browser(chromium: str) -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture
-def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
+@contextmanager
+def visiting(browser: Browser, url: str) -> Iterator[Callable[..., Viewer]]:
     """Open the page as a new person; afterwards: no error on the console, no request to another host."""
     contexts, complaints, hosts = [], [], set()
 
@@ -156,7 +156,7 @@ def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
         if message.type == "error":
             complaints.append(message.text)
 
-    def open_page(url: str = server.url, **settings: Any) -> Viewer:
+    def open_page(url: str = url, **settings: Any) -> Viewer:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
         contexts.append(context)
         page = context.new_page()
@@ -170,6 +170,13 @@ def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
         context.close()
     assert complaints == []
     assert hosts <= {"127.0.0.1", None}  # None: data: and blob: addresses
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
+    """``visiting`` the one server, in a browser without WebGL."""
+    with visiting(browser, server.url) as open_page:
+        yield open_page
 
 
 @pytest.fixture(scope="session")

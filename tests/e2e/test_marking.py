@@ -164,3 +164,23 @@ def test_work_goes_on_with_a_mask_that_was_saved(
     box = boxes_from_mask(truth[k])[0]
     viewer.drag(box.xyxy)
     assert viewer.ml(0)[1] < ml(truth, sample)
+
+
+def test_a_saved_session_brings_everything_back(
+    visit: Visit, largest_lesion: Truth, tmp_path: Path
+) -> None:
+    viewer = visit().open_sample()
+    k, box = largest_slice(largest_lesion)
+    viewer.go_to(k).draw(box.xyxy)
+    viewer.press("w", "e").settle().tool("erase")
+    viewer.drag((box.x0, box.y0, box.x1, box.y1))
+    total_ml = viewer.ml(0)[1]
+    saved = viewer.download("record", tmp_path)
+    viewer.tool("box").do("clear").answered()
+    assert viewer.ml(0)[1] == 0
+    viewer.page.set_input_files(".ich-mask-file", str(saved))
+    viewer.page.wait_for_function("() => !document.querySelector('[data-save=mask]').disabled")
+    viewer.settle()
+    assert viewer.ml(0)[1] == total_ml
+    viewer.press("Control+z").answered()
+    assert viewer.ml(0)[1] == 0  # what was there before is an undo away

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -55,6 +56,18 @@ def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) ->
         for y in (y0, y1):
             free[max(0, y - px) : y + px, max(0, x0 - px) : x1 + px] = False
     return free
+
+
+# What computes
+
+
+def test_a_pane_says_what_computes_its_method(visit: Visit, truth: Truth) -> None:
+    viewer = visit().open_sample()
+    (k,) = largest(truth, 1)
+    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    for pane in (0, 1):
+        said = viewer.page.locator(f"[data-pane='{pane}'] select").get_attribute("title") or ""
+        assert re.fullmatch(r"Runs on (OpenVINO|torch), (CPU|GPU), \w+", said)
 
 
 # From the sample to a mask on disk

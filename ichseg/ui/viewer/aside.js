@@ -15,7 +15,7 @@ function rest() {
   const rough = roughSlices();
   root.dataset.rough = rough.length;
   clearTimeout(resting);
-  if ((rough.length || scoresWanted() || askHub) && looking === null) resting = setTimeout(lookCloser, REST_MS);
+  if ((rough.length || scoresWanted() || growthWanted() || measureWanted() || askHub) && looking === null) resting = setTimeout(lookCloser, REST_MS);
 }
 
 function lookCloser() {
@@ -24,7 +24,7 @@ function lookCloser() {
   askedAfter = lastReply;
   clearTimeout(forgetting);
   forgetting = setTimeout(() => { looking = null; rest(); }, ASIDE_PATIENCE_MS);
-  say({ aside: { slice: looking, at: k, compare: scoresWanted(), methods: askHub } });
+  say({ aside: { slice: looking, at: k, compare: scoresWanted(), measure: measureMessage(), methods: askHub } });
   trigger("aside");
 }
 
@@ -34,17 +34,21 @@ watch("better", () => {
   lastBetter = reply.n;
   clearTimeout(forgetting);
   looking = null;
+  measureAnswered();
   if (reply.choices) takeChoices(reply.choices);
   // While an operation is unanswered its answer is the one to believe.
   if (scan && reply.case === scan.token && !ops.length) {
     const before = JSON.stringify(here().ml);
     takeTotals(reply);
+    takeRoles(reply);
+    takeGrowth(reply.growth);
     Object.assign(trouble, reply.trouble);
     for (const [key, state] of Object.entries(reply.slices)) keepSlice(Number(key), state);
     if (reply.scores && reply.scores.slice === k && lastReply === askedAfter) {
       scores = reply.scores;
       scored = scoreKey();
     }
+    takeMeasures(reply.measures);
     if (JSON.stringify(here().ml) !== before) announceVolumes();
   }
   showAll();

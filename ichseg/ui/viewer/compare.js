@@ -179,7 +179,6 @@ function showScores() {
       ["Surface Dice, 2 mm", (row) => share(row.surface_dice)], ["Volume error, mL", volumeError],
     );
   }
-  const make = (tag, text, attributes = {}) => Object.assign(document.createElement(tag), { textContent: text, ...attributes });
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();
   head.append(make("th", "Method", { scope: "col" }), ...columns.map(([title]) => make("th", title, { scope: "col" })));

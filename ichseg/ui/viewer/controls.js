@@ -44,5 +44,6 @@ for (const [index, preset] of props.presets.entries()) {
 one(".ich-series select").addEventListener("change", (event) => {
   const series = event.target.value;
   event.target.value = "";
-  replaceScan(() => ask({ op: "reopen", series }));
+  if (role === "followup") confirmLoss(marked().length, "the follow-up", () => ask({ op: "reopen", series, role }));
+  else replaceScan(() => ask({ op: "reopen", series }));
 });

@@ -142,7 +142,7 @@ Object.assign(DO, {
   copy_down: () => correct("copy", { onto: k - 1 }),
   copy_up: () => correct("copy", { onto: k + 1 }),
   between: () => correct("between"),
-  load_mask: () => one(".ich-mask-file").click(),
+  load: () => one(".ich-mask-file").click(),
 });
 
 for (const button of all("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
@@ -154,5 +154,5 @@ for (const name of ["low", "high"]) {
 one(".ich-mask-file").addEventListener("change", (event) => {
   const files = [...event.target.files];
   event.target.value = "";
-  if (files.length) upload(files, "load_mask");
+  if (files.length) upload(files, "load");
 });

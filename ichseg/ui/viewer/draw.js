@@ -61,6 +61,7 @@ function drawPane(pane, number) {
   else if (shown.masks) drawMasks(context, number, transform);
   if (shown.masks) drawTruth(context, transform);
   drawBoxes(context, { sx, sy, left, top });
+  drawLines(context, number, { sx, sy, left, top });
   if (number === 0) drawStrokes(context, { sx, sy, left, top });
   if (pointer && pointer.pane !== number && !draft) drawCross(context, { sx, sy, left, top });
 }

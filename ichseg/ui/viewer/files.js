@@ -4,19 +4,25 @@ function download(kind) {
   ask({ op: "export", kind, model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
 }
 
-function save({ path, name }) {
+function save({ path, name, beside = [] }) {
   const link = document.createElement("a");
   link.href = serverPath("/file=" + path);
   link.download = name;
   link.click();
+  beside.forEach((file) => save(file));
 }
 
 function replaceScan(action) {
+  // A new scan takes the place of both the baseline and its follow-up.
+  const other = roles[OTHER[role]]?.marked ?? 0;
+  confirmLoss(marked().length + other, roles.followup ? "these two scans" : "this scan", action);
+}
+
+function confirmLoss(count, whose, action) {
   // What is marked would be lost with the scan: ask first.
-  if (!marked().length) return action();
+  if (!count) return action();
   const dialog = one(".ich-ask");
-  const count = marked().length;
-  one("p", dialog).textContent = "What is marked on " + count + (count === 1 ? " slice" : " slices") + " of this scan goes when another is opened. Download first what you want to keep.";
+  one("p", dialog).textContent = "What is marked on " + count + (count === 1 ? " slice" : " slices") + " of " + whose + " goes then. Download first what you want to keep.";
   dialog.onclose = () => { if (dialog.returnValue === "yes") action(); };
   dialog.returnValue = "";
   dialog.showModal();
@@ -28,7 +34,7 @@ one(".ich-file").addEventListener("change", (event) => {
   if (files.length) replaceScan(() => upload(files));
 });
 
-function upload(files, op = "open") {
+function upload(files, op = "open", extra = {}) {
   // Gradio's own upload route. A name of its own for each file keeps two people's equal files apart.
   const form = new FormData();
   for (const file of files) form.append("files", file, crypto.randomUUID() + "-" + file.name);
@@ -37,9 +43,9 @@ function upload(files, op = "open") {
   request.upload.onprogress = (event) => busy({ text: "Uploading", part: event.loaded / event.total });
   request.onload = () => {
     if (request.status === 200) {
-      busy({ text: { truth: "Reading the truth mask", load_mask: "Reading the mask" }[op] ?? "Reading the scan" });
+      busy({ text: { truth: "Reading the truth mask", load: "Reading what was saved" }[op] ?? "Reading the scan" });
       const paths = JSON.parse(request.responseText);
-      ask({ op, files: paths.map((path, index) => ({ path, name: files[index].name })) });
+      ask({ op, ...extra, files: paths.map((path, index) => ({ path, name: files[index].name })) });
       return;
     }
     const tooLarge = request.status === 413;
@@ -86,4 +92,4 @@ document.addEventListener("drop", async (event) => {
   if (files.length) replaceScan(() => upload(files));
 });
 
-window.addEventListener("beforeunload", (event) => { if (marked().length) event.preventDefault(); });
+window.addEventListener("beforeunload", (event) => { if (marked().length || roles[OTHER[role]]?.marked) event.preventDefault(); });

@@ -40,6 +40,20 @@ function boxKey(event) {
   return true;
 }
 
+function stepBack() {
+  // One thing at a time: what is under way, the tip, the tool, the box in the making, the selection.
+  if (cancellable()) DO.cancel();
+  else if (putTipAway()) return;
+  else if (correcting.tool !== "box") setTool("box");
+  else if (!cancelDraft()) {
+    selected = -1;
+    showTools();
+    draw();
+  }
+  gesture = null;
+  rest();
+}
+
 const KEYS = {
   ArrowDown: () => goTo(k + 1),
   ArrowRight: () => goTo(k + 1),
@@ -51,12 +65,14 @@ const KEYS = {
   End: () => goTo(scan.shape[0] - 1),
   Delete: deleteSelected,
   Backspace: deleteSelected,
-  Escape: () => { if (cancellable()) DO.cancel(); else if (!putTipAway() && !cancelDraft()) { selected = -1; showTools(); draw(); } gesture = null; rest(); },
+  Escape: stepBack,
   b: () => (correcting.tool === "box" ? placeByKeys() : placeTip()),
   n: takeUpNext,
   m: () => DO.mask(),
   c: () => DO.compare(),
   w: () => DO.propagate(),
+  g: () => DO.followup(),
+  x: () => DO.other_scan(),
   l: () => DO.lesions(),
   e: () => DO.correct(),
   "[": () => setRadius(correcting.radius - RADIUS_STEP_MM),

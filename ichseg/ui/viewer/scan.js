@@ -3,7 +3,9 @@
 async function fetchScan(description, reply) {
   busy({ text: "Loading the scan", part: 0 });
   try {
-    const voxels = await fetchVoxels(serverPath("/file=" + description.voxels), description.shape);
+    const voxels = description.voxels
+      ? await fetchVoxels(serverPath("/file=" + description.voxels), description.shape)
+      : voxelsOf.get(reply.case);
     adopt(description, voxels, reply);
   } catch (error) {
     complain(
@@ -37,12 +39,12 @@ async function fetchVoxels(url, [depth, rows, columns]) {
 
 function adopt(description, hu, reply) {
   scan = { ...description, token: reply.case, hu };
+  voxelsOf.set(scan.token, hu);
   slices = new Map();
-  totals = {};
   models = reply.models;
-  k = Math.floor(scan.shape[0] / 2);
+  k = places.get(scan.token) ?? Math.floor(scan.shape[0] / 2);
   forgetComparison();
-  lesion = 1;
+  lesion = lesions[0]?.id ?? 1;
   selected = -1;
   draft = null;
   Object.assign(view, { zoom: 1, x: 0.5, y: 0.5 });
@@ -52,12 +54,14 @@ function adopt(description, hu, reply) {
   slider.max = scan.shape[0];
   root.dataset.state = "ready";
   root.dataset.case = scan.token;
-  hush();
+  for (const [key, state] of Object.entries(reply.slices)) keepSlice(Number(key), state);
+  if (reply.truth !== undefined) takeTruth(reply.truth);
+  if (!reply.error) hush();
   describe();
   resize();
   showAll();
   ask({ op: "fetched" });
-  live.textContent = "Scan loaded: " + scan.name + ", " + scan.shape[0] + " slices.";
+  live.textContent = (roles.followup ? ROLE_TITLES[role] + " loaded: " : "Scan loaded: ") + scan.name + ", " + scan.shape[0] + " slices.";
   panes[0].canvas.focus({ preventScroll: true });
 }
 

@@ -1,6 +1,6 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
-const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load_mask"]);
+const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load", "switch"]);
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
 const ops = [];
@@ -39,7 +39,8 @@ function deliver() {
 
 function say(extra) {
   // Everything that is unanswered goes along, so that no later message can overtake an earlier one.
-  props.value = { case: scan?.token ?? null, slice: k, ops: ops.map((op) => ({ ...op })), at: Date.now(), ...extra };
+  const followup = comparingScans.open; // whether the growth is wanted with the answer
+  props.value = { case: scan?.token ?? null, slice: k, ops: ops.map((op) => ({ ...op })), at: Date.now(), followup, ...extra };
 }
 
 function giveUp() {
@@ -83,11 +84,14 @@ function take(reply) {
   else busy(null);
   if (reply.models && (reply.scan || !ops.some((op) => op.op === "models"))) models = reply.models;
   takeTotals(reply);
+  takeRoles(reply);
+  takeGrowth(reply.growth);
   history = { undo: reply.undo, redo: reply.redo };
   trouble = reply.trouble || {};
   if (reply.choices) takeChoices(reply.choices);
   if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
   if (!reply.scan) takeSlices(reply);
+  takeMeasures(reply.measures);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.download) save(reply.download);
   showAll();

@@ -10,6 +10,9 @@ function showAll() {
     showLesions();
     showCorrect();
     showStops();
+    showMeasure();
+    showRoles();
+    showFollowup();
     drawStrip();
   }
   showState();
@@ -23,6 +26,7 @@ function showSlice() {
   slider.setAttribute("aria-valuetext", "slice " + (k + 1) + " of " + depth);
   root.dataset.slice = k;
   one(".ich-count").textContent = k + 1 + " / " + depth;
+  markSlice();
   setPanes(models.length);
   const boxes = boxesHere().length;
   panes.forEach((pane, index) => {
@@ -30,7 +34,7 @@ function showSlice() {
     pane.totalMl.textContent = marked().length ? number(totals[models[index]]) : "–";
     pane.chooser.value = models[index];
     pane.chooser.title = runs[models[index]] ? "Runs on " + runs[models[index]] : "";
-    pane.corner.slice.textContent = k + 1 + " / " + depth;
+    pane.corner.slice.textContent = k + 1 + " / " + depth + (roles.followup ? "   " + ROLE_TITLES[role] : "");
     pane.corner.window.textContent = "W " + shown.width + "  L " + shown.level;
     pane.canvas.setAttribute(
       "aria-label",
@@ -49,6 +53,7 @@ function showTools() {
   set("propagate", [...slices.values()].some(({ boxes }) => boxes[lesion]?.length) && !lesionHere()?.locked);
   set("clear", marked().length > 0);
   for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
+  showMore();
   const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
   press("mask", shown.masks);
   press("fill", shown.fill);

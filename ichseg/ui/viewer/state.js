@@ -4,6 +4,7 @@
 
 const one = (selector, within = element) => within.querySelector(selector);
 const all = (selector, within = element) => [...within.querySelectorAll(selector)];
+const make = (tag, text, attributes = {}) => Object.assign(document.createElement(tag), { textContent: text, ...attributes });
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 const root = one(".ich");
@@ -34,6 +35,6 @@ let pointer = null; // where the mouse is, in pixels of the slice
 
 const here = () => slices.get(k) || { boxes: {}, masks: {}, ml: {}, origin: {} };
 const boxesHere = () => here().boxes[lesion] ?? [];
-const isMarked = ({ boxes, origin }) => Object.keys(boxes).length > 0 || Object.keys(origin).length > 0;
+const isMarked = ({ boxes, origin }) => Object.keys(boxes).length > 0 || Object.values(origin).some(Boolean);
 const marked = () => [...slices.keys()].filter((slice) => isMarked(slices.get(slice)));
 const lesionHere = () => lesions.find(({ id }) => id === lesion);

@@ -1,0 +1,94 @@
+"""Files for a person to take away, each in a folder that the page fetches from; no name has a patient's data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ichseg import evidence, export
+from ichseg.evidence import Assessment
+from ichseg.preprocess import Window
+from ichseg.segmentation import Lesion, Segmentation
+from ichseg.ui.measures import Method
+from ichseg.volume import CTVolume
+
+#: The kinds of download that are made of an assessment, by their file's ending.
+EVIDENCE = tuple(suffix.removeprefix(".") for suffix in evidence.FORMATS)
+
+#: Those that state the range under jittered boxes.
+WITH_RANGE = ("pdf", "csv", "json")
+
+
+def write_evidence(folder: Path, kind: str, found: Assessment) -> Path:
+    """Write one of EVIDENCE into a folder; raises as ``evidence.encode`` does.
+
+    A DICOM-SEG has no patient's identity: the command line alone copies it, where it is asked to.
+    """
+    path = folder / evidence.NAMES[f".{kind}"]
+    evidence.save(path, found)
+    return path
+
+
+def write_marked(
+    folder: Path,
+    kind: str,
+    marked: Segmentation,
+    volume: CTVolume,
+    method: Method,
+    view: Mapping[str, Any],
+) -> list[Path]:
+    """Write a mask, table, picture or (else) the session record of a method's masks; the file asked for comes first.
+
+    ``view`` says what is on screen, for the picture: slice, width, level, opacity. A mask of lesions brings the
+    file beside it that says what its labels are (``export.save_mask``).
+    """
+    model = method.name
+    if kind == "picture":
+        k, lesions = int(view["slice"]), marked.lesions
+        visible = [lesion for lesion in lesions if lesion.visible]
+        alone = len(lesions) == len(visible) == 1
+        path = folder / export.picture_name(k)
+        path.write_bytes(
+            export.slice_png(
+                volume,
+                k,
+                mask_yx=marked.slice_mask(model, k) if alone else marked.slice_labels(model, k),
+                boxes=[box for lesion in visible for box in marked.boxes(k, lesion.id)],
+                colours=None if alone else {lesion.id: lesion.rgb for lesion in visible},
+                window=Window(float(view["width"]), float(view["level"])),
+                scale=2.0,
+                opacity=float(view.get("opacity", 0.25)),
+            )
+        )
+        return [path]
+    if kind == "mask":
+        path = folder / export.mask_name(volume)
+        # As the command line has it: the one lesion there is from the start makes a mask of 0 and 1.
+        lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
+        export.save_mask(path, marked.labels_zyx(model), volume, lesions)
+        beside = export.lesions_path(path)
+        return [path, *([beside] if beside.is_file() else [])]
+    if kind == "table":
+        path = folder / export.TABLE_NAME
+        path.write_bytes(export.table_csv(marked.mask_zyx(model), volume))
+        return [path]
+    path = folder / export.SESSION_NAME
+    path.write_bytes(export.json_bytes(_record(marked, volume, method)))
+    return [path]
+
+
+def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str, Any]:
+    """The record from which the command line makes the same mask: of schema 1 where boxes alone gave it."""
+    given: dict[str, Any] = {
+        "model": method.name,
+        "weights_sha256": method.weights_sha256,
+        "second_look": method.second_look,
+    }
+    plain = marked.lesions == [Lesion(1)] and all(
+        part.origin == "box" and part.from_boxes for part in marked.parts(method.name)
+    )
+    if not plain:
+        return export.segmentation_record(volume, marked, **given)
+    boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
+    return export.session_record(volume, boxes, marked.mask_zyx(method.name), **given)
