@@ -82,8 +82,8 @@ def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_
         (fold / "split.json").write_text(json.dumps({"train": [], "test": [patient]}))
         (fold / "curves.png").write_bytes(b"drawn")
         (fold / "last.safetensors").write_bytes(b"a checkpoint, which stays where it is")
-    folder = exporting.export(tmp_path / "cv", "litemedsam-rslora")
-    assert folder == weights / "folds" / "litemedsam-rslora"
+    folder = exporting.export(tmp_path / "cv", "mine")
+    assert folder == weights / "folds" / "mine"
 
     everybody = SimpleNamespace(patients={"one": "iph", "two": "iph"})
     found = list(parts(everybody, None, folder, None))  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_
         ("fold-1", ["two"]),
     ]
     assert models.load_predictor(found[1][1]).second_look is True
-    listed = json.loads((weights / "manifest.json").read_text())["folds/litemedsam-rslora"]["files"]
+    listed = json.loads((weights / "manifest.json").read_text())["folds/mine"]["files"]
     assert len(listed) == 4
     for file in listed:
         assert models.sha256(weights / file["path"]) == file["sha256"]
@@ -101,7 +101,7 @@ def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_
         value.dtype for value in load_file(Path(found[0][1]) / "adapter_model.safetensors").values()
     } == {torch.float16}
     with pytest.raises(InputError, match="go with the model of all patients"):
-        exporting.export(tmp_path / "cv", "litemedsam-rslora", tmp_path / "summary.json")
+        exporting.export(tmp_path / "cv", "mine", tmp_path / "summary.json")
 
 
 def test_publishing_sends_the_adapter_and_the_card(
