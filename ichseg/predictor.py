@@ -68,7 +68,7 @@ class Predictor(ABC):
     weights_sha256: Mapping[str, str]
     """{file: sha256} of the weights behind it; empty for a method without weights."""
     second_look: bool = False
-    """Whether ``predict`` looks again at a native-resolution crop around each box unless told not to."""
+    """Whether ``predict`` looks again, at native-resolution crops around each box, unless told not to."""
     takes_box: bool = True
     """Whether the box guides the method; otherwise it finds blood on the whole slice, and the box only cuts it out."""
 
@@ -98,8 +98,8 @@ class Predictor(ABC):
         Args:
             embedding: of the slice, by this predictor.
             boxes: n boxes, or an [n, 4] array of x0, y0, x1, y1; half-open, native pixels.
-            second_look: encode a crop around each box at native resolution and decode from that, which
-                sees thin blood better and costs an encoding a box. None is the model's own ``second_look``.
+            second_look: encode a crop around each box at native resolution, too, and its mirror image: it sees thin
+                blood better and costs two encodings a box. None is the model's own ``second_look``.
 
         Raises:
             BoxError: a box that is not on the slice.
@@ -192,37 +192,71 @@ class NetworkPredictor(Predictor):
         masks: list[npt.NDArray[np.bool_]] = []
         iou: list[npt.NDArray[np.float32]] = []
         for i in range(0, len(boxes), AT_ONCE):
-            frames, logits, sure = look(embedding, boxes[i : i + AT_ONCE])
-            masks += map(self.backend.framing.mask, frames, logits)
+            found, sure = look(embedding, boxes[i : i + AT_ONCE])
+            masks += found
             iou.append(sure)
         return SliceMasks(np.stack(masks), np.concatenate(iou))
 
     def _look(self, embedding: SliceEmbedding, boxes: Sequence[Box]) -> _Looked:
         """Decode boxes from the embedding of the whole slice."""
-        assert embedding.features is not None
-        frames = [self.backend.framing.frame(embedding.shape_yx)] * len(boxes)
-        return frames, *self.backend.decode(embedding.features, _in_frames(boxes, frames))
+        frame, logits, iou = self._whole(embedding, boxes)
+        return [self.backend.framing.mask(frame, one) for one in logits], iou
 
     def _look_again(self, embedding: SliceEmbedding, boxes: Sequence[Box]) -> _Looked:
-        """Encode a crop around each box at native resolution, and decode the box from that."""
+        """The mean of three answers: from the whole slice, from a crop around the box, from the crop's mirror image.
+
+        A crop shows thin blood, the whole slice where in the head it is, and what differs between a crop and
+        its mirror image is chance.
+        """
         regions = [crop_region(box, embedding.shape_yx, self.crop_sides) for box in boxes]
         frames = [self.backend.framing.frame(embedding.shape_yx, region) for region in regions]
-        features = np.concatenate(self._encode(frames, [embedding.slice_hu] * len(frames)))
-        return frames, *self.backend.decode(features, _in_frames(boxes, frames))
+        images = self._images(frames, [embedding.slice_hu] * len(frames))
+        images += [np.ascontiguousarray(image[:, ::-1]) for image in images]
+        features = self.backend.encode(images, [frame.content_yx for frame in frames] * 2)
+        straight = _in_frames(boxes, frames)
+        mirrored = straight[:, [2, 1, 0, 3]]
+        mirrored[:, [0, 2]] = images[0].shape[1] - 1 - mirrored[:, [0, 2]]
+        near, near_iou = self.backend.decode(
+            np.concatenate(features), np.concatenate([straight, mirrored])
+        )
+        n = len(boxes)
+        near = near[:n] + near[n:, :, ::-1]
+        whole, far, iou = self._whole(embedding, boxes)
+        masks = [
+            frame.logits(two) + whole.logits(one) > 0
+            for frame, two, one in zip(frames, near, far, strict=True)
+        ]
+        return masks, np.mean([near_iou[:n], near_iou[n:], iou], axis=0, dtype=np.float32)
+
+    def _whole(
+        self, embedding: SliceEmbedding, boxes: Sequence[Box]
+    ) -> tuple[SliceFrame, FloatArray, npt.NDArray[np.float32]]:
+        """The whole slice's frame, and in it the logits [n, side, side] and the IoU [n] that the model expects."""
+        assert embedding.features is not None
+        frame = self.backend.framing.frame(embedding.shape_yx)
+        return frame, *self.backend.decode(
+            embedding.features, _in_frames(boxes, [frame] * len(boxes))
+        )
 
     def _encode(
         self, frames: Sequence[SliceFrame], slices: Sequence[npt.NDArray[np.number]]
     ) -> list[HalfArray]:
         """What each frame sees of its slice, encoded."""
+        contents = [frame.content_yx for frame in frames]
+        return self.backend.encode(self._images(frames, slices), contents)
+
+    def _images(
+        self, frames: Sequence[SliceFrame], slices: Sequence[npt.NDArray[np.number]]
+    ) -> list[FloatArray]:
+        """What each frame sees of its slice."""
         window = self.backend.framing.window
-        images = [
+        return [
             frame.image(array, window(array)) for frame, array in zip(frames, slices, strict=True)
         ]
-        return self.backend.encode(images, [frame.content_yx for frame in frames])
 
 
-#: For some boxes: each one's frame, the logits in it [n, side, side], and the IoU that the model expects [n].
-_Looked = tuple[Sequence[SliceFrame], FloatArray, npt.NDArray[np.float32]]
+#: For some boxes: each one's mask [y, x], and the IoU that the model expects [n].
+_Looked = tuple[list[npt.NDArray[np.bool_]], npt.NDArray[np.float32]]
 
 
 def _in_frames(boxes: Sequence[Box], frames: Sequence[SliceFrame]) -> FloatArray:

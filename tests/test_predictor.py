@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from ichseg.backends import TorchBackend
+from ichseg.backends import Backend, TorchBackend
 from ichseg.errors import BoxError, InputError
 from ichseg.models import load_predictor
 from ichseg.predictor import NetworkPredictor, Predictor, crop_region
+from ichseg.preprocess import Framing
 from ichseg.prompt import Box
 
 SHAPE = (320, 400)
@@ -109,6 +111,40 @@ def test_a_second_look_answers_at_the_same_place() -> None:
     looked = predictor.predict(embedding, [BLOOD], second_look=True)
     assert looked.masks.shape == (1, *SHAPE)
     assert dice(looked.union, truth()) > 0.9
+
+
+class Sided(Backend):
+    """Bright is blood, and more so in the right half of what it sees; as sure as the share that is bright."""
+
+    name, device, precision, framing = "torch", "cpu", "float32", Framing()
+
+    def encode(self, images: Sequence[np.ndarray], contents_yx: object) -> list[np.ndarray]:
+        return [image[None].astype(np.float16) for image in images]
+
+    def decode(
+        self, embedding: np.ndarray, boxes_xyxy: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bright = np.repeat(embedding, len(boxes_xyxy) // len(embedding), axis=0) > 0.45
+        x = np.arange(bright.shape[2])
+        middle = (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2
+        right = (x > middle[:, None])[:, None]
+        logits = np.where(bright, 1, -1) + np.where(right, 2.5, -2.5)
+        return logits.astype(np.float32), bright.mean(axis=(1, 2)).astype(np.float32)
+
+
+def test_a_second_look_is_the_mean_of_three() -> None:
+    backend = Sided()
+    predictor = NetworkPredictor(backend, "x", "x", {})
+    embedding = predictor.embed(slice_hu())
+    once = predictor.predict(embedding, [BLOOD, BLOOD], second_look=False)
+    again = predictor.predict(embedding, [BLOOD, BLOOD], second_look=True)
+    assert dice(once.masks[0], truth()) < 0.5  # the right half of the slice, blood or not
+    # The two crops hold each other's sides in balance; 2 (1) - 1.5 for blood on the left, -2 (1) + 1.5 for brain.
+    inside = crop_region(BLOOD, SHAPE).slices()
+    for mask in again.masks:
+        assert dice(mask[inside], truth()[inside]) > 0.97
+    crop = backend.framing.frame(SHAPE, crop_region(BLOOD, SHAPE)).image(slice_hu()) > 0.45
+    assert again.iou == pytest.approx((2 * crop.mean() + once.iou) / 3, abs=1e-3)
 
 
 def test_half_precision_agrees_with_full_precision() -> None:

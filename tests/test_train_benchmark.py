@@ -6,7 +6,7 @@ import csv
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,10 @@ from tests.test_train_finetune import write_scan
 from train import benchmark as bench
 from train import figure
 from train.__main__ import app
+from train.baselines import ForestConfig, NetworkConfig
 from train.dataset import NativeSlice, Prepared, native_slices, prepare
 from train.evaluate import Score
+from train.finetune import RECIPES
 
 #: Each patient's blood as (x0, x1, y0, y1) on the slice of 256 x 256, its one slice of two.
 SQUARES = {
@@ -362,3 +364,19 @@ def test_no_pixel_of_the_ct_is_drawn_unless_asked_for(
         figure.draw(path, cases, [column], chosen_by="m", with_images=with_images)
         pictures.append(path.read_bytes())
     assert (pictures[0] == pictures[1]) is not with_images
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (asdict(ForestConfig()), "50 trees"),
+        (asdict(NetworkConfig("unet")), "12 passes, 8 examples a step"),
+        (RECIPES["paper"].to_json(), "r 64, bce, 24 passes, 64 examples a step"),
+        ({}, ""),
+    ],
+)
+def test_a_row_tells_how_its_model_was_trained(
+    config: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"config": config}))
+    assert bench._recipe(tmp_path) == told

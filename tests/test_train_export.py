@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ichseg import models
 from ichseg.errors import InputError
 from train import export as exporting
+from train.report import parts
 
 
 @pytest.fixture
@@ -71,6 +73,35 @@ def test_an_unfinished_run_is_not_exported(run: Path, weights: Path) -> None:
     (run / "adapter" / "training.json").unlink()
     with pytest.raises(InputError, match=r"lacks adapter/training\.json"):
         exporting.export(run, "litemedsam-rslora")
+
+
+def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_path: Path) -> None:
+    for number, patient in enumerate(("one", "two")):
+        fold = tmp_path / "cv" / f"fold-{number}"
+        shutil.copytree(run, fold)
+        (fold / "split.json").write_text(json.dumps({"train": [], "test": [patient]}))
+        (fold / "curves.png").write_bytes(b"drawn")
+        (fold / "last.safetensors").write_bytes(b"a checkpoint, which stays where it is")
+    folder = exporting.export(tmp_path / "cv", "mine")
+    assert folder == weights / "folds" / "mine"
+
+    everybody = SimpleNamespace(patients={"one": "iph", "two": "iph"})
+    found = list(parts(everybody, None, folder, None))  # type: ignore[arg-type]
+    assert [(name, patients) for name, _, patients in found] == [
+        ("fold-0", ["one"]),
+        ("fold-1", ["two"]),
+    ]
+    assert models.load_predictor(found[1][1]).second_look is True
+    listed = json.loads((weights / "manifest.json").read_text())["folds/mine"]["files"]
+    assert len(listed) == 4
+    for file in listed:
+        assert models.sha256(weights / file["path"]) == file["sha256"]
+    assert not list(folder.rglob("last.safetensors"))
+    assert {
+        value.dtype for value in load_file(Path(found[0][1]) / "adapter_model.safetensors").values()
+    } == {torch.float16}
+    with pytest.raises(InputError, match="go with the model of all patients"):
+        exporting.export(tmp_path / "cv", "mine", tmp_path / "summary.json")
 
 
 def test_publishing_sends_the_adapter_and_the_card(

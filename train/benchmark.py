@@ -323,17 +323,15 @@ def facts(predictor: Predictor, source: str, *, is_trained: bool) -> Facts:
 
 
 def _recipe(folder: Path) -> str:
-    """How an adapter was trained, in a few words, from its training.json; empty where there is none."""
+    """How a model was trained, in a few words, from its training.json; empty where there is none."""
     path = folder / "training.json"
-    if not path.is_file():
+    config = json.loads(path.read_text()).get("config", {}) if path.is_file() else {}
+    if "trees" in config:
+        return f"{config['trees']} trees"
+    if "epochs" not in config:
         return ""
-    config = json.loads(path.read_text()).get("config", {})
-    if not config:
-        return ""
-    seen = config["batch"] * config["accumulate"]
-    return (
-        f"r {config['rank']}, {config['loss']}, {config['epochs']} passes, {seen} examples a step"
-    )
+    told = f"{config['epochs']} passes, {config['batch'] * config.get('accumulate', 1)} examples a step"
+    return f"r {config['rank']}, {config['loss']}, {told}" if "rank" in config else told
 
 
 def time_slices(predictor: Predictor, slices: Sequence[NativeSlice]) -> dict[str, float]:
@@ -587,7 +585,7 @@ def _draw(rows: Sequence[Row], prepared: Prepared, path: Path, with_images: bool
     cases = figure.choose([(slices[where], dice[where]) for where in sorted(dice)])
     columns = [
         figure.Column(
-            row.method.title + ("" if row.facts and row.facts.takes_box else " (no box)"),
+            row.method.title + ("" if row.facts and row.facts.takes_box else "\n(no box)"),
             row.masks,
             {(one.scan, one.slice): one.dice for one in row.of(first)},
         )

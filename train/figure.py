@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Column:
-    """A method: its masks [y, x] and its Dice by (scan, slice)."""
+    """A method: its masks [y, x] and its Dice by (scan, slice). Its title may have lines."""
 
     title: str
     masks: Mapping[tuple[str, int], Mask]
@@ -127,16 +128,16 @@ def draw(
     from matplotlib.figure import Figure
 
     side = 1.35
-    sheet = Figure(figsize=(0.9 + side * (len(columns) + 1), 0.9 + 1.06 * side * len(cases)))
+    sheet = Figure(figsize=(0.9 + side * (len(columns) + 1), 1.15 + 1.06 * side * len(cases)))
     grid = sheet.subplots(len(cases), len(columns) + 1, squeeze=False)
     sheet.subplots_adjust(
         left=0.9 / sheet.get_figwidth(), right=0.995, bottom=0.02, wspace=0.05, hspace=0.06,
-        top=1 - 0.75 / sheet.get_figheight(),
+        top=1 - 1.1 / sheet.get_figheight(),
     )  # fmt: skip
     for i, case in enumerate(cases):
         where = (case.item.scan_id, case.item.slice_index)
         grid[i, 0].set_ylabel(
-            f"{case.rule}\n{case.item.patient_id}, slice {case.item.slice_index + 1}", fontsize=7
+            f"{case.rule}\n{case.item.patient_id}, slice {case.item.slice_index + 1}", fontsize=9
         )
         _cell(grid[i, 0], case.item, None, with_images)
         for axes, column in zip(grid[i, 1:], columns, strict=True):
@@ -144,23 +145,24 @@ def draw(
             _cell(axes, case.item, mask, with_images)
             said = "not scored" if mask is None else f"{column.dice[where]:.2f}"
             axes.text(
-                0.04, 0.95, said, transform=axes.transAxes, fontsize=8, va="top",
+                0.04, 0.95, said, transform=axes.transAxes, fontsize=10, va="top",
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
             )  # fmt: skip
     for axes, title in zip(grid[0], ["truth", *(one.title for one in columns)], strict=True):
-        axes.set_title("\n".join(textwrap.wrap(title, 15)), fontsize=7)
+        lines = (textwrap.wrap(line, 14) for line in title.splitlines())
+        axes.set_title("\n".join(itertools.chain.from_iterable(lines)), fontsize=9)
     told = f"Rows by the Dice of {chosen_by}. Blue: truth; orange: the method; dashed: the box; number: Dice."
     if empty := [rule for rule in RULES if rule not in {case.rule for case in cases}]:
         told += f" No slice for: {', '.join(empty)}."
-    lines = textwrap.wrap(f"{told} Research only.", int(19 * sheet.get_figwidth()))
-    sheet.text(0.005, 0.997, "\n".join(lines), fontsize=7, va="top")
+    lines = textwrap.wrap(f"{told} Research only.", int(14 * sheet.get_figwidth()))
+    sheet.text(0.005, 0.997, "\n".join(lines), fontsize=9, va="top")
     sheet.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _cell(axes: Any, item: NativeSlice, mask: Mask | None, with_images: bool) -> None:
     """One crop: the truth's outline, the method's where there is one, and the box."""
     rows, columns = item.mask.shape
-    region = crop_region(item.slice_box, (rows, columns), sides=1.35)
+    region = crop_region(item.slice_box, (rows, columns), sides=1.2)
     axes.set_facecolor("#f6f6f6")
     if with_images:
         low, high = BRAIN.low, BRAIN.low + BRAIN.width
