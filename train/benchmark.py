@@ -27,8 +27,8 @@ from safetensors import safe_open
 
 from ichseg import cohort, export
 from ichseg.errors import InputError
-from ichseg.models import CATALOGUE, available, fetch, load_predictor
-from ichseg.predictor import Predictor
+from ichseg.models import CATALOGUE, available, base_of, fetch, load_base, load_predictor
+from ichseg.predictor import NetworkPredictor, Predictor
 from train import figure
 from train.dataset import NativeSlice, Prepared, native_slices, write_json
 from train.evaluate import (
@@ -310,6 +310,9 @@ def _key(predictor: Predictor, source: str, prepared: Prepared) -> str:
 def facts(predictor: Predictor, source: str, *, is_trained: bool) -> Facts:
     """Count a model's parameters as the paper does: an adapter's are added to the network's, and are what trains."""
     networks = [one for one in vars(predictor).values() if isinstance(one, torch.nn.Module)]
+    if isinstance(predictor, NetworkPredictor):  # whose back end need not be torch
+        folder = Path(source)
+        networks = [load_base(base_of(folder) if folder.is_dir() else source)[0]]
     total = sum(value.numel() for one in networks for value in one.parameters())
     trainable = total if is_trained else 0
     adapter = Path(source) / "adapter_model.safetensors"
