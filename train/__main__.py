@@ -330,6 +330,39 @@ def coverage_command(
     print(table(rows))
 
 
+@app.command("clicks")
+def clicks_command(
+    data: Data,
+    run: Annotated[
+        Path,
+        typer.Option(help="A cross-validated run: each fold's adapter on its validation part."),
+    ],
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Only these folds; all by default.")
+    ] = None,
+) -> None:
+    """Measure whether clicks after a box help, without and with the adapter, on validation patients."""
+    from train.clicks import Row, measure, networks, table
+    from train.dataset import native_slices
+    from train.report import parts
+
+    prepared, rows = Prepared(data), list[Row]()
+    for name, source, patients in parts(prepared, None, run, None, "validation"):
+        if fold and int(name.removeprefix("fold-")) not in fold:
+            continue
+        slices = list(native_slices(prepared, patients))
+        for method, network in networks(Path(source)):
+            with Progress(console=console) as progress:
+                task = progress.add_task(f"{name}, {method}", total=len(slices))
+                rows += measure(
+                    network,
+                    method,
+                    slices,
+                    on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
+                )
+    print(table(rows))
+
+
 @app.command("propagate")
 def propagate_command(
     data: Data,

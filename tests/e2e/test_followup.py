@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pypdfium2
 import pytest
 
-from ichseg import NOTICE
 from ichseg.prompt import Box, boxes_from_mask
 from ichseg.sample import sample_paths
-from ichseg.volume import read_mask, read_volume
+from ichseg.volume import CTVolume, read_mask, read_volume
 from tests.e2e.driver import Viewer
+from tests.e2e.files import check_files
 
 Visit = Callable[..., Viewer]
 
@@ -36,7 +35,9 @@ def mark_whole(viewer: Viewer, k: int, box: Box) -> float:
     return viewer.ml(0)[1]
 
 
-def test_one_box_a_correction_a_second_scan_and_the_report(visit: Visit, tmp_path: Path) -> None:
+def test_from_one_box_to_a_correction_a_second_scan_and_every_file(
+    visit: Visit, sample: CTVolume, tmp_path: Path
+) -> None:
     viewer = visit().open_sample()
     page = viewer.page
     assert page.locator(".ich-roles").is_hidden()  # basic use stays as it is
@@ -79,12 +80,11 @@ def test_one_box_a_correction_a_second_scan_and_the_report(visit: Visit, tmp_pat
     assert page.get_attribute(".ich", "data-role") == "baseline"
     assert viewer.token == baseline and viewer.ml(0)[1] == before_ml and viewer.slice == k
 
-    page.click("[data-do=more]")
-    report = pypdfium2.PdfDocument(viewer.download("pdf", tmp_path))
-    text = " ".join(one.get_textpage().get_text_range() for one in report)
-    text = re.sub(r"\s+", " ", text)
-    assert NOTICE in text and f"{before_ml:.1f}" in text and f"{after_ml:.1f}" in text
-    assert 1 <= len(report) <= 2
+    mask = read_mask(viewer.download("mask", tmp_path), sample) != 0
+    record, text = check_files(viewer, mask, sample, tmp_path)
+    assert record["role"] == "baseline" and record["slices_by"]["edited"] == 1
+    assert record["growth"]["followup_ml"] == pytest.approx(after_ml, abs=0.06)
+    assert f"{after_ml:.1f}" in text
 
     viewer.do("followup_close")
     page.click(".ich-ask button[value=yes]")
