@@ -68,7 +68,8 @@ class Backend(ABC):
     device: str
     """As torch calls it: "cpu" or "cuda"."""
     precision: str
-    """Of the image encoder: "float32", "bfloat16" or "float16"."""
+    """Of the image encoder: "float32", "bfloat16" or "float16". Its stem is float32 on a CPU: three digits
+    cost more agreement there than in all that follows, and models with one stem then share it whatever follows."""
     framing: Framing
 
     @abstractmethod
@@ -124,7 +125,7 @@ class TorchBackend(Backend):
         self._network = network.to(where).eval()
         if self.device == "cuda":
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._stems = stem_memory((stem_key, self.device, self.precision)) if stem_key else None
+        self._stems = stem_memory((stem_key, self.device)) if stem_key else None
         # One caller at a time on the accelerator: two at once are slower together than in turn.
         self._lock = threading.Lock()
 
@@ -143,19 +144,24 @@ class TorchBackend(Backend):
     ) -> list[HalfArray]:
         import torch
 
-        half = torch.autocast(
-            self.device, getattr(torch, self.precision), enabled=self.precision != "float32"
-        )
-        with self._lock, torch.inference_mode(), half:
-
-            def stem() -> torch.Tensor:
-                stacked = torch.from_numpy(np.stack(images)).to(self.device)
+        def stem() -> torch.Tensor:
+            stacked = torch.from_numpy(np.stack(images)).to(self.device)
+            with self._autocast(self.device == "cuda"):
                 return self._network.stem(self._network.pixels(stacked, contents_yx))
 
+        with self._lock, torch.inference_mode():
             shared = self._stems if len(images) == 1 else None
-            features = self._network.body(shared.get(images[0], stem) if shared else stem())
-            halves: HalfArray = features.half().cpu().numpy()
+            features = shared.get(images[0], stem) if shared else stem()
+            with self._autocast():
+                embedding = self._network.body(features)
+            halves: HalfArray = embedding.half().cpu().numpy()
         return [halves[i : i + 1] for i in range(len(halves))]
+
+    def _autocast(self, wanted: bool = True) -> torch.autocast:
+        import torch
+
+        half = wanted and self.precision != "float32"
+        return torch.autocast(self.device, getattr(torch, self.precision), enabled=half)
 
     def decode(
         self, embedding: HalfArray, boxes_xyxy: FloatArray
@@ -191,8 +197,8 @@ class OpenVinoBackend(Backend):
             build: gives the network laid out for inference, in float32; called where a part is not in the cache.
             key: what the weights are known by, all of them.
             stem_key: what the stem's weights are known by.
-            precision: of the image encoder: "float32" or "bfloat16"; "auto" is bfloat16 where the CPU computes in it.
-                The decoder is always float32: bfloat16 would save a few milliseconds a box, and cost agreement.
+            precision: of the image encoder behind its stem: "float32" or "bfloat16"; "auto" is bfloat16 where the CPU
+                computes in it. The stem and the decoder are always float32.
             bfloat16: whether "auto" may be that.
 
         """
@@ -209,10 +215,10 @@ class OpenVinoBackend(Backend):
                 networks.append(build())
             return networks[0]
 
-        self._stem = _shared_part("stem", stem_key, precision, network)
+        self._stem = _shared_part("stem", stem_key, "float32", network)
         self._body = _part("body", key, precision, network)
         self._decoder = _part("decoder", key, "float32", network)
-        self._stems = stem_memory((stem_key, self.name, precision))
+        self._stems = stem_memory((stem_key, self.name))
 
     def encode(
         self, images: Sequence[FloatArray], contents_yx: Sequence[tuple[int, int]]
