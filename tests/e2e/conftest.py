@@ -21,20 +21,12 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 from safetensors.numpy import save_file
 
+from benchmarks.latency import CHROMIUM_ARGUMENTS
 from ichseg.models import sha256
 from ichseg.sample import sample_paths
 from ichseg.volume import CTVolume, read_mask, read_volume
 from tests.e2e.driver import Viewer
 
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 HERE = Path(__file__).parent
 
 
