@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ichseg.baselines.in_box import InBoxPredictor
+from ichseg.predictor import SliceMasks
 from tests.test_train_finetune import write_scan
 from train.__main__ import app
 from train.dataset import Prepared, native_slices, prepare
@@ -68,6 +70,21 @@ def test_scores_are_those_of_the_geometry(prepared: Prepared) -> None:
     assert whole.dice == 2 * 800 / 2800
     assert whole.jaccard == 800 / 2000
     assert whole.volume_difference == 1.5
+
+
+def test_a_box_that_several_protocols_draw_is_answered_once(prepared: Prepared) -> None:
+    asked = []
+
+    class Counts(FillsTheBox):
+        def predict(self, embedding: Any, boxes: Any, **rest: Any) -> SliceMasks:
+            asked.append(len(boxes))
+            return super().predict(embedding, boxes, **rest)
+
+    rows = score(Counts(), native_slices(prepared), list(PROTOCOLS.values()))
+    # A box a slice and two around pieces, as they are and jittered by 5 and by 10 px; this method has no second look.
+    assert sorted(asked) == [1] * 6 + [2] * 3
+    assert len(rows) == 2 * len(PROTOCOLS)
+    assert all(row.seconds > 0 for row in rows)
 
 
 def test_a_summary_is_over_slices_and_over_patients(prepared: Prepared) -> None:

@@ -137,12 +137,12 @@ RECIPES: dict[str, FinetuneConfig] = {
     "crops": FinetuneConfig(
         loss="bce+dice",
         accumulate=1,
-        epochs=2,
+        epochs=3,
         select="last",
         second_look=True,
         examples=ExampleConfig(
             box_per="both",
-            box_jitter_px=8,
+            box_jitter_px=6,
             flip_left_right=True,
             rotation_degrees=15,
             hu_shift=4,
