@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -21,6 +24,8 @@ from ichseg.network import LiteMedSAM
 from ichseg.network.inference import InferenceNetwork
 from ichseg.predictor import NetworkPredictor
 from ichseg.ui.embeddings import Embeddings
+
+Masks = npt.NDArray[np.bool_]
 
 needs_openvino = pytest.mark.skipif(
     not backends.has_openvino(), reason="openvino is not installed here"
@@ -83,6 +88,21 @@ def test_making_the_layout_leaves_the_network_as_it_was(network: LiteMedSAM) -> 
 # Agreement on real slices
 
 
+@pytest.fixture(scope="module")
+def plain_masks() -> Callable[[str, bool, Path], list[Masks]]:
+    """Each real slice's masks the plain way, which takes seconds a slice, once for all back ends."""
+
+    @cache
+    def masks(name: str, second_look: bool, data: Path) -> list[Masks]:
+        plain = Reference(name, keeps=True)
+        return [
+            plain.predict(plain.embed(one.slice_hu), one.boxes[:2], second_look=second_look).masks
+            for one in ct_ich_slices(data, 8)
+        ]
+
+    return masks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "second_look"),
@@ -90,20 +110,21 @@ def test_making_the_layout_leaves_the_network_as_it_was(network: LiteMedSAM) -> 
 )
 @pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=needs_openvino)])
 def test_masks_on_real_slices_agree_with_the_plain_way(
-    backend: str, name: str, second_look: bool, shared_data: Path
+    backend: str,
+    name: str,
+    second_look: bool,
+    shared_data: Path,
+    plain_masks: Callable[[str, bool, Path], list[Masks]],
 ) -> None:
     if not available(name)[0]:
         pytest.skip("no adapter in weights/")
     slices = ct_ich_slices(shared_data, 8)
     if not slices:
         pytest.skip("CT-ICH is not in ../shared/data")
-    here, plain = load_predictor(name, "cpu", backend=backend), Reference(name, keeps=True)
+    here = load_predictor(name, "cpu", backend=backend)
     found: list[float] = []
-    for one in slices:
-        a, b = (
-            p.predict(p.embed(one.slice_hu), one.boxes[:2], second_look=second_look).masks
-            for p in (here, plain)
-        )
+    for one, b in zip(slices, plain_masks(name, second_look, shared_data), strict=True):
+        a = here.predict(here.embed(one.slice_hu), one.boxes[:2], second_look=second_look).masks
         both = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
         found += list(2 * (a & b).sum(axis=(1, 2)) / np.maximum(both, 1))
     assert len(found) >= 6
