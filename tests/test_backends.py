@@ -224,16 +224,17 @@ def test_both_panes_models_compute_the_stem_once_a_slice_whatever_precision_foll
     hu = np.random.default_rng(0).normal(40, 20, (64, 64))
     called = []
     models_ = []
-    for name, precision in (("one", "float32"), ("other", "bfloat16")):
+    for name, precision in (("one", "float32"), ("other", "float32"), ("half", "bfloat16")):
         network = load_litemedsam()[0].for_inference()
         stem = network.stem
         network.stem = lambda pixels, name=name, stem=stem: called.append(name) or stem(pixels)  # type: ignore[method-assign]
         backend = TorchBackend(network, device="cpu", precision=precision, stem_key="a test's own")
         models_.append(NetworkPredictor(backend, name, name, {}))
-    first, second = (model.embed(hu).features for model in models_)
+    first, second, half = (model.embed(hu).features for model in models_)
     assert called == ["one"]
-    assert first is not None and second is not None
-    assert 0.99 < np.corrcoef(first.ravel(), second.ravel())[0, 1] < 1
+    assert (first == second).all()
+    assert first is not None and half is not None
+    assert 0.99 < np.corrcoef(first.ravel(), half.ravel())[0, 1] < 1
     models_[0].embed(hu + 1)
     assert called == ["one", "one"]
     backends.forget_images()
