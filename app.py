@@ -14,15 +14,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.models import default_baseline, default_model, load_predictor
-from ichseg.ui.layout import build_page, make_controller
-
-#: Loading the models earlier would slow the page's own start, later would keep the first box waiting.
-WARM_UP_SECONDS = 10.0
 
 
-def warm_up(visited: threading.Event) -> None:
-    """Load the default methods once somebody looks at the page, or when the start is over."""
-    visited.wait(WARM_UP_SECONDS)
+def warm_up() -> None:
+    """Load the default methods, so that the first box need not wait for them."""
     for name in (default_model(), default_baseline()):
         load_predictor(name)
 
@@ -41,11 +36,13 @@ def main() -> None:
         parser.exit(2, f"Error: {error}\n")
     # A server that is told to stop still deletes what people uploaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    threading.Thread(target=warm_up, daemon=True).start()
+    # Importing gradio takes seconds of one core: the models load on another meanwhile.
+    from ichseg.ui.layout import build_page, make_controller
+
     controller = make_controller()
     atexit.register(controller.store.close)
-    visited = threading.Event()
-    demo, options = build_page(controller, on_visit=visited.set)
-    threading.Thread(target=warm_up, args=(visited,), daemon=True).start()
+    demo, options = build_page(controller)
     demo.launch(**options)
 
 

@@ -407,3 +407,67 @@ def test_people_are_served_while_a_hematoma_is_followed(bright: Controller) -> N
     wait_until(lambda: bool(answered))
     assert answered[0]["totals"]["one"] > 0
     list(steps)
+
+
+# The first answer first
+
+
+@pytest.fixture
+def unhurried(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Controller:
+    """A controller whose background embeds nothing."""
+    monkeypatch.setattr(controller.embeddings, "plan", lambda *_: None)
+    return controller
+
+
+def test_a_box_is_answered_by_the_left_method_before_another_has_embedded_the_slice(
+    unhurried: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    page = opened(unhurried)
+    reply = page.ask("boxes", slice=2, boxes=[BOX], first=True)
+    assert reply["later"] == [2] and fakes["two"].embedded == []
+    assert list(reply["slices"]["2"]["masks"]) == ["one"]
+    # A total that lacks a slice is no total, and nothing without it is handed out.
+    assert reply["totals"] == {"one": area_ml(64), "two": None}
+    refused = page.ask("export", kind="mask", model="two")
+    assert "slice 3" in refused["error"]["text"]
+
+    whole = page.ask("complete", slice=2)
+    assert "later" not in whole and whole["trouble"] == {}
+    assert whole["totals"] == {"one": area_ml(64), "two": area_ml(64)}
+    assert fakes["one"].predicted == fakes["two"].predicted == 1
+    again = page.ask("boxes", slice=2, boxes=[BOX, [20, 4, 24, 6]], first=True)
+    assert "later" not in again  # the slice is embedded by both
+    assert again["totals"] == {"one": area_ml(72), "two": area_ml(72)}
+    back = page.ask("undo")
+    assert back["totals"] == {"one": area_ml(64), "two": area_ml(64)}
+    gone = page.ask("undo")
+    assert gone["totals"] == {"one": 0, "two": 0}
+
+
+def test_what_is_left_for_later_comes_with_undo_too_and_clearing_leaves_nothing_owed(
+    unhurried: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    page = opened(unhurried)
+    page.ask("boxes", slice=2, boxes=[BOX], first=True)
+    page.ask("boxes", slice=4, boxes=[BOX], first=True)
+    back = page.ask("undo")  # of slice 4, which was never completed
+    assert back["totals"]["one"] == area_ml(64) and back["totals"]["two"] is None
+    cleared = page.ask("boxes", slice=2, boxes=[], first=True)
+    assert "later" not in cleared and cleared["totals"] == {"one": 0, "two": 0}
+    assert page.ask("undo")["totals"] == {"one": area_ml(64), "two": area_ml(64)}
+    assert fakes["two"].embedded == [2.0]
+
+
+def test_a_method_that_fails_later_says_so_and_leaves_the_first_answer(
+    unhurried: Controller, fakes: dict[str, BoxModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened(unhurried)
+    page.ask("boxes", slice=2, boxes=[BOX], first=True)
+
+    def fail(slice_hu: Any) -> Embedding:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(fakes["two"], "embed", fail)
+    reply = page.ask("complete", slice=2)
+    assert "Two failed on slice 3" in reply["trouble"]["two"]
+    assert reply["totals"] == {"one": area_ml(64), "two": None}

@@ -15,8 +15,10 @@ Operations that were done already are not done twice, so that the page may send 
 What takes long tells of its progress. ``look`` with {"case": token, "cancel": true} ends what may be cancelled, and
 then nothing is changed.
 
-A box is answered at once, without a model's second look. A slice's state lists the models of which it still is
-to come under "rough"; when the person rests the page asks for it in passing (``Controller.aside``) with
+A box is answered at once, without a model's second look. With ``"first": true`` it is answered by the left pane's
+method alone where another would have to embed the slice first: the reply's "later" lists such slices, for which the
+page asks ``complete``. A slice's state lists the models of which the second look still is to come under "rough"; when
+the person rests the page asks for it in passing (``Controller.aside``) with
 ``{"case": token, "aside": {"slice": k, "compare": bool, "measure": {...}, "methods": bool}}``, and for the
 comparison's scores, the measures (``Controller._measures``) and which
 absent methods could be fetched; on a lane of its own that no operation waits for. The "n" of a slice's state
@@ -53,6 +55,10 @@ if TYPE_CHECKING:
 MAX_UPLOAD_BYTES = 1 << 30
 MAX_UPLOAD_FILES = 5000
 
+#: How long the background keeps still once a scan is open: the browser has it to fetch and to draw meanwhile, and a
+#: slice that is begun keeps whoever draws at once waiting.
+OPENING_SECONDS = 1.5
+
 #: How long a second look waits for people to rest before the page is asked to come again.
 ASIDE_PATIENCE_SECONDS = 2.0
 
@@ -88,6 +94,7 @@ class Controller:
         self._replies = itertools.count(1)
         self._steps: dict[str, Callable[[Session, Message, Reply], Iterable[Reply]]] = {
             "boxes": self._boxes,
+            "complete": self._complete,
             "propagate": self._propagate,
             "correct": self._correct,
             "lesion_add": self._lesion,
@@ -237,6 +244,7 @@ class Controller:
             voxels = session.write_voxels(volume)
             self.store.open(session, case, role)
             self.embeddings.admit(case.token)
+            self.embeddings.hold(OPENING_SECONDS)
             self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
         reply["slices"] = {}
         reply["scan"] = _describe(case, volume, voxels)
@@ -273,11 +281,24 @@ class Controller:
         with session.lock:
             case, volume = self._case(session)
             k, lesion, boxes = int(op["slice"]), int(op.get("lesion", 1)), op["boxes"]
+            first = bool(op.get("first"))
             try:
-                self.marking.set_boxes(case, volume, k, lesion, boxes, reply["trouble"])
+                if self.marking.set_boxes(
+                    case, volume, k, lesion, boxes, reply["trouble"], first=first
+                ):
+                    reply["later"] = [*reply.get("later", ()), k]
             finally:
                 if 0 <= k < len(volume.hu_zyx):
                     reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+        return ()
+
+    def _complete(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Bring the masks that the answer to a box left for later."""
+        with session.lock:
+            case, volume = self._case(session)
+            k = int(op["slice"])
+            self.marking.complete(case, volume, k, reply["trouble"])
+            reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
         return ()
 
     def _propagate(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:

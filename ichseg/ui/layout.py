@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,8 @@ def make_controller() -> Controller:
     return Controller(Path(get_upload_folder()))
 
 
-def build_page(
-    controller: Controller, on_visit: Callable[[], object] = lambda: None
-) -> tuple[gr.Blocks, dict[str, Any]]:
+def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page and what to launch it with: ``demo.launch(**options)``.
-
-    ``on_visit`` is called whenever somebody has the page on screen.
 
     Every page that is open has a session of its own in the controller; it ends when the page is closed.
     """
@@ -81,7 +77,6 @@ def build_page(
         viewer.look(look, outputs=None, queue=False, **quiet)
         # On a lane and in a property of its own: no operation waits for it, and neither hides the other's answer.
         viewer.aside(aside, outputs=viewer, queue=False, **quiet)
-        demo.load(on_visit, queue=False, show_progress="hidden", api_visibility="private")
         demo.unload(close)
     demo.queue(api_open=False, max_size=64)
 

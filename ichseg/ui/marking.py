@@ -50,16 +50,32 @@ class Marking:
         lesion: int,
         boxes: Sequence[Sequence[float]],
         trouble: Trouble,
-    ) -> None:
-        """Make these a lesion's boxes on slice k, with every shown model's first answer to them."""
+        *,
+        first: bool = False,
+    ) -> bool:
+        """Make these a lesion's boxes on slice k, with every shown model's first answer to them.
+
+        ``first``: with the first model's alone where the others have yet to embed the slice. True where it came to
+        that: ``complete`` makes the rest, and until then they count as failed, so that no total lacks a slice.
+        """
         case.segmentation.check_writable(k, lesion)
         asked = list(dict.fromkeys(as_boxes(boxes, volume.shape_zyx[1:])))
         if len(asked) > MAX_BOXES:
             raise BoxError(
                 f"A slice takes at most {MAX_BOXES} boxes; got {len(asked)}; use larger ones."
             )
-        masks = self._masks(case, volume, k, asked, case.models, trouble)
+        later = [name for name in case.models[1:] if first and self._waits(case, k, asked, name)]
+        now = [name for name in case.models if name not in later]
+        masks = self._masks(case, volume, k, asked, now, trouble)
         case.segmentation.set_boxes(k, lesion, asked, masks)
+        case.failed.update((k, name) for name in later)
+        return bool(later)
+
+    def _waits(self, case: Case, k: int, boxes: Sequence[Box], model: str) -> bool:
+        """Whether an answer to these boxes, other than the first model's, has to wait for an embedding."""
+        if model == case.models[0] or Key(case.token, model, k) in self.embeddings:
+            return False
+        return any(case.recall(k, model, box) is None for box in boxes)
 
     def complete(self, case: Case, volume: CTVolume, k: int, trouble: Trouble) -> None:
         """Show the best masks that are known of slice k's boxes, and make those that a shown model lacks."""

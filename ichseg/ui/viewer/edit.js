@@ -28,7 +28,7 @@ function setBoxes(boxes) {
     for (const [model, byLesion] of Object.entries(state.masks)) masks[model] = { ...byLesion, [lesion]: undefined };
     slices.set(k, { ...state, boxes: kept, masks, origin: { ...state.origin, [lesion]: undefined } });
   }
-  ask({ op: "boxes", slice: k, lesion, boxes });
+  ask({ op: "boxes", slice: k, lesion, boxes, first: true });
   showAll();
 }
 

@@ -74,6 +74,8 @@ watch("reply", () => {
     clearTimeout(patience);
   }
   take(reply);
+  // A box was answered by the left pane's method alone; the others' masks are asked for at once.
+  for (const slice of reply.later ?? []) ask({ op: "complete", slice });
   root.dataset.pending = ops.length;
   root.dataset.done = reply.done;
   send();
@@ -130,7 +132,7 @@ function takeSlices(reply) {
   if (reply.show !== undefined) goTo(reply.show);
   else if (jump && changed.length && !changed.includes(k)) goTo(changed[0]);
   jump = false;
-  if (changed.includes(k)) announceVolumes();
+  if (changed.includes(k) && !reply.later) announceVolumes();
 }
 let jump = false; // go to a slice that the next undo or redo changes
 

@@ -71,8 +71,9 @@ function showTools() {
 let slowTimer = 0;
 function showState() {
   // A pane says what it is doing only when that takes longer than a glance.
-  const waiting = ops.some((op) => (op.op === "boxes" || op.op === "correct") && op.slice === k);
+  const asked = (...kinds) => ops.some((op) => kinds.includes(op.op) && op.slice === k);
   panes.forEach((pane, index) => {
+    const waiting = asked("boxes", "correct") || (asked("complete") && !here().masks[models[index]]);
     const wrong = trouble[models[index]];
     const closer = !waiting && here().rough?.includes(models[index]);
     pane.node.dataset.waiting = waiting;
@@ -80,11 +81,9 @@ function showState() {
     pane.corner.state.dataset.wrong = Boolean(wrong);
   });
   clearTimeout(slowTimer);
-  if (waiting) {
-    slowTimer = setTimeout(() => {
-      for (const pane of panes) pane.corner.state.textContent ||= "Segmenting…";
-    }, 400);
-  }
+  slowTimer = setTimeout(() => {
+    for (const pane of panes) if (pane.node.dataset.waiting === "true") pane.corner.state.textContent ||= "Segmenting…";
+  }, 400);
 }
 
 function showHU() {
