@@ -215,7 +215,7 @@ class OpenVinoBackend(Backend):
                 networks.append(build())
             return networks[0]
 
-        self._stem = _shared_part("stem", stem_key, "float32", network)
+        self._stem = _shared_stem(stem_key, network)
         self._body = _part("body", key, precision, network)
         self._decoder = _part("decoder", key, "float32", network)
         self._stems = stem_memory((stem_key, self.name))
@@ -370,7 +370,7 @@ class StemMemory:
 
 
 _MEMORIES: dict[Hashable, StemMemory] = {}
-_PARTS: dict[Hashable, _Part] = {}
+_COMPILED_STEMS: dict[str, _Part] = {}
 _SHARING = threading.Lock()
 
 
@@ -426,13 +426,11 @@ def _core() -> Any:
 _CORES: list[Any] = []
 
 
-def _shared_part(
-    part: str, weights_key: str, precision: str, network: Callable[[], InferenceNetwork]
-) -> _Part:
-    key = (part, weights_key, precision)
-    if key not in _PARTS:
-        _PARTS[key] = _part(part, weights_key, precision, network)
-    return _PARTS[key]
+def _shared_stem(weights_key: str, network: Callable[[], InferenceNetwork]) -> _Part:
+    """The one compiled stem of all models that have these weights in it."""
+    if weights_key not in _COMPILED_STEMS:
+        _COMPILED_STEMS[weights_key] = _part("stem", weights_key, "float32", network)
+    return _COMPILED_STEMS[weights_key]
 
 
 def _part(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.pages import BoxModel, CloserModel
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports gradio
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before anything imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")

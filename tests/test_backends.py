@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from benchmarks.cases import ct_ich_slices
+from benchmarks.cases import RealSlice, ct_ich_slices
 from benchmarks.reference import Reference
 from ichseg import backends, models
 from ichseg.backends import CompiledCache, StemMemory, TorchBackend, cache_key, pick_backend
@@ -89,15 +89,24 @@ def test_making_the_layout_leaves_the_network_as_it_was(network: LiteMedSAM) -> 
 
 
 @pytest.fixture(scope="module")
-def plain_masks() -> Callable[[str, bool, Path], list[Masks]]:
+def real_slices(shared_data: Path) -> list[RealSlice]:
+    """Slices of CT-ICH with their boxes, two at most."""
+    slices = ct_ich_slices(shared_data, 8)
+    if not slices:
+        pytest.skip("CT-ICH is not in ../shared/data")
+    return [one._replace(boxes=one.boxes[:2]) for one in slices]
+
+
+@pytest.fixture(scope="module")
+def plain_masks(real_slices: list[RealSlice]) -> Callable[[str, bool], list[Masks]]:
     """Each real slice's masks the plain way, which takes seconds a slice, once for all back ends."""
 
     @cache
-    def masks(name: str, second_look: bool, data: Path) -> list[Masks]:
+    def masks(name: str, second_look: bool) -> list[Masks]:
         plain = Reference(name, keeps=True)
         return [
-            plain.predict(plain.embed(one.slice_hu), one.boxes[:2], second_look=second_look).masks
-            for one in ct_ich_slices(data, 8)
+            plain.predict(plain.embed(one.slice_hu), one.boxes, second_look=second_look).masks
+            for one in real_slices
         ]
 
     return masks
@@ -113,18 +122,15 @@ def test_masks_on_real_slices_agree_with_the_plain_way(
     backend: str,
     name: str,
     second_look: bool,
-    shared_data: Path,
-    plain_masks: Callable[[str, bool, Path], list[Masks]],
+    real_slices: list[RealSlice],
+    plain_masks: Callable[[str, bool], list[Masks]],
 ) -> None:
     if not available(name)[0]:
         pytest.skip("no adapter in weights/")
-    slices = ct_ich_slices(shared_data, 8)
-    if not slices:
-        pytest.skip("CT-ICH is not in ../shared/data")
     here = load_predictor(name, "cpu", backend=backend)
     found: list[float] = []
-    for one, b in zip(slices, plain_masks(name, second_look, shared_data), strict=True):
-        a = here.predict(here.embed(one.slice_hu), one.boxes[:2], second_look=second_look).masks
+    for one, b in zip(real_slices, plain_masks(name, second_look), strict=True):
+        a = here.predict(here.embed(one.slice_hu), one.boxes, second_look=second_look).masks
         both = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
         found += list(2 * (a & b).sum(axis=(1, 2)) / np.maximum(both, 1))
     assert len(found) >= 6
@@ -276,7 +282,6 @@ def test_a_compiled_models_name_depends_on_weights_part_and_precision() -> None:
 @needs_openvino
 def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(backends, "_PARTS", {})
     built = []
 
     def build() -> InferenceNetwork:
@@ -288,7 +293,7 @@ def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.Mon
 
     answers = []
     for key in ("a", "b", "a"):
-        monkeypatch.setattr(backends, "_PARTS", {})
+        monkeypatch.setattr(backends, "_COMPILED_STEMS", {})
         backend = backends.OpenVinoBackend(build, key=key, stem_key="stem")
         features = np.zeros((1, 4096, 256), np.float16)
         answers.append(backend.decode(features, np.array([[9, 9, 99, 99]], np.float32))[1][0])

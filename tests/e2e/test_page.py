@@ -431,6 +431,22 @@ def test_what_a_person_sent_is_deleted_when_the_page_is_closed(
     assert left() == []
 
 
+def test_a_server_that_is_stopped_at_its_work_deletes_what_people_sent(
+    browser: Browser, root: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "someone.nii.gz"
+    copy.write_bytes(sample_paths()[0].read_bytes())
+    folder = tmp_path / "server"
+    folder.mkdir()
+    context = browser.new_context()
+    with serving(root, folder) as server:
+        viewer = Viewer(context.new_page(), server.url).open_files(copy).opened()
+        viewer.page.wait_for_timeout(2500)  # from here on slices are embedded, for half a minute
+        assert any(path.is_file() for path in folder.rglob("*someone*"))
+    context.close()
+    assert list(folder.rglob("*someone*")) == list(folder.glob("ichseg-*")) == []
+
+
 def test_nothing_is_offered_to_who_has_no_page(server: Server) -> None:
     def status(path: str, body: dict[str, object] | None = None) -> tuple[int, str]:
         data = None if body is None else json.dumps(body).encode()
