@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from ichseg.sample import sample_paths  # noqa: E402
 from ichseg.segmentation import Segmentation  # noqa: E402
 from ichseg.ui.controller import Controller  # noqa: E402
 from ichseg.ui.embeddings import Embeddings, Key  # noqa: E402
-from ichseg.volume import read_mask, read_volume  # noqa: E402
+from ichseg.volume import CTVolume, read_mask, read_volume  # noqa: E402
 
 #: The plain way is timed on so many slices of a scan, and the whole is worked out from them.
 PLAIN_SLICES = 4
@@ -343,11 +344,17 @@ def users_rows(sample: Sample, plain_ms: float) -> list[Row]:
     ``plain_ms``: what one box costs both models the plain way, which encodes the slice for each box.
     """
     slices = [k for k, mask in enumerate(sample.truth_zyx) if mask.any()]
-    rows = []
+    rows, count = [], Counter()
+
+    def own_scan(*_: object, **__: object) -> CTVolume:
+        hu_zyx = sample.volume.hu_zyx.copy()
+        hu_zyx[:, sample.box.slices()[0].start, sample.box.slices()[1].start] = 30 + count()
+        return replace(sample.volume, hu_zyx=hu_zyx)
+
     for users in USERS:
         waits: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
-            controller = Controller(Path(folder))
+            controller = Controller(Path(folder), read=own_scan)
             pages = [_Page(controller, f"user {number}") for number in range(users)]
             for page in pages:
                 page.ask("sample")

@@ -479,9 +479,35 @@ def test_two_pages_know_nothing_of_each_other(
     assert "no longer has that one open" in reply["error"]["text"]
 
 
-def test_a_dropped_session_is_forgotten_everywhere(controller: Controller) -> None:
+def test_the_samples_slices_are_embedded_once_for_everybody_and_nobody_elses_are(
+    controller: Controller,
+    fakes: dict[str, BoxModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(controller.embeddings, "plan", lambda *_: None)
+    x, y, z = (Page(controller, name) for name in "xyz")
+    x.ask("sample")
+    x.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    y.ask("sample")
+    controller.drop("x")
+    y.ask("boxes", slice=1, boxes=[[0, 0, 2, 2]])
+    assert fakes["one"].embedded == [1.0]
+    z.ask("open", files=[a_file(tmp_path)])  # the same voxels, but somebody's own
+    z.ask("boxes", slice=1, boxes=[[0, 0, 2, 2]])
+    assert fakes["one"].embedded == [1.0, 1.0]
+
+
+def a_file(folder: Path) -> dict[str, str]:
+    """An uploaded file, as the page names it."""
+    path = folder / "scan.nii"
+    path.write_bytes(b"")
+    return {"path": str(path), "name": path.name}
+
+
+def test_a_dropped_session_is_forgotten_everywhere(controller: Controller, tmp_path: Path) -> None:
     page = Page(controller, "x")
-    voxels = Path(page.ask("sample")["scan"]["voxels"])
+    voxels = Path(page.ask("open", files=[a_file(tmp_path)])["scan"]["voxels"])
     page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
     token = page.case
     controller.drop("x")

@@ -168,11 +168,11 @@ class Controller:
             self.embeddings.hold(seconds=4.0)
             for model in case.models:
                 try:
-                    self.embeddings.get(Key(case.token, model, k), hu_zyx[k])
+                    self.embeddings.get(Key(case.owner, model, k), hu_zyx[k])
                 except InputError:
                     continue  # the box itself will say so
         else:
-            self.embeddings.plan(case.token, case.models, hu_zyx, k)
+            self.embeddings.plan(case.owner, case.models, hu_zyx, k)
 
     def aside(self, session_hash: str, message: Message) -> Reply:
         """What nobody waits for: the second look of one slice's boxes, the scores of the comparison, the measures.
@@ -243,9 +243,9 @@ class Controller:
         with session.lock:
             voxels = session.write_voxels(volume)
             self.store.open(session, case, role)
-            self.embeddings.admit(case.token)
+            self.embeddings.admit(case.owner)
             self.embeddings.hold(OPENING_SECONDS)
-            self.embeddings.plan(case.token, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
+            self.embeddings.plan(case.owner, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
         reply["slices"] = {}
         reply["scan"] = _describe(case, volume, voxels)
 
@@ -396,7 +396,7 @@ class Controller:
         record.check_weights(predictor.weights_sha256)
 
         def embed(k: int) -> SliceEmbedding:
-            return self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
+            return self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k])
 
         made = yield from _told(
             "Making the session's masks again",
@@ -444,7 +444,7 @@ class Controller:
                 self.marking.complete(case, volume, k, reply["trouble"])
                 reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
         centre = int(op.get("slice", len(volume.hu_zyx) // 2))
-        self.embeddings.plan(case.token, case.models, volume.hu_zyx, centre)
+        self.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre)
 
     def _fetched(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         """The browser has the voxels or the surface: their file need not lie about any longer."""
@@ -605,7 +605,7 @@ class Controller:
         return case.measuring.portions(
             measured,
             self.embeddings.load(name),
-            lambda k: self.embeddings.get(Key(case.token, name, k), hu_zyx[k]),
+            lambda k: self.embeddings.get(Key(case.owner, name, k), hu_zyx[k]),
             cancelled,
         )
 
@@ -659,11 +659,11 @@ class Controller:
         """The open case with its volume, rebuilt where it was evicted."""
         volume = self.store.volume(session)
         assert session.case is not None
-        self.embeddings.admit(session.case.token)
+        self.embeddings.admit(session.case.owner)
         return session.case, volume
 
     def _forget(self, case: Case) -> None:
-        self.embeddings.forget(case.token)
+        self.embeddings.forget(case.owner, keep=case.upload is None)
         case.measuring.put_aside()
 
     def _state(self, session: Session, reply: Reply) -> Reply:

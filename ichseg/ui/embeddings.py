@@ -30,7 +30,7 @@ QUIET_SECONDS = 0.4
 
 @dataclass(frozen=True)
 class Key:
-    """Whose slice, by which model: an open scan's token, a catalogue name, a slice from 0."""
+    """Whose slice, by which model: an open scan's owner, a catalogue name, a slice from 0."""
 
     owner: str
     model: str
@@ -145,11 +145,13 @@ class Embeddings:
         with self._changed:
             self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
-    def forget(self, owner: str) -> None:
-        """Drop a scan's plan and embeddings."""
+    def forget(self, owner: str, *, keep: bool = False) -> None:
+        """Drop a scan's plan and embeddings; ``keep``: the plan alone, of a scan that others will open, too."""
         with self._changed:
-            self._owners.discard(owner)
             self._plans.pop(owner, None)
+            if keep:
+                return
+            self._owners.discard(owner)
             for key in [key for key in self._kept if key.owner == owner]:
                 del self._kept[key]
         forget_images()

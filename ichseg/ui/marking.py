@@ -73,7 +73,7 @@ class Marking:
 
     def _waits(self, case: Case, k: int, boxes: Sequence[Box], model: str) -> bool:
         """Whether an answer to these boxes, other than the first model's, has to wait for an embedding."""
-        if model == case.models[0] or Key(case.token, model, k) in self.embeddings:
+        if model == case.models[0] or Key(case.owner, model, k) in self.embeddings:
             return False
         return any(case.recall(k, model, box) is None for box in boxes)
 
@@ -122,7 +122,7 @@ class Marking:
                     gone = session.case is not case or box not in case.unrefined(k, model)
                 if gone:
                     return
-                key = Key(case.token, model, k)
+                key = Key(case.owner, model, k)
                 try:
                     mask = self.embeddings.look_again(key, volume.hu_zyx[k], box, patience_seconds)
                 except Exception as error:
@@ -191,7 +191,7 @@ class Marking:
             else:
                 union |= known
         if new:
-            embedding = self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k])
+            embedding = self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k])
             predictor = self.embeddings.load(model)
             # Without the second look, which a person need not wait for: it comes when they rest.
             predicted = predictor.predict(embedding, new, second_look=False)
@@ -223,7 +223,7 @@ class Marking:
             {lesion: prompts},
             rule=done.rule,
             second_look=done.second_look,
-            embed=lambda k: self.embeddings.get(Key(case.token, model, k), volume.hu_zyx[k]),
+            embed=lambda k: self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k]),
             cancelled=cancelled,
         )
         return done.collect(steps, [lesion])

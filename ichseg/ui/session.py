@@ -1,4 +1,4 @@
-"""What each open page holds: its scan, its boxes and masks, its files. Nothing is shared between sessions."""
+"""What each open page holds: its scan, boxes, masks and files. Nothing of anybody's is shared between sessions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError, VolumeError
+from ichseg.export import content_sha256
 from ichseg.growth import Findings, Thresholds
 from ichseg.prompt import Box
 from ichseg.segmentation import Segmentation
@@ -44,8 +45,8 @@ REMEMBERED_BOXES = 4096
 class Case:
     """One open scan: the volume while there is room for it, and what was marked on it.
 
-    ``token`` is unguessable; it names the case in the page, in the embedding store and in file
-    names. ``read`` makes the volume, again if need be: an evicted volume is rebuilt from the upload.
+    ``token`` is unguessable; it names the case in the page and in file names. ``read`` makes the volume, again if need
+    be: an evicted volume is rebuilt from the upload.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Case:
         self.upload = upload
         """The files it is read from; None for the sample."""
         self.volume: CTVolume | None = read()
+        self.owner = self.token if upload is not None else content_sha256(self.volume.hu_zyx)
+        """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx)
         self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()
