@@ -159,6 +159,7 @@ def test_auto_is_openvino_where_it_is_installed_and_there_is_no_gpu(
 
 
 def test_what_cannot_be_had_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_LOADED", {})
     with pytest.raises(InputError, match="auto, torch or openvino; got 'tpu'; choose one"):
         load_predictor("litemedsam", backend="tpu")
     monkeypatch.setattr(backends, "has_openvino", lambda: True)
