@@ -398,8 +398,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=8, help="repetitions of the quick ones")
     parser.add_argument("--sessions", type=int, default=2, help="further pages, to weigh one")
     parser.add_argument("--no-browser", action="store_true", help="leave out the page")
+    parser.add_argument("--page", action="store_true", help="the page alone, in two minutes")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM"), help="its path")
     options = parser.parse_args()
+    if options.page and (options.write or options.no_browser):
+        parser.error("--page prints a part of the table: leave out --write and --no-browser")
     chromium = None if options.no_browser else find_chromium(options.chromium)
     caption, start = machine(), time.perf_counter()
     for name in (default_model(), default_baseline()):
@@ -415,14 +418,15 @@ def main() -> None:
 
     if chromium is not None:
         add(page_rows(chromium, 2 * options.runs, options.sessions))
-    add(encoder_rows(sample, options.runs))
-    add(decoder_rows(sample, 3 * options.runs))
-    # What a box costs both methods where the slice is encoded for each box.
-    plain_ms = sum(row.plain or 0 for row in rows if "both panes" in row.what)
-    add(scan_rows(sample))
-    add(hematoma_rows(sample))
-    add(users_rows(sample, plain_ms))
-    add(memory_rows())
+    if not options.page:
+        add(encoder_rows(sample, options.runs))
+        add(decoder_rows(sample, 3 * options.runs))
+        # What a box costs both methods where the slice is encoded for each box.
+        plain_ms = sum(row.plain or 0 for row in rows if "both panes" in row.what)
+        add(scan_rows(sample))
+        add(hematoma_rows(sample))
+        add(users_rows(sample, plain_ms))
+        add(memory_rows())
     minutes = (time.perf_counter() - start) / 60
     text = markdown(rows, f"On {caption}; measured in {minutes:.0f} minutes.")
     print(text)
