@@ -398,7 +398,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=8, help="repetitions of the quick ones")
     parser.add_argument("--sessions", type=int, default=2, help="further pages, to weigh one")
     parser.add_argument("--no-browser", action="store_true", help="leave out the page")
-    parser.add_argument("--page", action="store_true", help="the page alone, in two minutes")
+    parser.add_argument("--page", action="store_true", help="the page's rows alone")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM"), help="its path")
     options = parser.parse_args()
     if options.page and (options.write or options.no_browser):

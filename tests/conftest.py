@@ -81,6 +81,13 @@ def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controlle
 
 
 @pytest.fixture
+def unhurried(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Controller:
+    """A controller whose background embeds nothing."""
+    monkeypatch.setattr(controller.embeddings, "plan", lambda *_: None)
+    return controller
+
+
+@pytest.fixture
 def closer(controller: Controller, fakes: dict[str, BoxModel]) -> CloserModel:
     """The left method, with a second look."""
     from tests.pages import CloserModel

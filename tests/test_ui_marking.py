@@ -412,13 +412,6 @@ def test_people_are_served_while_a_hematoma_is_followed(bright: Controller) -> N
 # The first answer first
 
 
-@pytest.fixture
-def unhurried(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Controller:
-    """A controller whose background embeds nothing."""
-    monkeypatch.setattr(controller.embeddings, "plan", lambda *_: None)
-    return controller
-
-
 def test_a_box_is_answered_by_the_left_method_before_another_has_embedded_the_slice(
     unhurried: Controller, fakes: dict[str, BoxModel]
 ) -> None:

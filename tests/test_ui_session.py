@@ -480,17 +480,13 @@ def test_two_pages_know_nothing_of_each_other(
 
 
 def test_the_samples_slices_are_embedded_once_for_everybody_and_nobody_elses_are(
-    controller: Controller,
-    fakes: dict[str, BoxModel],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    unhurried: Controller, fakes: dict[str, BoxModel], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(controller.embeddings, "plan", lambda *_: None)
-    x, y, z = (Page(controller, name) for name in "xyz")
+    x, y, z = (Page(unhurried, name) for name in "xyz")
     x.ask("sample")
     x.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
     y.ask("sample")
-    controller.drop("x")
+    unhurried.drop("x")
     y.ask("boxes", slice=1, boxes=[[0, 0, 2, 2]])
     assert fakes["one"].embedded == [1.0]
     z.ask("open", files=[a_file(tmp_path)])  # the same voxels, but somebody's own

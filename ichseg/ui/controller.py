@@ -34,7 +34,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -42,14 +42,11 @@ from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
 from ichseg.sample import sample_paths
 from ichseg.ui import comparison, downloads, followup, measures, methods
-from ichseg.ui.embeddings import Embeddings, Key
+from ichseg.ui.embeddings import Embeddings
 from ichseg.ui.marking import Marking, runs, title_of
 from ichseg.ui.progress import Result, steps
 from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, read_mask, read_volume
-
-if TYPE_CHECKING:
-    from ichseg.predictor import SliceEmbedding
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -168,7 +165,7 @@ class Controller:
             self.embeddings.hold(seconds=4.0)
             for model in case.models:
                 try:
-                    self.embeddings.get(Key(case.owner, model, k), hu_zyx[k])
+                    self.marking.embedding(case, case.volume, model, k)
                 except InputError:
                     continue  # the box itself will say so
         else:
@@ -296,9 +293,7 @@ class Controller:
         """Bring the masks that the answer to a box left for later."""
         with session.lock:
             case, volume = self._case(session)
-            k = int(op["slice"])
-            self.marking.complete(case, volume, k, reply["trouble"])
-            reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+            self._show_complete(case, volume, int(op["slice"]), reply)
         return ()
 
     def _propagate(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -394,10 +389,7 @@ class Controller:
         model = record.model
         predictor = self.embeddings.load(model)
         record.check_weights(predictor.weights_sha256)
-
-        def embed(k: int) -> SliceEmbedding:
-            return self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k])
-
+        embed = partial(self.marking.embedding, case, volume, model)
         made = yield from _told(
             "Making the session's masks again",
             steps(lambda tell: record.run(predictor, volume, embed=embed, progress=tell)),
@@ -441,8 +433,7 @@ class Controller:
         for number, k in enumerate(slices):
             yield _progress(f"Segmenting slice {k + 1}", number / len(slices))
             with session.lock:
-                self.marking.complete(case, volume, k, reply["trouble"])
-                reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+                self._show_complete(case, volume, k, reply)
         centre = int(op.get("slice", len(volume.hu_zyx) // 2))
         self.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre)
 
@@ -601,11 +592,11 @@ class Controller:
         measured: measures.Measured,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[float]:
-        name, hu_zyx = measured.snapshot.method.name, measured.volume.hu_zyx
+        name = measured.snapshot.method.name
         return case.measuring.portions(
             measured,
             self.embeddings.load(name),
-            lambda k: self.embeddings.get(Key(case.owner, name, k), hu_zyx[k]),
+            partial(self.marking.embedding, case, measured.volume, name),
             cancelled,
         )
 
@@ -642,8 +633,12 @@ class Controller:
             if blood.get(lesion.id, lesion.is_blood) != lesion.is_blood:
                 changed |= set(marked.marked_slices(lesion=lesion.id))
         for k in sorted(changed):
-            self.marking.complete(case, volume, k, reply["trouble"])
-            reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
+            self._show_complete(case, volume, k, reply)
+
+    def _show_complete(self, case: Case, volume: CTVolume, k: int, reply: Reply) -> None:
+        """Put slice k into the reply, with the masks that a shown method lacked."""
+        self.marking.complete(case, volume, k, reply["trouble"])
+        reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
 
     @staticmethod
     def _check_case(session: Session, op: Message, message: Message) -> None:
@@ -663,7 +658,10 @@ class Controller:
         return session.case, volume
 
     def _forget(self, case: Case) -> None:
-        self.embeddings.forget(case.owner, keep=case.upload is None)
+        if case.upload is None:  # others open the sample, too
+            self.embeddings.unplan(case.owner)
+        else:
+            self.embeddings.forget(case.owner)
         case.measuring.put_aside()
 
     def _state(self, session: Session, reply: Reply) -> Reply:

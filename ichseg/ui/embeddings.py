@@ -145,13 +145,16 @@ class Embeddings:
         with self._changed:
             self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
-    def forget(self, owner: str, *, keep: bool = False) -> None:
-        """Drop a scan's plan and embeddings; ``keep``: the plan alone, of a scan that others will open, too."""
+    def unplan(self, owner: str) -> None:
+        """Drop a scan's plan alone; what is embedded stays while there is room."""
         with self._changed:
             self._plans.pop(owner, None)
-            if keep:
-                return
+
+    def forget(self, owner: str) -> None:
+        """Drop a scan's plan and embeddings."""
+        with self._changed:
             self._owners.discard(owner)
+            self._plans.pop(owner, None)
             for key in [key for key in self._kept if key.owner == owner]:
                 del self._kept[key]
         forget_images()

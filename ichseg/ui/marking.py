@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from ichseg.segmentation import Lesion
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.session import BoolArray, Case, Session
 from ichseg.volume import CTVolume
+
+if TYPE_CHECKING:
+    from ichseg.predictor import SliceEmbedding
 
 MAX_BOXES = 64
 
@@ -39,6 +43,10 @@ class Marking:
     def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
         self._states = itertools.count(1)
+
+    def embedding(self, case: Case, volume: CTVolume, model: str, k: int) -> SliceEmbedding:
+        """Slice k's embedding by a model, for a person who waits for it."""
+        return self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k])
 
     # Boxes
 
@@ -191,7 +199,7 @@ class Marking:
             else:
                 union |= known
         if new:
-            embedding = self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k])
+            embedding = self.embedding(case, volume, model, k)
             predictor = self.embeddings.load(model)
             # Without the second look, which a person need not wait for: it comes when they rest.
             predicted = predictor.predict(embedding, new, second_look=False)
@@ -223,7 +231,7 @@ class Marking:
             {lesion: prompts},
             rule=done.rule,
             second_look=done.second_look,
-            embed=lambda k: self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k]),
+            embed=partial(self.embedding, case, volume, model),
             cancelled=cancelled,
         )
         return done.collect(steps, [lesion])
