@@ -494,6 +494,16 @@ def test_the_samples_slices_are_embedded_once_for_everybody_and_nobody_elses_are
     assert fakes["one"].embedded == [1.0, 1.0]
 
 
+def test_who_closes_the_sample_leaves_it_to_the_others(
+    controller: Controller, fakes: dict[str, BoxModel]
+) -> None:
+    x, y = Page(controller, "x"), Page(controller, "y")
+    x.ask("sample")
+    y.ask("sample")
+    controller.drop("x")
+    wait_until(lambda: sorted(fakes["one"].embedded) == list(range(SLICES)))
+
+
 def a_file(folder: Path) -> dict[str, str]:
     """An uploaded file, as the page names it."""
     path = folder / "scan.nii"

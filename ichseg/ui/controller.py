@@ -658,9 +658,7 @@ class Controller:
         return session.case, volume
 
     def _forget(self, case: Case) -> None:
-        if case.upload is None:  # others open the sample, too
-            self.embeddings.unplan(case.owner)
-        else:
+        if case.upload is not None:  # others open the sample, too
             self.embeddings.forget(case.owner)
         case.measuring.put_aside()
 

@@ -145,11 +145,6 @@ class Embeddings:
         with self._changed:
             self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
-    def unplan(self, owner: str) -> None:
-        """Drop a scan's plan alone; what is embedded stays while there is room."""
-        with self._changed:
-            self._plans.pop(owner, None)
-
     def forget(self, owner: str) -> None:
         """Drop a scan's plan and embeddings."""
         with self._changed:
