@@ -202,11 +202,9 @@ def segment(
                 **{"--identified": identified},
             }
         )
-        entries = cohort.read_manifest(scan)
         folder = _folder_for_many(out[0] if out and len(out) == 1 else None)
-        _many(
-            [cohort.Segment(entry, folder, model) for entry in entries], ray, ray_address, as_json
-        )
+        jobs = [cohort.Segment(entry, folder, model) for entry in cohort.read_manifest(scan)]
+        _many(jobs, ray, ray_address, as_json)
         return
     saved = None
     if session is not None:
@@ -223,20 +221,19 @@ def segment(
     for path in out or ():
         _check_out(path, volume)
     marked = _marked(volume, prompts)
-    stops: list[Stop] = []
     predictor = load_predictor(saved.model if saved else model)
+    stops: list[Stop] = []
+    second_look: bool | None = predictor.second_look
     if saved:
         saved.check_weights(predictor.weights_sha256)
         second_look = saved.second_look
         with Console(stderr=True).status(predictor.title):
             marked = saved.run(predictor, volume)
+    elif propagate:
+        marked, stops = _propagated(prompts, volume, predictor)
+        second_look = False  # as it was done
     else:
-        second_look = predictor.second_look
-        if propagate:
-            marked, stops = _propagated(prompts, volume, predictor)
-            second_look = False  # as it was done
-        else:
-            _predict(marked, volume, predictor, second_look)
+        _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)
     record = export.segmentation_record(
         volume,
