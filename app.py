@@ -41,7 +41,7 @@ def main() -> None:
     from ichseg.ui.layout import build_page, make_controller
 
     controller = make_controller()
-    atexit.register(controller.store.close)
+    atexit.register(controller.close)
     demo, options = build_page(controller)
     demo.launch(**options)
 

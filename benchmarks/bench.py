@@ -286,7 +286,7 @@ def _sessions_mb(count: int) -> float:
         for number in range(count):
             _Page(controller, f"page {number}").ask("sample")
         grown = _resident_mb() - before
-        controller.store.close()
+        controller.close()
     return grown
 
 
@@ -375,7 +375,7 @@ def users_rows(sample: Sample, plain_ms: float) -> list[Row]:
             for thread in threads:
                 thread.join()
             seconds = time.perf_counter() - start
-            controller.store.close()
+            controller.close()
         assert len(waits) == users * BOXES_A_USER, "a user's box failed"
         who = f"{users} user{'s' if users > 1 else ''} at once"
         rows += [

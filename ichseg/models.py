@@ -166,10 +166,8 @@ def fetch(name: str, tqdm_class: type[Any] | None = None) -> None:
                 _from_hub(entry_name, path, tqdm_class)
 
 
-def hub_hindrance(name: str, timeout_seconds: float = 3.0) -> str:
+def hub_hindrance(name: str) -> str:
     """Why what is missing of a catalogue model's weights cannot be fetched now; empty where it can. Asks the hub."""
-    from huggingface_hub import HfApi
-
     info = _info(name)
     for entry_name in info.weights:
         entry = _manifest().get(entry_name, {"files": []})
@@ -180,7 +178,7 @@ def hub_hindrance(name: str, timeout_seconds: float = 3.0) -> str:
         if not repo:
             return "They have no place on the hub yet."
         try:
-            HfApi().model_info(repo, timeout=timeout_seconds)
+            _ask_hub(repo)
         except Exception as error:  # as in _from_hub
             return f"The hub cannot be reached from here ({type(error).__name__})."
     return ""
@@ -543,6 +541,13 @@ def _revisions(entry: dict[str, Any]) -> list[str | None]:
     return list(entry.get("hub_revisions", [None]))
 
 
+def _ask_hub(repo: str) -> None:
+    """Ask the hub for a repository, for three seconds at most; raises what its client does."""
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(repo, timeout=3.0)
+
+
 def _from_hub(name: str, relative: str, tqdm_class: type[Any] | None = None) -> Path:
     entry = _manifest().get(name, {})
     repo = entry.get("hub_repo")
@@ -555,6 +560,7 @@ def _from_hub(name: str, relative: str, tqdm_class: type[Any] | None = None) -> 
 
     for revision in _revisions(entry):
         try:
+            _ask_hub(repo)  # a download would try a hub that cannot be reached for half a minute
             file = Path(relative).name
             return Path(hf_hub_download(repo, file, revision=revision, tqdm_class=tqdm_class))
         except (

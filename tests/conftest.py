@@ -77,7 +77,7 @@ def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controlle
     made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: numbered_scan())
     made.store._on_evict = made._forget
     yield made
-    made.store.close()
+    made.close()
 
 
 @pytest.fixture

@@ -315,7 +315,7 @@ def bright(fakes: dict[str, BoxModel], tmp_path: Path, ball: CTVolume) -> Iterat
     made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: ball)
     made.store._on_evict = made._forget
     yield made
-    made.store.close()
+    made.close()
 
 
 MIDDLE = [12, 12, 69, 69]

@@ -69,6 +69,22 @@ def test_the_background_works_outward_from_the_slice_on_screen() -> None:
     assert model.embedded == [3, 2, 4, 1, 5, 0]
 
 
+def test_the_background_ends_when_it_is_closed_and_people_are_still_served() -> None:
+    model = BoxModel("a", seconds=0.1)
+    embeddings = Embeddings(lambda name: model, budget_bytes=10_000)
+    embeddings.admit("case")
+    hu = numbered_scan().hu_zyx
+    embeddings.plan("case", ["a"], hu, centre=0)
+    wait_until(lambda: len(model.embedded) == 1)
+    embeddings.close()
+    assert embeddings._worker is not None and not embeddings._worker.is_alive()
+    before = len(model.embedded)
+    assert before < SLICES
+    embeddings.plan("case", ["a"], hu, centre=0)
+    embeddings.get(Key("case", "a", 5), hu[5])
+    assert len(model.embedded) == before + 1
+
+
 def test_a_person_is_served_before_the_rest_of_the_background() -> None:
     model = BoxModel("a", seconds=0.05)
     embeddings = Embeddings(lambda name: model, budget_bytes=10_000)

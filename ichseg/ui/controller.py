@@ -209,6 +209,11 @@ class Controller:
         """End a session, with all that belongs to it."""
         self.store.drop(session_hash)
 
+    def close(self) -> None:
+        """End all sessions and the work in the background."""
+        self.embeddings.close()
+        self.store.close()
+
     # Operations: each changes the session, writes what changed into the reply, and may yield progress
 
     def _open(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:

@@ -28,6 +28,10 @@ BUDGET_BYTES = 1 << 30
 QUIET_SECONDS = 0.4
 
 
+#: How long whoever ends the process waits for the slice that the background is at.
+CLOSING_SECONDS = 5.0
+
+
 @dataclass(frozen=True)
 class Key:
     """Whose slice, by which model: an open scan's owner, a catalogue name, a slice from 0."""
@@ -72,6 +76,7 @@ class Embeddings:
         self._quiet_until = 0.0
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
+        self._closed = False
 
     def admit(self, owner: str) -> None:
         """Keep what is computed for this scan, until it is forgotten."""
@@ -132,7 +137,7 @@ class Embeddings:
         # Slice by slice, so that models with the same stem compute it once.
         jobs = [(Key(owner, model, k), hu_zyx[k]) for k in order for model in models]
         with self._changed:
-            if owner not in self._owners:
+            if owner not in self._owners or self._closed:
                 return
             self._plans[owner] = deque(jobs)
             if self._worker is None:
@@ -153,6 +158,15 @@ class Embeddings:
             for key in [key for key in self._kept if key.owner == owner]:
                 del self._kept[key]
         forget_images()
+
+    def close(self) -> None:
+        """End the background, once it is done with the slice that it is at: a process that ends in one may crash."""
+        with self._changed:
+            self._closed = True
+            self._plans.clear()
+            self._changed.notify_all()
+        if self._worker is not None:
+            self._worker.join(CLOSING_SECONDS)
 
     def __contains__(self, key: Key) -> bool:
         with self._changed:
@@ -212,6 +226,8 @@ class Embeddings:
         for turn in itertools.count():
             with self._changed:
                 while (job := self._next(turn)) is None:
+                    if self._closed:
+                        return
                     self._changed.wait(self._nap())
             try:
                 self._obtain(*job)

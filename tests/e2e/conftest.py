@@ -74,7 +74,8 @@ def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
             yield Server(f"http://127.0.0.1:{port}", folder, environment)
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            ended = process.wait(timeout=20)
+    assert ended == 0, f"app.py did not end well:\n{(folder / 'log').read_text()}"
 
 
 def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
