@@ -13,7 +13,7 @@ import pytest
 from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.prompt import Box
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
-from train.coverage import Row, cover, table, wilson, write_rows
+from train.coverage import Row, cover, report, table, wilson, write_rows
 from train.dataset import NativeSlice
 
 
@@ -85,6 +85,7 @@ def test_the_table_counts_what_is_in_below_and_above(tmp_path: Path) -> None:
     line = table(rows).splitlines()[-1]
     assert line.startswith("| together | 5 | 3 (")
     assert line.endswith(") | 1 | 1 | 0.30 | 10 | 5 (50 %) |")
+    assert table(rows) in report(rows, "a run")
     write_rows(tmp_path / "new" / "coverage.csv", rows)
     with (tmp_path / "new" / "coverage.csv").open() as file:
         written = list(csv.DictReader(file))

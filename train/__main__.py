@@ -307,7 +307,7 @@ def coverage_command(
 ) -> None:
     """Measure how often the true volume lies in the range that jittered boxes give, per patient."""
     from ichseg.models import load_predictor
-    from train.coverage import Row, cover, table, write_rows
+    from train.coverage import Row, cover, report, table, write_rows
     from train.dataset import native_slices
     from train.report import parts
 
@@ -326,7 +326,8 @@ def coverage_command(
                 on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
             )
     write_rows(out / "coverage.csv", rows)
-    (out / "coverage.md").write_text(table(rows) + "\n", encoding="utf-8")
+    title = str(model or run.name)  # type: ignore[union-attr]
+    (out / "coverage.md").write_text(report(rows, title), encoding="utf-8")
     print(table(rows))
 
 

@@ -136,6 +136,21 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def report(rows: Sequence[Row], title: str) -> str:
+    """The table with what it says, as Markdown."""
+    return f"""# The range under other boxes: {title}
+
+Printed by `python -m train coverage`; a row a patient is in the CSV file beside this one.
+
+For each patient the boxes around the truth's pieces are drawn anew {DRAWS} times, each side up to
+{JITTER_MM:g} mm elsewhere, as the page and the command line do it, without a second look; the least and the
+greatest volume are the range. It says how much the box matters. Whether the labelled volume lies in it is
+counted here; it is no interval for the truth, and is not called one anywhere.
+
+{table(rows)}
+"""
+
+
 def wilson(hits: int, of: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927).
 
