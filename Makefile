@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python app.py
 
 test: lint
-	$(BIN)/python -m pytest -m "not network" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not network" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -326,7 +326,7 @@ def coverage_command(
                 on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
             )
     write_rows(out / "coverage.csv", rows)
-    title = str(model or run.name)  # type: ignore[union-attr]
+    title = Path(model).name if model else run.name  # type: ignore[union-attr]
     (out / "coverage.md").write_text(report(rows, title), encoding="utf-8")
     print(table(rows))
 

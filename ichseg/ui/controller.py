@@ -210,9 +210,9 @@ class Controller:
         self.store.drop(session_hash)
 
     def close(self) -> None:
-        """End all sessions and the work in the background."""
-        self.embeddings.close()
+        """End all sessions, whose files go first, and the work in the background."""
         self.store.close()
+        self.embeddings.close()
 
     # Operations: each changes the session, writes what changed into the reply, and may yield progress
 
@@ -663,7 +663,7 @@ class Controller:
         return session.case, volume
 
     def _forget(self, case: Case) -> None:
-        if case.upload is not None:  # others open the sample, too
+        if case.upload is not None:  # what is the sample's stays: others open it, too
             self.embeddings.forget(case.owner)
         case.measuring.put_aside()
 

@@ -27,7 +27,6 @@ BUDGET_BYTES = 1 << 30
 #: How long the background keeps still after a person last asked for something.
 QUIET_SECONDS = 0.4
 
-
 #: How long whoever ends the process waits for the slice that the background is at.
 CLOSING_SECONDS = 5.0
 
