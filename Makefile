@@ -22,6 +22,7 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/python app.py
 
+# Files in their own order: the long ones, which have few tests, would come last by the number of tests.
 test: lint
 	$(BIN)/python -m pytest -m "not network" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
