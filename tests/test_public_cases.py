@@ -1,0 +1,49 @@
+"""Situations that people met with programs of this kind, each held to what is right.
+
+The scripts that rebuild them lie beside the project, in ../shared/data/public-cases. A test copies a case's script to
+a temporary folder, runs it there, and looks at what the program makes of the files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Build = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def build(
+    shared_data: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Rebuild a case by its number, e.g. "06", once a session; the folder that holds its files."""
+    built: dict[str, Path] = {}
+
+    def one(number: str) -> Path:
+        if number not in built:
+            (source,) = (shared_data / "public-cases").glob(f"{number}-*")
+            scratch = tmp_path_factory.mktemp("public-cases")
+            shutil.copy(source.parent / "common.py", scratch / "common.py")
+            folder = scratch / source.name
+            shutil.copytree(source, folder)
+            for path in (folder, *folder.iterdir()):  # copied from a folder that is read-only
+                path.chmod(path.stat().st_mode | 0o200)
+            environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{scratch}"}
+            subprocess.run(
+                [sys.executable, "make.py"], cwd=folder, env=environment, check=True, timeout=300
+            )
+            built[number] = folder
+        return built[number]
+
+    return one
+
+
+def test_every_case_is_rebuilt_from_a_script_or_described(shared_data: Path) -> None:
+    for folder in (shared_data / "public-cases").glob("[0-9]*"):
+        assert (folder / "expected.txt").is_file(), folder.name
