@@ -26,11 +26,12 @@ from ichseg import cohort, evidence, export, growth, measure
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.landmarks import Landmarks
+from ichseg.mask import LabelledMask, read_labelled_mask
 from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
 from ichseg.segmentation import TYPES, Lesion, Segmentation
-from ichseg.volume import CTVolume, read_mask, read_volume
+from ichseg.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
     from ichseg.predictor import Predictor
@@ -304,7 +305,7 @@ def compare(
     prompts = _prompts(slices, boxes)
     names = _names(models)
     volume = _read(scan, series, add_offset)
-    truth_zyx = None if truth is None else read_mask(truth, volume) != 0
+    truth_zyx = None if truth is None else read_labelled_mask(truth, volume).labels_zyx != 0
     marked = _marked(volume, prompts)
     predictors = [load_predictor(name) for name in names]
     for predictor in predictors:
@@ -466,10 +467,11 @@ def measure_command(
     first = _read(scan, series, add_offset)
     for path in out or ():
         evidence.check_path(path, first)
-    masks = [(first, _labels(mask, first, types))]
+    given = _labelled(mask, first, types)
+    masks = [(first, given.labels_zyx)]
     if followup is not None:
         second = _read(followup[0], followup_series, followup_add_offset)
-        masks.append((second, _labels(followup[1], second, types)))
+        masks.append((second, _labelled(followup[1], second, types).labels_zyx))
     told_apart = any(
         types.get(int(value)) == "IVH" for _, labels in masks for value in np.unique(labels)
     )
@@ -486,11 +488,10 @@ def measure_command(
     scores = growth.scores(findings)
     notes: list[str] = []
     if out:
-        labels = masks[0][1]
         found = evidence.assess(
-            labels,
+            given.labels_zyx,
             first,
-            _lesions(mask, labels, types if told_apart or label else {}),
+            _lesions(given, types if told_apart or label else {}),
             model_title="Read from a mask file",
             growth=between,
             role=None if followup is None else "baseline",
@@ -577,18 +578,19 @@ def _types(labels: Sequence[str] | None) -> dict[int, str]:
     return types
 
 
-def _labels(path: Path, volume: CTVolume, types: Mapping[int, str]) -> npt.NDArray[np.uint8]:
-    """A mask [z, y, x] of labels whose types are known; one value alone that has no type is taken for 1."""
-    labels = read_mask(path, volume)
+def _labelled(path: Path, volume: CTVolume, types: Mapping[int, str]) -> LabelledMask:
+    """A mask of labels whose types are known; one value alone that has no type is taken for 1."""
+    given = read_labelled_mask(path, volume)
+    labels = given.labels_zyx
     values = np.unique(labels[labels != 0])
     if len(values) == 1 and int(values[0]) not in types:
-        return np.not_equal(labels, 0).astype(np.uint8)
+        return replace(given, labels_zyx=np.not_equal(labels, 0).astype(np.uint8))
     if not set(values.tolist()) <= set(types):
         raise InputError(
             f"A mask's labels are 0 and those whose type is known ({', '.join(f'{k} {v}' for k, v in types.items())}); "
             f"{path.name} has {', '.join(map(str, values))}; relabel it, or say what they are, e.g. --label 3=SDH."
         )
-    return labels
+    return given
 
 
 # Work
@@ -709,10 +711,10 @@ def _write_evidence(
     return notes
 
 
-def _lesions(mask: Path, labels: npt.NDArray[np.uint8], types: Mapping[int, str]) -> list[Lesion]:
-    """What the labels of a mask are: from the file beside it where there is one, else by their types."""
-    known = {lesion.id: lesion for lesion in export.read_lesions(mask)}
-    values = [int(value) for value in np.unique(labels) if value]
+def _lesions(given: LabelledMask, types: Mapping[int, str]) -> list[Lesion]:
+    """What the labels of a mask are: as it says itself, else by their types."""
+    known = {lesion.id: lesion for lesion in given.lesions}
+    values = [int(value) for value in np.unique(given.labels_zyx) if value]
     return [known.get(k) or Lesion(k, type=types.get(k, "unspecified")) for k in values]
 
 

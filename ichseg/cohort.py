@@ -30,10 +30,11 @@ import numpy.typing as npt
 
 from ichseg import __version__, export, measure
 from ichseg.errors import InputError
+from ichseg.mask import read_labelled_mask
 from ichseg.models import load_predictor
 from ichseg.prompt import Box
 from ichseg.segmentation import Lesion, Segmentation
-from ichseg.volume import CTVolume, read_mask, read_volume
+from ichseg.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
     from ichseg.predictor import Predictor
@@ -232,7 +233,9 @@ class Segment:
         _check_not_an_input(mask_path, entry)
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         export.check_mask_path(mask_path, volume)
-        truth_zyx = None if entry.truth is None else read_mask(entry.truth, volume) != 0
+        truth_zyx = (
+            None if entry.truth is None else read_labelled_mask(entry.truth, volume).labels_zyx != 0
+        )
         marked = saved.run(predictor, volume) if saved else predict(volume, boxes, predictor)[0]
         mask_zyx = marked.mask_zyx(predictor.name)
         _save_mask(mask_path, marked, predictor.name, volume)
@@ -275,7 +278,9 @@ class Compare:
         if (kept := _finished(path, key)) is not None:
             return Outcome(entry, "kept", kept)
         volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
-        truth_zyx = None if entry.truth is None else read_mask(entry.truth, volume) != 0
+        truth_zyx = (
+            None if entry.truth is None else read_labelled_mask(entry.truth, volume).labels_zyx != 0
+        )
         results = [_compared(volume, boxes, one, truth_zyx) for one in predictors]
         record = {
             "scan": export.scan_record(volume),

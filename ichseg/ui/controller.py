@@ -40,13 +40,14 @@ import numpy as np
 
 from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
+from ichseg.mask import read_labelled_mask
 from ichseg.sample import sample_paths
 from ichseg.ui import comparison, downloads, followup, measures, methods
 from ichseg.ui.embeddings import Embeddings
 from ichseg.ui.marking import Marking, runs, title_of
 from ichseg.ui.progress import Result, steps
 from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
-from ichseg.volume import CTVolume, read_mask, read_volume
+from ichseg.volume import CTVolume, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -373,13 +374,13 @@ class Controller:
 
     def _load_mask(self, session: Session, path: Path, reply: Reply) -> None:
         with session.lock, self._showing_changes(session, reply) as (case, volume):
-            labels = read_mask(path, volume)
+            given = read_labelled_mask(path, volume)
+            labels = given.labels_zyx
             if not labels.any():
                 raise VolumeError(
                     f"A mask to go on with marks something; {path.name} is empty; give another."
                 )
-            lesions = export.read_lesions(path)
-            found = case.segmentation.import_labels(labels, case.models[0], lesions)
+            found = case.segmentation.import_labels(labels, case.models[0], given.lesions)
             reply["lesion"] = min(found.values())
             reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
 
@@ -462,11 +463,12 @@ class Controller:
             if op.get("sample"):
                 if case.upload is not None:
                     raise InputError("The sample's truth is of the sample; another scan is open.")
-                mask = read_mask(sample_paths(session.role == "followup")[1], volume) != 0
+                mask_path = sample_paths(session.role == "followup")[1]
+                mask = read_labelled_mask(mask_path, volume).labels_zyx != 0
             else:
                 upload = self._upload(session, op)
                 try:
-                    mask = read_mask(upload.paths[0], volume) != 0
+                    mask = read_labelled_mask(upload.paths[0], volume).labels_zyx != 0
                 finally:
                     self.store.discard(upload)
             case.truth = np.packbits(mask)
