@@ -396,7 +396,7 @@ def measures_csv(found: Assessment) -> bytes:
     same = {
         "model": found.model or found.model_title,
         "weights_sha256": " ".join(f"{file}:{sha}" for file, sha in found.weights_sha256.items()),
-        "scan_sha256": export.content_sha256(found.volume.hu_zyx),
+        "scan_sha256": found.volume.sha256,
         "ichseg_version": versions["ichseg"],
         "notice": NOTICE,
     }

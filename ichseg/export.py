@@ -7,7 +7,6 @@ header, label or time of the source is copied. Every file states the notice.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import operator
@@ -34,6 +33,7 @@ from ichseg.prompt import Box
 from ichseg.render import Colour, render_slice
 from ichseg.segmentation import ORIGINS, Lesion, Origin, Part, Segmentation
 from ichseg.volume import CTVolume, write_mask
+from ichseg.volume import content_sha256 as content_sha256
 
 if TYPE_CHECKING:
     from ichseg.predictor import Predictor, SliceEmbedding
@@ -398,7 +398,7 @@ class Session:
 
     def check_scan(self, volume: CTVolume) -> None:
         """Raise InputError where ``volume`` is not the scan that the record was made on."""
-        got = content_sha256(volume.hu_zyx)
+        got = volume.sha256
         if got != self.scan_sha256 or self.shape_zyx != volume.shape_zyx:
             raise InputError(
                 f"A session belongs to the scan it was made on, with voxels of SHA-256 {self.scan_sha256[:12]}; "
@@ -418,28 +418,23 @@ class Session:
             )
 
 
-def content_sha256(array: npt.NDArray[Any]) -> str:
-    """SHA-256 of an array's values and shape, the same on every machine and for every memory layout."""
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    digest = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
-    digest.update(little.data)
-    return digest.hexdigest()
-
-
 def scan_record(volume: CTVolume) -> dict[str, Any]:
     """What a document says of a scan, without a name: content hash, grid, spacing, what was odd about it.
 
-    Keys: ``sha256`` (``content_sha256`` of the HU), ``shape_zyx``, ``spacing_mm`` (z, y, x; z is the median height),
-    ``slice_heights_mm``, ``tilt_degrees``, ``evenly_spaced``, ``notes``.
+    Keys: ``sha256`` (``content_sha256`` of the HU), ``label`` (what a person calls it, or null), ``shape_zyx``,
+    ``spacing_mm`` (z, y, x; z is the median height), ``slice_heights_mm``, ``tilt_degrees``, ``evenly_spaced``,
+    ``notes``, ``warnings`` (sentences that make a millilitre doubtful).
     """
     return {
-        "sha256": content_sha256(volume.hu_zyx),
+        "sha256": volume.sha256,
+        "label": volume.label or None,
         "shape_zyx": [int(size) for size in volume.shape_zyx],
         "spacing_mm": [float(size) for size in volume.spacing_mm],
         "slice_heights_mm": [float(height) for height in volume.slice_heights_mm],
         "tilt_degrees": float(volume.geometry.tilt_degrees),
         "evenly_spaced": bool(volume.geometry.is_even),
         "notes": list(volume.notes),
+        "warnings": list(volume.warnings),
     }
 
 

@@ -123,7 +123,7 @@ def _head(found: Assessment, made: datetime.date) -> list[Flowable]:
         f"pixels of {dx:.2f} × {dy:.2f} mm",
         f"slice heights {height} mm",
         *([f"gantry tilt {tilt:.1f}°"] if tilt >= 0.1 else []),
-        f"voxels SHA-256 {export.content_sha256(found.volume.hu_zyx)[:16]}",
+        f"voxels SHA-256 {found.volume.sha256[:16]}",
     ]
     which = f", {found.role} scan" if found.role else ""
     title = Table(

@@ -11,6 +11,7 @@ they were scanned; nothing is resampled.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import math
 import os
@@ -18,6 +19,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,14 @@ _LEAST_TILT_DEGREES = 0.1
 _WHOLE_HU = 1e-3
 _OFFSET_HU = -1024
 _SAMPLE_VOXELS = 1 << 20
+
+
+def content_sha256(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's values and shape, the same on every machine and for every memory layout."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
+    digest.update(little.data)
+    return digest.hexdigest()
 
 
 def refusal(name: str, rule: str, received: str, remedy: str) -> VolumeError:
@@ -209,6 +219,9 @@ class CTVolume:
         name: a label for people (file name or series description), without patient data.
         notes: sentences to say to the user, such as "gantry tilt 18.5 degrees, slices 4.0 and
             7.0 mm".
+        warnings: sentences that make a millilitre doubtful. They stay in sight wherever a number is
+            shown, and go into every file with a number.
+        label: what a person calls the scan in files; empty for the hash of its voxels.
         source: the NIfTI file's own grid, for writing masks back; None for DICOM.
         series: the other series of the DICOM folder that could be opened instead.
         dicom: where the slices stand in their DICOM series, for a DICOM-SEG that refers to them; None
@@ -220,6 +233,8 @@ class CTVolume:
     geometry: Geometry
     name: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    label: str = ""
     source: NiftiGrid | None = None
     series: tuple[SeriesInfo, ...] = ()
     dicom: DicomSource | None = None
@@ -229,6 +244,16 @@ class CTVolume:
         """Number of slices, rows and columns."""
         z, y, x = self.hu_zyx.shape
         return z, y, x
+
+    @cached_property
+    def sha256(self) -> str:
+        """What the scan is known by in documents: ``content_sha256`` of its HU."""
+        return content_sha256(self.hu_zyx)
+
+    @property
+    def called(self) -> str:
+        """What files call the scan: its label, or else the first 8 digits of its hash."""
+        return self.label or self.sha256[:8]
 
     @property
     def slice_heights_mm(self) -> Float:

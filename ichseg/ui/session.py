@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError, VolumeError
-from ichseg.export import content_sha256
 from ichseg.growth import Findings, Thresholds
 from ichseg.prompt import Box
 from ichseg.segmentation import Segmentation
@@ -60,7 +59,7 @@ class Case:
         self.upload = upload
         """The files it is read from; None for the sample."""
         self.volume: CTVolume | None = read()
-        self.owner = self.token if upload is not None else content_sha256(self.volume.hu_zyx)
+        self.owner = self.token if upload is not None else self.volume.sha256
         """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx)
