@@ -1,8 +1,8 @@
 """What a colleague needs to check a measurement: one assessment of one scan, and the files made of it.
 
 ``assess`` measures a labelled mask; ``encode`` makes of that the bytes of any of FORMATS, and ``save`` a file of a name
-that ends in one. Files bear neutral names, no patient's data (see ``dicom.segmentation_bytes`` for the one exception,
-which must be asked for), and the notice. Lesions' names are written as people typed them.
+that ends in one. Files bear neutral names, no patient's data (see ``dicom_seg.segmentation_bytes`` for the one
+exception, which must be asked for), and the notice. Lesions' names are written as people typed them.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def encode(
 ) -> bytes:
     """An assessment as a file's content: ``suffix`` is one of FORMATS.
 
-    ``identity_from`` is for .dcm alone (``dicom.segmentation_bytes``). Raises InputError for another suffix and for
+    ``identity_from`` is for .dcm alone (``dicom_seg.segmentation_bytes``). Raises InputError for another suffix and for
     an empty mask where a file needs one, VolumeError for .dcm of a scan that is not DICOM.
     """
     if suffix == ".csv":
@@ -227,7 +227,7 @@ def encode(
         write = mesh.stl_bytes if suffix == ".stl" else mesh.glb_bytes
         return write(found.labels_zyx, found.volume, found.lesions)
     if suffix == ".dcm":
-        from ichseg.dicom import segmentation_bytes
+        from ichseg.dicom_seg import segmentation_bytes
 
         return segmentation_bytes(
             found.labels_zyx,

@@ -27,8 +27,8 @@ TORCH_ROOMS = (
 KEPT_TO = {
     "gradio": ("app.py", "ichseg/ui/"),
     "nibabel": ("ichseg/volume.py",),
-    "pydicom": ("ichseg/dicom.py",),
-    "highdicom": ("ichseg/dicom.py",),
+    "pydicom": ("ichseg/dicom.py", "ichseg/dicom_seg.py"),
+    "highdicom": ("ichseg/dicom_seg.py",),
     "gdcm": ("ichseg/dicom.py",),
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,

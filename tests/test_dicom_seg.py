@@ -17,7 +17,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, generate_uid
 
 from ichseg import NOTICE, __version__
-from ichseg.dicom import segmentation_bytes
+from ichseg.dicom_seg import segmentation_bytes
 from ichseg.errors import VolumeError
 from ichseg.segmentation import TYPES, Lesion
 from ichseg.volume import CTVolume, read_volume
