@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 from ichseg.errors import InputError
 
@@ -25,12 +26,52 @@ class ReadingError:
 
 _RODRIGUEZ_LUNA = "Rodriguez-Luna et al. 2016"
 
-#: For blood in the parenchyma alone, and for all blood with that in the ventricles.
+#: For a hemorrhage without, and for one with, blood in the ventricles.
 PARENCHYMAL = ReadingError(5.8, 3.8, _RODRIGUEZ_LUNA)
 WITH_IVH = ReadingError(7.7, 6.7, _RODRIGUEZ_LUNA)
 
 
+def reading_error(has_ivh: bool) -> ReadingError:
+    """The error that applies: ``has_ivh`` is whether there is intraventricular blood, on either scan of two."""
+    return WITH_IVH if has_ivh else PARENCHYMAL
+
+
+@dataclass(frozen=True)
+class ModelError:
+    """How far a model's volumes were off on patients that it never saw: |volume - reference| / reference, in per cent.
+
+    ``models.model_error`` reads it. ``assumed`` says that nobody knows whether this model made the masks.
+    """
+
+    model: str
+    title: str
+    mean_percent: float
+    sd_percent: float
+    patients: int
+    assumed: bool = False
+
+    @property
+    def figure(self) -> str:
+        """The figure with what it is of.
+
+        >>> ModelError("a", "A", 17.1, 12.9, 28).figure
+        '17 % ± 13 % of the volume (mean and SD of 28 held-out patients, cross-validated, one box per slice)'
+        """
+        return (
+            f"{self.mean_percent:.0f} % ± {self.sd_percent:.0f} % of the volume (mean and SD of {self.patients} "
+            "held-out patients, cross-validated, one box per slice)"
+        )
+
+
 # --- Growth ----------------------------------------------------------------------------------------
+
+#: Which blood a growth is counted of (``followup.between`` chooses), and how that is called.
+Of = Literal["iph", "not ivh", "all blood"]
+COUNTED: dict[Of, str] = {
+    "iph": "intraparenchymal blood",
+    "not ivh": "blood outside the ventricles",
+    "all blood": "all blood",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +139,8 @@ class Growth:
     ``growth_percent`` is of the baseline, None where that is empty; ``growth_ml_per_hour`` is None where the hours
     between the scans are not known. ``within_measurement_error`` says whether the change, either way, is smaller than
     what two raters' manual volumes can tell (``reading_error.between_raters_ml``). ``ivh_growth_ml`` is None where
-    intraventricular blood was not told apart.
+    intraventricular blood was not told apart. ``of`` says which blood was counted, ``notes`` are sentences to read with
+    it. ``model_error`` is None where that was not measured for what made the masks.
     """
 
     baseline_ml: float
@@ -112,6 +154,35 @@ class Growth:
     reading_error: ReadingError
     thresholds: Thresholds
     verdicts: tuple[Verdict, ...]
+    of: Of = "all blood"
+    notes: tuple[str, ...] = ()
+    model_error: ModelError | None = None
+
+    @property
+    def counted(self) -> str:
+        """Which blood the growth is of, in words."""
+        return COUNTED[self.of]
+
+    @property
+    def error_sentence(self) -> str:
+        """How the change stands to the error of people who measure by hand, with the model's own error beside it."""
+        error = self.reading_error
+        where = "within" if self.within_measurement_error else "beyond"
+        ivh = " with intraventricular blood" if error == WITH_IVH else ""
+        readers = (
+            f"The change is {where} readers' error ({error.between_raters_ml:g} mL{ivh} between two people who measure "
+            f"by hand, {error.within_rater_ml:g} mL within one; {error.source})"
+        )
+        model = self.model_error
+        if model is None:
+            return f"{readers}; the error of the method that made the masks was not measured."
+        own = f"the model's own error, that of {model.title}, is {model.figure}"
+        if model.assumed:
+            own = (
+                f"the masks do not say what made them: {model.title}'s own error is {model.figure}"
+            )
+        ml = (model.mean_percent / 100 * volume for volume in (self.baseline_ml, self.followup_ml))
+        return f"{readers}; {own}, here {' and '.join(f'{one:.1f}' for one in ml)} mL."
 
     def verdict(self, name: str) -> Verdict:
         """The answer of a definition by its name in DEFINITIONS."""
@@ -126,16 +197,24 @@ def growth(
     ivh_ml: tuple[float, float] | None = None,
     reading_error: ReadingError = PARENCHYMAL,
     thresholds: Thresholds | None = None,
+    of: Of = "all blood",
+    notes: Iterable[str] = (),
+    model_error: ModelError | None = None,
 ) -> Growth:
     """Judge the growth between two scans by each of the DEFINITIONS.
 
+    ``followup.between`` gets the volumes from two labelled masks, and is what every door calls.
+
     Args:
-        baseline_ml: intraparenchymal blood where it is told apart, else all blood, on the first scan.
+        baseline_ml: the blood that is counted, on the first scan.
         followup_ml: the same on the second.
         hours: from the first scan to the second, more than 0.
         ivh_ml: intraventricular blood on the (first, second) scan, where it is told apart.
-        reading_error: PARENCHYMAL, or WITH_IVH where the two volumes hold intraventricular blood.
+        reading_error: PARENCHYMAL, or WITH_IVH where there is intraventricular blood.
         thresholds: other numbers than the published ones, or > in place of >=.
+        of: which blood the two volumes are of.
+        notes: sentences to read with it.
+        model_error: that of the model which made the masks.
 
     Raises:
         InputError: a volume that is negative or not finite, or hours that are not more than 0.
@@ -172,7 +251,20 @@ def growth(
         reading_error=reading_error,
         thresholds=asked,
         verdicts=tuple(_verdicts(growth_ml, percent, ivh_ml, asked)),
+        of=of,
+        notes=tuple(notes),
+        model_error=model_error,
     )
+
+
+def growth_record(found: Growth) -> dict[str, Any]:
+    """A growth for a JSON document: the fields of ``Growth``, with ``counted`` and ``error_sentence``."""
+    return {
+        **asdict(found),
+        "notes": list(found.notes),
+        "counted": found.counted,
+        "error_sentence": found.error_sentence,
+    }
 
 
 def _verdicts(

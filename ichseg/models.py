@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ichseg.backends import OpenVinoBackend, TorchBackend, check_backend, pick_backend
 from ichseg.errors import InputError, WeightsError
+from ichseg.growth import ModelError
 
 if TYPE_CHECKING:
     from ichseg.backends import Backend
@@ -113,6 +114,9 @@ CATALOGUE = {
         ),
     )
 }
+
+#: Beside a model's weights: how it was trained, how it is run, and how it scored.
+TRAINING_FILE = "training.json"
 
 #: What LiteMedSAM's weights are called in a record.
 LITEMEDSAM_FILE = "litemedsam/model.safetensors"
@@ -211,6 +215,31 @@ def load_predictor(
         return _LOADED[key]
 
 
+def model_error(name: str) -> ModelError | None:
+    """How far a model's volumes were off in cross-validation, a box a slice; None where that was not measured.
+
+    ``train evaluate`` scores the folds, and ``train export --scores`` puts what it found into training.json.
+    """
+    if name in CATALOGUE:
+        entry = CATALOGUE[name].weights[-1:]
+        path = (
+            _local(entry[0], f"{name}/{TRAINING_FILE}")
+            if entry and entry[0] in _manifest()
+            else None
+        )
+    else:
+        path = Path(name) / TRAINING_FILE
+    if path is None or not path.is_file():
+        return None
+    scores = json.loads(path.read_text()).get("scores", {}).get("protocols", {})
+    found = scores.get("slice", {}).get("patient_volume_difference")
+    if found is None:
+        return None
+    title = CATALOGUE[name].title if name in CATALOGUE else path.parent.name
+    mean, sd = (100 * found[key] for key in ("mean", "sd"))
+    return ModelError(name, title, mean, sd, found["n_patients"])
+
+
 def backend_of(name: str) -> str:
     """Which back end runs a model that is loaded, for people; empty for one that is not, or that has no network."""
     predictor = _LOADED.get((name, "auto", check_backend(None)))
@@ -245,8 +274,8 @@ def _load(name: str, device: str, backend: str) -> Predictor:
         title, adapter = Path(name).name, _adapter_folder(name)
         base = base_of(adapter)
     settings: dict[str, Any] = {}
-    if adapter is not None and (adapter / "training.json").is_file():
-        settings = json.loads((adapter / "training.json").read_text()).get("inference", {})
+    if adapter is not None and (adapter / TRAINING_FILE).is_file():
+        settings = json.loads((adapter / TRAINING_FILE).read_text()).get("inference", {})
     if base == "litemedsam":
         ready, hashes = _ready_litemedsam(adapter, device, backend)
     else:
@@ -589,7 +618,7 @@ def _adapter_folder(name: str) -> Path:
         _info(name)
     from huggingface_hub import snapshot_download
 
-    wanted = ["adapter_config.json", "adapter_model.safetensors", "training.json"]
+    wanted = ["adapter_config.json", "adapter_model.safetensors", TRAINING_FILE]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # as in _from_hub
