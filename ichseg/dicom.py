@@ -235,7 +235,7 @@ def read_series(
         slices = _sorted_slices(name, chosen)
         axes, flips, geometry = _geometry(name, slices)
         hu_zyx = stack_hounsfield(name, _stored_values(name, slices, axes, flips, add_offset))
-    others = tuple(one.info for one in found if one is not chosen and not one.info.refusal)
+    others = tuple(one.info for one in found if one is not chosen)
     return CTVolume(
         hu_zyx=hu_zyx,
         geometry=geometry,

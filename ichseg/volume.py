@@ -191,12 +191,14 @@ class SeriesInfo:
     """One series of a DICOM folder, for a chooser.
 
     Attributes:
-        key: what ``read_volume(..., series=key)`` takes: the Series Instance UID.
+        key: what ``read_volume(..., series=key)`` takes, unique among the files given: the Series
+            Instance UID, with what tells it from the others where several series share one.
         number: the series number shown at the scanner, or None; its text is taken as a key too.
         label: the series description for people; holds no patient data.
         slices: number of slices.
         derived: whether it was computed from another series (a reformat, say).
         refusal: why it cannot be opened, or an empty string.
+        short: the shortest key that means this series alone: its number, where no other has it.
 
     """
 
@@ -206,6 +208,7 @@ class SeriesInfo:
     slices: int
     derived: bool = False
     refusal: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +226,8 @@ class CTVolume:
             shown, and go into every file with a number.
         label: what a person calls the scan in files; empty for the hash of its voxels.
         source: the NIfTI file's own grid, for writing masks back; None for DICOM.
-        series: the other series of the DICOM folder that could be opened instead.
+        series: the other series of the DICOM files, those that can be opened first; each that
+            cannot has its ``refusal``.
         dicom: where the slices stand in their DICOM series, for a DICOM-SEG that refers to them; None
             for NIfTI. Identifiers of images only, nothing about the patient.
 

@@ -360,7 +360,8 @@ def test_the_axial_ct_with_most_slices_is_opened(study: Path) -> None:
     np.testing.assert_array_equal(volume.hu_zyx, head())
     assert volume.name == "THIN, 9 slices"
     assert volume.notes == ("Opened series 3 'THIN' (9 slices); 5 other series were left aside.",)
-    assert [info.label for info in volume.series] == ["THICK", "REFORMAT"]
+    assert [info.label for info in volume.series if not info.refusal] == ["THICK", "REFORMAT"]
+    assert [bool(info.refusal) for info in volume.series] == [False, False, True, True, True]
 
 
 def test_another_series_is_opened_when_asked_for(study: Path) -> None:
@@ -369,7 +370,7 @@ def test_another_series_is_opened_when_asked_for(study: Path) -> None:
     by_key, by_number = read_volume(study, series=thick.key), read_volume(study, series="2")
     for volume in (by_key, by_number):
         np.testing.assert_array_equal(volume.hu_zyx, head()[::2])
-        assert [info.label for info in volume.series] == ["THIN", "REFORMAT"]
+        assert [info.label for info in volume.series if not info.refusal] == ["THIN", "REFORMAT"]
     derived = read_volume(study, series="4")
     assert derived.shape_zyx[0] == 18
     assert derived.notes[-1] == (

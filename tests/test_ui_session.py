@@ -23,7 +23,7 @@ from ichseg.ui.controller import Controller, runs
 from ichseg.ui.embeddings import Embeddings, Key
 from ichseg.ui.session import Case, SessionStore, safe_name
 from ichseg.ui.viewer import SCRIPTS
-from ichseg.volume import CTVolume, read_mask
+from ichseg.volume import CTVolume, SeriesInfo, read_mask
 from tests import phantoms
 from tests.pages import (
     COLUMNS,
@@ -459,6 +459,39 @@ def test_another_series_is_of_the_open_upload_not_of_a_refused_one(
         page.ask("open", files=[{"path": str(sent), "name": name}])
     assert "scan" in page.ask("reopen", series="1.2.3")
     assert asked[-1] == ("good", "1.2.3")
+
+
+def test_the_series_of_refused_files_can_be_chosen_from(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """The page is told of every series, each with its reason, and opens one of the same files."""
+    asked: list[tuple[str, str | None]] = []
+    head = SeriesInfo("1.2", 2, "HEAD", 10)
+    coronal = SeriesInfo("1.3", 3, "COR", 12, refusal="its slices are not axial")
+
+    def read(path: Path, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
+        asked.append((path.name, series))
+        if path.name == "study.zip" and series != "1.2":
+            raise VolumeError("study.zip: a scan is axial, but it is not; choose.", (head, coronal))
+        return numbered_scan()
+
+    controller._read = read
+    page = Page(controller, "x")
+    for name in ("good", "study.zip"):
+        sent = tmp_path / f"hash of {name}" / name
+        sent.parent.mkdir()
+        sent.write_bytes(b"x")
+        reply = page.ask("open", files=[{"path": str(sent), "name": name}])
+    choose = reply["error"]["choose"]
+    assert [(one["key"], one["refusal"]) for one in choose["series"]] == [
+        ("1.2", ""),
+        ("1.3", "its slices are not axial"),
+    ]
+    op = dict(choose["op"])
+    again = page.ask(op.pop("op"), **op, series="1.3")  # refused, too, and the choice stays
+    assert again["error"]["choose"] == choose
+    assert "scan" in page.ask("reopen", **op, series="1.2")
+    assert asked[-2:] == [("study.zip", "1.3"), ("study.zip", "1.2")]
 
 
 def test_files_from_elsewhere_are_not_opened(controller: Controller, tmp_path: Path) -> None:

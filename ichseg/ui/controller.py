@@ -47,7 +47,7 @@ from ichseg.ui.embeddings import Embeddings
 from ichseg.ui.marking import Marking, runs, title_of
 from ichseg.ui.progress import Result, steps
 from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
-from ichseg.volume import CTVolume, read_volume
+from ichseg.volume import CTVolume, SeriesInfo, read_volume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -694,7 +694,8 @@ class Controller:
         """The files to read: newly arrived ones, or those given before."""
         if op["op"] == "reopen":
             case = session.case
-            upload = case.upload if case and op.get("series") else session.refused
+            of_case = case is not None and op.get("series") and not op.get("refused")
+            upload = case.upload if case and of_case else session.refused
             if upload is None:
                 raise VolumeError(
                     "A scan is opened again from its files; none are here; upload them."
@@ -724,16 +725,29 @@ class Controller:
         session.refused = upload
 
     def _remedy(self, session: Session, op: Message, error: InputError) -> Reply:
-        """The button beside an error that a correction may cure: the offset that the reader suggests."""
+        """What may cure an error beside its text: "fix", a button, and "choose", the series to open instead.
+
+        "fix" has the offset that the reader suggests, as a label and an operation. "choose" has the "series" as
+        ``_series`` gives them, and the "op" that opens one of them with its key as "series".
+        """
+        role = op.get("role", "baseline")
+        out: Reply = {}
+        series = error.series if isinstance(error, VolumeError) else ()
+        if series:
+            # Files that were given just now are kept as refused ones; a series of the open scan is asked of that.
+            refused = op.get("op") == "open" or not op.get("series") or bool(op.get("refused"))
+            choose = {"op": "reopen", "role": role, "refused": refused}
+            out["choose"] = {"op": choose, "series": _series(series)}
         found = re.search(r"open it with add_offset=(-?\d+)", str(error))
         if found is None or session.refused is None:
-            return {}
+            return out
         offset = int(found.group(1))
-        return {
+        same = {key: op[key] for key in ("series", "refused") if op.get(key)}
+        return out | {
             "text": str(error).replace(found.group(), "use the button to correct it"),
             "fix": {
                 "label": f"Add {offset} HU",
-                "op": {"op": "reopen", "add_offset": offset, "role": op.get("role", "baseline")},
+                "op": {"op": "reopen", "add_offset": offset, "role": role, **same},
             },
         }
 
@@ -787,8 +801,19 @@ def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
         "even": volume.geometry.is_even,
         "sample": case.upload is None,
         "dicom": volume.dicom is not None,
-        "series": [
-            {"key": s.key, "label": s.label, "slices": s.slices, "refusal": s.refusal}
-            for s in volume.series
-        ],
+        "series": _series(volume.series),
     }
+
+
+def _series(found: Iterable[SeriesInfo]) -> list[Reply]:
+    """DICOM series for the page's chooser, those that cannot be opened with the reason."""
+    return [
+        {
+            "key": one.key,
+            "number": one.number,
+            "label": one.label,
+            "slices": one.slices,
+            "refusal": one.refusal,
+        }
+        for one in found
+    ]
