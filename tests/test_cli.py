@@ -31,7 +31,7 @@ VOXEL_ML = math.prod(phantoms.HEAD_SPACING_MM) / 1000
 BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice
 SCAN_KEYS = {
     *("sha256", "shape_zyx", "spacing_mm", "slice_heights_mm"),
-    *("tilt_degrees", "evenly_spaced", "notes"),
+    *("tilt_degrees", "evenly_spaced", "warnings", "notes"),
 }
 SEGMENT_KEYS = {
     *("schema_version", "scan", "lesions", "boxes", "propagated", "edits", "model"),
@@ -177,6 +177,24 @@ def test_info_names_the_other_series_as_they_are_asked_for(
     assert "--series 1.2.5" in shown and "MR, 9 slices (not CT)" in shown
     found = run("info", "folder", *options, "--json").json["other_series"]
     assert [(other["key"], other["number"]) for other in found] == [("1.2.3", 4), ("1.2.5", None)]
+
+
+def test_warnings_stand_before_notes_wherever_a_scan_is_shown(
+    run: Run, head: Path, truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path, **options: Any) -> CTVolume:
+        return replace(read_volume(path, **options), warnings=("In doubt.",), notes=("Tilted.",))
+
+    monkeypatch.setattr(cli, "read_volume", read)
+    box = ("--slice", 3, "--box", BOX)
+    for command in (
+        ("info", head),
+        ("segment", head, *box, "--model", "threshold"),
+        ("compare", head, *box, "--models", "threshold"),
+        ("measure", head, truth),
+    ):
+        assert "Warning: In doubt.\nTilted.\n" in run(*command).out
+    assert run("info", head, "--json").json["scan"]["warnings"] == ["In doubt."]
 
 
 # segment
