@@ -31,7 +31,7 @@ VOXEL_ML = math.prod(phantoms.HEAD_SPACING_MM) / 1000
 BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice
 SCAN_KEYS = {
     *("sha256", "shape_zyx", "spacing_mm", "slice_heights_mm"),
-    *("tilt_degrees", "evenly_spaced", "warnings", "notes"),
+    *("tilt_degrees", "evenly_spaced", "label", "warnings", "notes"),
 }
 SEGMENT_KEYS = {
     *("schema_version", "scan", "lesions", "boxes", "propagated", "edits", "model"),
