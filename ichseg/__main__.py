@@ -89,6 +89,13 @@ Identified = Annotated[
         "Without it they are left empty.",
     ),
 ]
+ScanLabel = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="What the files call SCAN, in place of the first 8 digits of its hash. Never a patient's name.",
+    ),
+]
 SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
 Backend = Annotated[
     str | None,
@@ -175,6 +182,7 @@ def segment(
         ),
     ] = None,
     identified: Identified = False,
+    scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
     ray: Ray = False,
@@ -200,7 +208,7 @@ def segment(
             {
                 **{"--slice": slices, "--box": boxes, "--session": session},
                 **{"--series": series, "--add-offset": add_offset, "--propagate": propagate},
-                **{"--identified": identified},
+                **{"--identified": identified, "--scan-label": scan_label},
             }
         )
         folder = _folder_for_many(out[0] if out and len(out) == 1 else None)
@@ -216,7 +224,7 @@ def segment(
             )
         saved = export.load_session(session)
     prompts = saved.boxes if saved else _prompts(slices, boxes)
-    volume = _read(scan, series, add_offset)
+    volume = export.with_label(_read(scan, series, add_offset), scan_label)
     if saved:
         saved.check_scan(volume)
     for path in out or ():
@@ -409,6 +417,7 @@ def measure_command(
         ),
     ] = None,
     identified: Identified = False,
+    scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
     followup_series: Annotated[
@@ -464,7 +473,7 @@ def measure_command(
         age_years=age,
     )
     types = _types(label)
-    first = _read(scan, series, add_offset)
+    first = export.with_label(_read(scan, series, add_offset), scan_label)
     for path in out or ():
         evidence.check_path(path, first)
     given = _labelled(mask, first, types)
@@ -704,8 +713,8 @@ def _write_evidence(
     """Write what is evidence among the files, and say so; a DICOM-SEG's identity comes from where it is told."""
     notes = []
     for path in filter(_is_evidence, paths):
-        evidence.save(path, found, identity_from=identity_from)
-        notes.append(f"Written: {path}.")
+        written = evidence.save(path, found, identity_from=identity_from)
+        notes.append(f"Written: {', '.join(map(str, written))}.")
         if path.suffix.lower() == ".dcm":
             notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
     return notes

@@ -556,27 +556,22 @@ def _make(folder: Path) -> None:
 # What came of it
 
 
+#: Of results.csv; empty where there is nothing to say.
+_RESULT_COLUMNS = (
+    *("number", "scan", "state", "model", "volume_ml", "truth_ml", "difference_ml", "dice"),
+    *("boxed_dice", "seconds_a_slice", "mask", "error", "scan_sha256", "warnings", "notice"),
+)
+
+
 def results_csv(outcomes: Sequence[Outcome]) -> bytes:
     """A row a scan, and a model where several were compared, as CSV in UTF-8, with the names as the user gave them.
 
     Columns: number, scan, state, model, volume_ml, truth_ml, difference_ml, dice (of the whole scan), boxed_dice (of
-    the slices with a box), seconds_a_slice, mask, error; empty where there is nothing to say.
+    the slices with a box), seconds_a_slice, mask, error, scan_sha256, warnings (what makes the millilitres doubtful),
+    notice; empty where there is nothing to say.
     """
-    fields = ("number", "scan", "state", "model", "volume_ml", "truth_ml", "difference_ml", "dice")
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, (*fields, "boxed_dice", "seconds_a_slice", "mask", "error"), lineterminator="\n"
-    )
-    writer.writeheader()
-    for outcome in outcomes:
-        for row in result_rows(outcome):
-            writer.writerow(
-                {
-                    key: f"{value:.4f}" if isinstance(value, float) else value
-                    for key, value in row.items()
-                }
-            )
-    return text.getvalue().encode()
+    rows = (row for outcome in outcomes for row in result_rows(outcome))
+    return export.csv_bytes(_RESULT_COLUMNS, ({**row, "notice": export.NOTICE} for row in rows))
 
 
 def result_rows(outcome: Outcome) -> list[dict[str, Any]]:
@@ -585,6 +580,8 @@ def result_rows(outcome: Outcome) -> list[dict[str, Any]]:
     base = {"number": entry.number, "scan": entry.scan, "state": outcome.state}
     if record is None:
         return [{**base, "error": outcome.error}]
+    base["scan_sha256"] = record["scan"]["sha256"]
+    base["warnings"] = " ".join(record["scan"].get("warnings", ()))
     if "models" not in record:
         scores = record.get("whole_scan", {"volume_ml": record["volume_ml"]})
         return [{**base, "model": record["model"], **scores, "mask": record["mask"]}]

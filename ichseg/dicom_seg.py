@@ -133,6 +133,10 @@ def segmentation_bytes(
         specific_character_set="ISO_IR 192",
     )
     _set_thicknesses(dataset, source)
+    if (
+        volume.warnings
+    ):  # what makes its millilitres doubtful; a description has room for 64 signs alone
+        dataset.ImageComments = " ".join(volume.warnings)[:10240]
     if identity_from is None:
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = "Patient and study elements left empty, UIDs kept"

@@ -1,14 +1,12 @@
 """What a colleague needs to check a measurement: one assessment of one scan, and the files made of it.
 
 ``assess`` measures a labelled mask; ``encode`` makes of that the bytes of any of FORMATS, and ``save`` a file of a name
-that ends in one. Files bear neutral names, no patient's data (see ``dicom_seg.segmentation_bytes`` for the one
-exception, which must be asked for), and the notice. Lesions' names are written as people typed them.
+that ends in one. Files bear no patient's data (see ``dicom_seg.segmentation_bytes`` for the one exception,
+which must be asked for), the scan's warnings, and the notice. Lesions' names are written as people typed them.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,16 +27,16 @@ from ichseg.volume import CTVolume, ScanPath
 
 Labels = npt.NDArray[np.uint8]
 
-#: Neutral names for downloads, by what the file is.
-NAMES = {
-    ".pdf": "hematoma-report.pdf",
-    ".csv": "hematoma-measures.csv",
-    ".json": "hematoma-measures.json",
-    ".stl": "hematoma.stl",
-    ".glb": "hematoma.glb",
-    ".dcm": "hematoma-seg.dcm",
+#: How a file's name ends (``export.file_name``), by its format.
+ENDINGS = {
+    ".pdf": "report.pdf",
+    ".csv": "measures.csv",
+    ".json": "measures.json",
+    ".stl": "surface.stl",
+    ".glb": "surface.glb",
+    ".dcm": "seg.dcm",
 }
-FORMATS = tuple(NAMES)
+FORMATS = tuple(ENDINGS)
 
 #: For people, where they get a DICOM-SEG without the patient's identity, and with it.
 DICOM_PRIVACY = (
@@ -206,14 +204,21 @@ def with_abc2(found: Assessment, lesion: int, abc: ABC2) -> Assessment:
 
 def encode(
     suffix: str, found: Assessment, *, identity_from: ScanPath | Sequence[ScanPath] | None = None
-) -> bytes:
-    """An assessment as a file's content: ``suffix`` is one of FORMATS.
+) -> dict[str, bytes]:
+    """An assessment as files: how their names end, and their content. ``suffix`` is one of FORMATS.
 
+    All formats but .csv are one file, {suffix: content}; .csv is a table of each kind of row (``tables``).
     ``identity_from`` is for .dcm alone (``dicom_seg.segmentation_bytes``). Raises InputError for another suffix and for
     an empty mask where a file needs one, VolumeError for .dcm of a scan that is not DICOM.
     """
     if suffix == ".csv":
-        return measures_csv(found)
+        return tables(found)
+    return {suffix: _encode(suffix, found, identity_from)}
+
+
+def _encode(
+    suffix: str, found: Assessment, identity_from: ScanPath | Sequence[ScanPath] | None
+) -> bytes:
     if suffix == ".json":
         return export.json_bytes(measures_record(found))
     # Each brings a library that is imported only when one is asked for.
@@ -245,11 +250,18 @@ def save(
     found: Assessment,
     *,
     identity_from: ScanPath | Sequence[ScanPath] | None = None,
-) -> None:
-    """Write an assessment in the format of the file's name (FORMATS); ``encode`` says what it raises."""
+) -> list[Path]:
+    """Write an assessment in the format of the file's name (FORMATS); ``encode`` says what it raises.
+
+    Returns what was written: of .csv a file for each kind of row, NAME.csv the first of them, the others beside it.
+    """
     path = Path(path)
     check_path(path, found.volume)
-    export.write_file(path, encode(path.suffix.lower(), found, identity_from=identity_from))
+    written = []
+    for ending, content in encode(path.suffix.lower(), found, identity_from=identity_from).items():
+        written.append(path.with_name(path.stem + ending))
+        export.write_file(written[-1], content)
+    return written
 
 
 def check_path(path: Path, volume: CTVolume) -> None:
@@ -264,13 +276,13 @@ def check_path(path: Path, volume: CTVolume) -> None:
     if path.suffix.lower() == ".dcm" and volume.dicom is None:
         raise InputError(
             f"A DICOM-SEG refers to the DICOM images of its scan; {volume.name} is NIfTI; "
-            f"write {export.MASK_NAME} in place of {path.name}."
+            f"write {export.mask_name(volume)} in place of {path.name}."
         )
 
 
 def _unknown(name: str) -> InputError:
     return InputError(
-        f"Evidence is written as one of {', '.join(FORMATS)}; got {name}; name it e.g. {NAMES['.pdf']}."
+        f"Evidence is written as one of {', '.join(FORMATS)}; got {name}; name it e.g. {ENDINGS['.pdf']}."
     )
 
 
@@ -367,74 +379,72 @@ def _measures_of(found: Assessment, lesion: int) -> Measures:
 _MEASURE_COLUMNS = (
     *("voxels", "volume_ml", "range_low_ml", "range_median_ml", "range_high_ml"),
     *("pieces", "largest_piece_ml", "longest_in_plane_mm", "longest_in_plane_slice"),
-    *("longest_in_3d_mm", "abc2_ml", "abc2_a_mm", "abc2_b_mm", "abc2_c_mm", "abc2_slice"),
-    "abc2_set_by_hand",
+    *("longest_in_plane_slice_index", "longest_in_3d_mm", "abc2_ml", "abc2_a_mm", "abc2_b_mm"),
+    *("abc2_c_mm", "abc2_slice", "abc2_slice_index", "abc2_set_by_hand"),
     *("surface_mm2", "hu_mean", "hu_sd", "hu_minimum", "hu_lower_quartile", "hu_median"),
     *("hu_upper_quartile", "hu_maximum", "side", "left_share", "midline_uncertainty_mm"),
-    *("inner_table_mm", "inner_table_slice"),
+    *("inner_table_mm", "inner_table_slice", "inner_table_slice_index"),
 )
-_SLICE_COLUMNS = ("slice", "area_mm2", "height_mm")
 _GROWTH_COLUMNS = (
     *("baseline_ml", "followup_ml", "growth_ml", "growth_percent", "hours", "growth_ml_per_hour"),
-    *("ivh_growth_ml", "within_measurement_error", "definition", "expansion"),
+    *("ivh_growth_ml", "within_measurement_error", "definition", "expansion", "not_computed"),
 )
-_SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most")
-_COLUMNS = (
-    *("row", "lesion", "name", "type", "is_blood"),
-    *(*_MEASURE_COLUMNS, *_SLICE_COLUMNS, *_GROWTH_COLUMNS, *_SCORE_COLUMNS),
-    *("not_computed", "model", "weights_sha256", "scan_sha256", "ichseg_version", "notice"),
-)
+_SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most", "not_computed")
+_HOW_COLUMNS = ("not_computed", "boxes", "weights_sha256", "ichseg_version")
 
 
-def measures_csv(found: Assessment) -> bytes:
-    """All measures as one table in UTF-8, units in the column names, slices from 1, empty where there is no value.
+def tables(found: Assessment) -> dict[str, bytes]:
+    """All measures as CSV in UTF-8, a table for each kind of row, by how the file's name ends.
 
-    The column ``row`` says what a row is: "total", "lesion", "slice" (a slice of a lesion), "growth" (one of each
-    definition of expansion) or "score". ``not_computed`` names what a row lacks and why.
+    ``.csv`` has a row a lesion, ``-total.csv`` the one row of all blood together, ``-slices.csv`` a row for each slice
+    of each lesion (``export.slices_csv``), ``-growth.csv`` a row for each definition of expansion, ``-scores.csv``
+    a row for each score; the last two only where there is a second scan, and where scores were asked for. Units are in
+    the columns' names. A ``_slice`` counts from 1, a ``_slice_index`` from 0. ``boxes`` are as a manifest takes them.
+    ``not_computed`` names what a row lacks and why; the scan's warnings and the notice are in every row.
     """
-    versions = export.versions()
-    same = {
-        "model": found.model or found.model_title,
-        "weights_sha256": " ".join(f"{file}:{sha}" for file, sha in found.weights_sha256.items()),
-        "scan_sha256": found.volume.sha256,
-        "ichseg_version": versions["ichseg"],
-        "notice": NOTICE,
-    }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in (*_total_rows(found), *_growth_rows(found.growth), *_score_rows(found.scores)):
-        cells = {name: _cell(value) for name, value in (row | same).items()}
-        writer.writerow(cells)
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> str:
-    """A value as text: four decimals, lower-case truth, nothing for None; no spreadsheet takes it for a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    text = str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _total_rows(found: Assessment) -> Iterable[dict[str, Any]]:
-    yield {"row": "total", **_measure_cells(found, found.total, None)}
-    for lesion, one in zip(found.lesions, found.measures, strict=True):
-        whose = {
-            "lesion": lesion.id,
-            "name": lesion.name,
-            "type": lesion.type,
-            "is_blood": lesion.is_blood,
+    method = found.model or found.model_title
+    total = {**_measure_cells(found, found.total, None), **_how_cells(found, None)}
+    lesions = [
+        {
+            **export.lesion_cells(lesion),
+            **_measure_cells(found, one, lesion.id),
+            **_how_cells(found, lesion.id),
         }
-        yield {"row": "lesion", **whose, **_measure_cells(found, one, lesion.id)}
-        for each in one.slices:
-            cells = {"slice": each.slice_index + 1, "volume_ml": each.volume_ml}
-            cells |= {"area_mm2": each.area_mm2, "height_mm": each.height_mm}
-            yield {"row": "slice", **whose, **cells}
+        for lesion, one in zip(found.lesions, found.measures, strict=True)
+    ]
+    measured = (*_MEASURE_COLUMNS, *_HOW_COLUMNS)
+
+    def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+        return export.scan_csv(found.volume, method, columns, rows)
+
+    made = {
+        ".csv": table((*export.LESION_COLUMNS, *measured), lesions),
+        "-total.csv": table(measured, [total]),
+        "-slices.csv": export.slices_csv(
+            found.labels_zyx, found.volume, found.lesions, method=method
+        ),
+    }
+    if found.growth is not None:
+        made["-growth.csv"] = table(("role", *_GROWTH_COLUMNS), _growth_rows(found))
+    if found.scores:
+        made["-scores.csv"] = table(_SCORE_COLUMNS, _score_rows(found.scores))
+    return made
+
+
+def _how_cells(found: Assessment, lesion: int | None) -> dict[str, Any]:
+    """How a lesion's mask came about, or (None) all of them."""
+    boxes = [
+        f"{k}:{box.text}"
+        for (k, of), drawn in sorted(found.prompts.items())
+        for box in drawn
+        if lesion in (None, of)
+    ]
+    return {
+        "not_computed": "; ".join(f"{k}: {why}" for k, why in not_computed(found, lesion).items()),
+        "boxes": " ".join(boxes),
+        "weights_sha256": " ".join(f"{file}:{sha}" for file, sha in found.weights_sha256.items()),
+        "ichseg_version": export.versions()["ichseg"],
+    }
 
 
 def _measure_cells(found: Assessment, one: Measures, lesion: int | None) -> dict[str, Any]:
@@ -444,19 +454,18 @@ def _measure_cells(found: Assessment, one: Measures, lesion: int | None) -> dict
         "pieces": one.pieces,
         "largest_piece_ml": one.largest_piece_ml,
         "surface_mm2": one.surface_area_mm2,
-        "not_computed": "; ".join(f"{k}: {why}" for k, why in not_computed(found, lesion).items()),
     }
     if given := found.ranges.get(lesion):
         cells |= {"range_low_ml": given.low_ml, "range_high_ml": given.high_ml}
         cells["range_median_ml"] = given.median_ml
     if line := one.longest_in_plane:
         cells["longest_in_plane_mm"] = line.length_mm
-        cells["longest_in_plane_slice"] = line.slice_index + 1
+        cells |= _slice_cells("longest_in_plane", line.slice_index)
     if span := one.longest_in_3d:
         cells["longest_in_3d_mm"] = span.length_mm
     if abc := one.abc2:
         cells |= {"abc2_ml": abc.volume_ml, "abc2_a_mm": abc.a.length_mm, "abc2_c_mm": abc.c_mm}
-        cells |= {"abc2_b_mm": abc.b.length_mm, "abc2_slice": abc.a.slice_index + 1}
+        cells |= {"abc2_b_mm": abc.b.length_mm, **_slice_cells("abc2", abc.a.slice_index)}
         cells["abc2_set_by_hand"] = " ".join(abc.edited)
     if hu := one.hu:
         cells |= {f"hu_{name}": value for name, value in asdict(hu).items() if name != "voxels"}
@@ -465,13 +474,19 @@ def _measure_cells(found: Assessment, one: Measures, lesion: int | None) -> dict
         cells["midline_uncertainty_mm"] = side.midline_uncertainty_mm
     if table := one.inner_table:
         cells["inner_table_mm"] = table.distance_mm
-        cells["inner_table_slice"] = None if table.slice_index is None else table.slice_index + 1
+        cells |= _slice_cells("inner_table", table.slice_index)
     return cells
 
 
-def _growth_rows(growth: Growth | None) -> Iterable[dict[str, Any]]:
-    for verdict in () if growth is None else growth.verdicts:
-        assert growth is not None
+def _slice_cells(what: str, k: int | None) -> dict[str, int | None]:
+    """A slice as people count it, and as ``--slice`` takes it."""
+    return {f"{what}_slice": None if k is None else k + 1, f"{what}_slice_index": k}
+
+
+def _growth_rows(found: Assessment) -> Iterable[dict[str, Any]]:
+    growth = found.growth
+    assert growth is not None
+    for verdict in growth.verdicts:
         cells = {name: getattr(growth, name) for name in _GROWTH_COLUMNS[:8]}
         missing = []
         if growth.growth_percent is None:
@@ -481,7 +496,7 @@ def _growth_rows(growth: Growth | None) -> Iterable[dict[str, Any]]:
         if verdict.expansion is None:
             missing.append(f"expansion: {verdict.because}")
         yield {
-            "row": "growth",
+            "role": found.role,
             **cells,
             "definition": f"{verdict.name}: {verdict.rule} ({verdict.source})",
             "expansion": verdict.expansion,
@@ -492,7 +507,6 @@ def _growth_rows(growth: Growth | None) -> Iterable[dict[str, Any]]:
 def _score_rows(scores: Iterable[Score]) -> Iterable[dict[str, Any]]:
     for score in scores:
         yield {
-            "row": "score",
             "score": f"{score.name} ({score.source})",
             "score_total": score.total,
             "score_least": score.least,

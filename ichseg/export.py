@@ -1,7 +1,7 @@
 """What leaves the program: mask, table, picture, and the record from which the same mask is made again.
 
-Nothing here carries a patient's name: files have neutral names, a scan is known by the SHA-256 of its voxels, and no
-header, label or time of the source is copied. Every file states the notice.
+Nothing here carries a patient's name: a scan is known by the SHA-256 of its voxels and a label that a person typed, and
+no header, label or time of the source is copied. Every file with a number states the notice and the scan's warnings.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import operator
 import platform
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,24 +38,57 @@ from ichseg.volume import content_sha256 as content_sha256
 if TYPE_CHECKING:
     from ichseg.predictor import Predictor, SliceEmbedding
 
-#: Neutral names for downloads.
-MASK_NAME = "hematoma-mask.nii.gz"
-SLICES_NAME = "hematoma-mask-slices.zip"
-TABLE_NAME = "hematoma-volume.csv"
-SESSION_NAME = "hematoma-session.json"
+#: How the names of a scan's files end (``file_name``).
+MASK, MASK_SLICES, SLICES, SESSION = (
+    *("mask.nii.gz", "mask-slices.zip", "slices.csv", "session.json"),
+)
 
 #: In the name of the file that says which lesion each label of a mask is, and in an archive of slices.
 LESIONS_NAME = "lesions.json"
 
+#: What a scan may be called by a person: short, and safe in every file system, table and shell.
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,22}[A-Za-z0-9])?")
 
-def picture_name(k: int) -> str:
-    """The file name of a picture of slice k (from 0); people count from 1."""
-    return f"hematoma-slice-{k + 1:03d}.png"
+
+def file_name(volume: CTVolume, ending: str) -> str:
+    """The name of a file of a scan: what the scan is called (``CTVolume.called``), and what the file is.
+
+    Every name that the program gives by itself is made here.
+
+    >>> from ichseg.sample import sample_paths
+    >>> from ichseg.volume import read_volume
+    >>> file_name(with_label(read_volume(sample_paths()[0]), "ward-3"), MASK)
+    'hematoma-ward-3-mask.nii.gz'
+    """
+    return f"hematoma-{volume.called}-{ending}"
+
+
+def picture_ending(k: int) -> str:
+    """How the name of a picture of slice k (from 0) ends; people count from 1.
+
+    >>> picture_ending(0)
+    'slice-001.png'
+    """
+    return f"slice-{k + 1:03d}.png"
 
 
 def mask_name(volume: CTVolume) -> str:
     """The file name of a scan's mask: NIfTI where that can hold it, else the archive of slices."""
-    return MASK_NAME if volume.geometry.is_even else SLICES_NAME
+    return file_name(volume, MASK if volume.geometry.is_even else MASK_SLICES)
+
+
+def with_label(volume: CTVolume, label: str) -> CTVolume:
+    """The same scan, called by a person's label in files; by its hash where the label is empty.
+
+    Raises InputError for a label that is long or has other signs than A-Z, a-z, 0-9, - and _.
+    """
+    label = label.strip()
+    if label and not _LABEL.fullmatch(label):
+        raise InputError(
+            "A scan's label is 1 to 24 letters A-Z, digits, - and _, with a letter or digit at each end; "
+            f"got '{label[:40]}'; choose another, never a patient's name."
+        )
+    return replace(volume, label=label)
 
 
 def save_mask(
@@ -89,8 +122,8 @@ def save_mask(
 def lesions_path(mask_path: Path) -> Path:
     """Where ``save_mask`` says what a mask's labels stand for.
 
-    >>> lesions_path(Path("hematoma-mask.nii.gz")).name
-    'hematoma-mask-lesions.json'
+    >>> lesions_path(Path("hematoma-ward-3-mask.nii.gz")).name
+    'hematoma-ward-3-mask-lesions.json'
     """
     stem = re.sub(r"\.nii(\.gz)?$", "", mask_path.name, flags=re.IGNORECASE)
     return mask_path.with_name(f"{stem}-{LESIONS_NAME}")
@@ -117,7 +150,12 @@ def _lesions_json(
     labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
 ) -> bytes:
     return json_bytes(
-        {"lesions": lesions_record(labels_zyx, volume, lesions), "notice": NOTICE},
+        {
+            "scan_sha256": volume.sha256,
+            "lesions": lesions_record(labels_zyx, volume, lesions),
+            "warnings": list(volume.warnings),
+            "notice": NOTICE,
+        },
     )
 
 
@@ -164,7 +202,7 @@ def check_mask_path(path: Path, volume: CTVolume) -> None:
     if not (path.suffix.lower() == ".zip" or volume.geometry.is_even):
         raise VolumeError(
             f"NIfTI holds evenly spaced slices only; this scan's are not, so {path.name} would put voxels "
-            f"where they are not; write {SLICES_NAME} instead."
+            f"where they are not; write {mask_name(volume)} instead."
         )
 
 
@@ -183,23 +221,90 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
-def table_csv(mask_zyx: npt.ArrayLike, volume: CTVolume) -> bytes:
-    """A mask's table as CSV in UTF-8: a row for each slice that holds some of it, the total, the notice.
+#: Of every table: what its rows are of, and what has to be said with the numbers.
+SCAN_COLUMNS, NOTICE_COLUMNS = ("scan", "scan_sha256", "method"), ("warnings", "notice")
+LESION_COLUMNS = ("lesion", "name", "type", "is_blood")
 
-    Columns: ``slice`` (from 1, as people count), ``index`` (from 0), ``area_mm2``, ``height_mm`` (the slice's own),
-    ``volume_ml``.
+
+def slices_csv(
+    labels_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion] = (),
+    *,
+    method: str = "",
+) -> bytes:
+    """A mask's table as CSV in UTF-8: a row for each slice of each lesion, and no row of another kind.
+
+    Columns: ``scan`` (what it is called), ``scan_sha256``, ``method``, ``lesion`` (its number), ``name``, ``type``,
+    ``is_blood``, ``slice`` (from 1, as people count), ``slice_index`` (from 0, as ``--slice`` takes it), ``area_mm2``,
+    ``height_mm`` (the slice's own), ``volume_ml``, ``warnings``, ``notice``. The sum of ``volume_ml`` over rows with
+    ``is_blood`` yes is the volume of the blood. ``labels_zyx`` [z, y, x] holds the lesions' numbers; without
+    ``lesions``, not 0 is the one lesion.
+    """
+    labels = np.asarray(labels_zyx)
+    labels = labels if lesions else labels != 0
+    rows = [
+        {
+            **lesion_cells(lesion),
+            "slice": row.slice_index + 1,
+            "slice_index": row.slice_index,
+            "area_mm2": row.area_mm2,
+            "height_mm": row.height_mm,
+            "volume_ml": row.volume_ml,
+        }
+        for lesion in lesions or (Lesion(1),)
+        for row in slice_table(labels == lesion.id, volume)
+    ]
+    columns = (*LESION_COLUMNS, "slice", "slice_index", "area_mm2", "height_mm", "volume_ml")
+    return scan_csv(volume, method, columns, rows)
+
+
+def lesion_cells(lesion: Lesion) -> dict[str, Any]:
+    """What a table's row says of the lesion that it is of: LESION_COLUMNS."""
+    return {
+        "lesion": lesion.id,
+        "name": lesion.name,
+        "type": lesion.type,
+        "is_blood": lesion.is_blood,
+    }
+
+
+def scan_csv(
+    volume: CTVolume, method: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+) -> bytes:
+    """A table of one scan: SCAN_COLUMNS before each row, NOTICE_COLUMNS after it (``csv_bytes``)."""
+    same = {
+        "scan": volume.called,
+        "scan_sha256": volume.sha256,
+        "method": method,
+        "warnings": " ".join(volume.warnings),
+        "notice": NOTICE,
+    }
+    return csv_bytes((*SCAN_COLUMNS, *columns, *NOTICE_COLUMNS), ({**row, **same} for row in rows))
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV in UTF-8 under one header: four decimals, yes and no, empty where there is nothing to say.
+
+    What a person typed is never taken for a formula by a spreadsheet.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["slice", "index", "area_mm2", "height_mm", "volume_ml"])
-    for row in slice_table(mask_zyx, volume):
-        numbers = (row.area_mm2, row.height_mm, row.volume_ml)
-        writer.writerow(
-            [row.slice_index + 1, row.slice_index, *(f"{value:.4f}" for value in numbers)]
-        )
-    writer.writerow(["total", "", "", "", f"{volume_ml(mask_zyx, volume):.4f}"])
-    writer.writerow([NOTICE])
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def slice_png(
@@ -214,7 +319,11 @@ def slice_png(
     caption: str = "",
     colours: Mapping[int, Colour] | None = None,
 ) -> bytes:
-    """A picture of slice k with mask and boxes (``render.render_slice``) as PNG, the notice below it."""
+    """A picture of slice k with mask and boxes (``render.render_slice``) as PNG.
+
+    Below it stand ``caption``, each of the scan's warnings, and the notice, a line each; they are in its text, too.
+    """
+    lines = [*([caption] if caption else []), *volume.warned, NOTICE]
     rgb = render_slice(
         volume,
         k,
@@ -223,10 +332,10 @@ def slice_png(
         window=window,
         scale=scale,
         opacity=opacity,
-        caption=f"{caption}   {NOTICE}" if caption else NOTICE,
+        caption="\n".join(lines),
         colours=colours,
     )
-    return _png(Image.fromarray(rgb))
+    return _png(Image.fromarray(rgb), volume.warnings)
 
 
 def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesion] = ()) -> bytes:
@@ -234,42 +343,42 @@ def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesi
 
     Each PNG is 8-bit grey, 0 or 255, one pixel for each of the slice's, rows anterior to posterior, columns from
     the patient's right to left; slices from 1 at the foot end. The same mask gives the same bytes. With ``lesions``
-    the mask holds their numbers: mask and table are of the blood, labels-001.png ... have each pixel's lesion, and
+    the mask holds their numbers: the mask is of the blood, labels-001.png ... have each pixel's lesion, and
     lesions.json says what they are.
     """
     labels = np.asarray(mask_zyx)
     blood = [lesion.id for lesion in lesions if lesion.is_blood]
     mask = np.isin(labels, blood) if lesions else labels != 0
-    table = table_csv(mask, volume)
+    table = slices_csv(labels, volume, lesions)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
 
         def add(name: str, data: bytes) -> None:
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
-        add(TABLE_NAME, table)
+        add(SLICES, table)
         for k, mask_yx in enumerate(mask):
             add(f"mask-{k + 1:03d}.png", _png(Image.fromarray(mask_yx.astype(np.uint8) * 255)))
         if lesions:
             for k, labels_yx in enumerate(labels.astype(np.uint8)):
                 add(f"labels-{k + 1:03d}.png", _png(Image.fromarray(labels_yx)))
             add(LESIONS_NAME, _lesions_json(labels, volume, lesions))
-        add("README.txt", _SLICES_README.encode())
+        add("README.txt", "\n".join([_SLICES_README, *volume.warned, NOTICE, ""]).encode())
     return content.getvalue()
 
 
 _SLICES_README = f"""A hematoma mask, one picture a slice: mask-001.png is the scan's lowest slice.
 White pixels are blood. One picture pixel is one pixel of the scan; the patient's right is on the left.
-{TABLE_NAME} has each slice's area, its own height, and millilitres.
+{SLICES} has each slice's area, its own height, and millilitres, lesion by lesion.
 Where there are several lesions, labels-001.png has each pixel's lesion by number, and {LESIONS_NAME} says what it is.
-
-{NOTICE}
 """
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, warnings: Sequence[str] = ()) -> bytes:
     text = PngInfo()
     text.add_text("Disclaimer", NOTICE)
+    if warnings:
+        text.add_itxt("Warning", " ".join(warnings))
     content = io.BytesIO()
     image.save(content, "PNG", pnginfo=text, optimize=True)
     return content.getvalue()

@@ -47,10 +47,9 @@ def stl_bytes(labels_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Les
 
     meshes = [mesh for _, mesh in _lesion_meshes(labels_zyx, volume, lesions)]
     content = trimesh.util.concatenate(meshes).export(file_type="stl")
-    header = (
-        f"{NOTICE} mm, RAS".encode()
-    )  # 80 bytes are the most, and it must not begin with "solid"
-    return header.ljust(80) + content[80:]
+    # 80 bytes are the most, and it must not begin with "solid": of warnings there is room to say that there are some.
+    doubt = ", WARNED" if volume.warnings else ""
+    return f"{NOTICE} mm, RAS{doubt}".encode().ljust(80) + content[80:]
 
 
 def glb_bytes(
@@ -109,6 +108,8 @@ def glb_bytes(
             "notice": NOTICE,
             "unit": "metre",
             "axes": "x left, y up, z front",
+            "scan_sha256": volume.sha256,
+            "warnings": list(volume.warnings),
         }
 
     return bytes(scene.export(file_type="glb", include_normals=True, tree_postprocessor=add_notice))

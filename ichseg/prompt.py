@@ -36,6 +36,15 @@ class Box:
         return (self.x0, self.y0, self.x1, self.y1)
 
     @property
+    def text(self) -> str:
+        """The four numbers as ``--box`` and ``parse`` take them.
+
+        >>> Box(10, 20, 30, 45.5).text
+        '10,20,30,45.5'
+        """
+        return ",".join(f"{value:.10g}" for value in self.xyxy)
+
+    @property
     def width(self) -> float:
         """Extent along x in pixels."""
         return self.x1 - self.x0

@@ -96,7 +96,7 @@ def contact_sheet(
     """Many slices on one sheet, in the order given (all, from foot to head), row by row.
 
     ``mask_zyx`` is the scan's mask [z, y, x]; ``tile_px`` is the longer side of a tile. Tiles carry letters
-    and the slice's number; ``caption`` is one line below the sheet.
+    and the slice's number; ``caption`` stands below the sheet.
     """
     chosen = range(volume.shape_zyx[0]) if slices is None else slices
     if not chosen or columns < 1:
@@ -220,21 +220,36 @@ def _draw_letters(
 
 
 def _captioned(image: Image.Image, caption: str) -> Image.Image:
-    """The picture with one line of text on a strip below it, small enough to fit its width."""
+    """The picture with text on a strip below it; a line that is too long for the width goes on below."""
     size = min(24, max(9, image.width // 40))
-    while size > 6 and _font(size).getlength(caption) > image.width - size:
-        size -= 1
-    strip = 2 * size
+    lines = [
+        part for line in caption.split("\n") for part in _wrapped(line, size, image.width - size)
+    ]
+    step = round(1.4 * size)
+    strip = 2 * size + step * (len(lines) - 1)
     out = Image.new("RGB", (image.width, image.height + strip))
     out.paste(image, (0, 0))
-    ImageDraw.Draw(out).text(
-        (image.width / 2, image.height + strip / 2),
-        caption,
-        fill=TEXT_COLOUR,
-        font=_font(size),
-        anchor="mm",
-    )
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(out).text(
+            (image.width / 2, image.height + size + step * number),
+            line,
+            fill=TEXT_COLOUR,
+            font=_font(size),
+            anchor="mm",
+        )
     return out
+
+
+def _wrapped(line: str, size: int, width_px: float) -> list[str]:
+    """A line of text broken between words so that each part fits; a single word is never broken."""
+    parts = [""]
+    for word in line.split():
+        longer = f"{parts[-1]} {word}".strip()
+        if parts[-1] and _font(size).getlength(longer) > width_px:
+            parts.append(word)
+        else:
+            parts[-1] = longer
+    return parts
 
 
 @lru_cache(maxsize=16)

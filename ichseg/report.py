@@ -61,8 +61,8 @@ MOST_PAGES = 2
 _MARGIN = 16 * mm
 _WIDTH = A4[0] - 2 * _MARGIN
 _FRAME_PADDING = 6  # reportlab's own, inside its margins
-_INK, _GREY, _RULE, _PALE = (
-    HexColor(code) for code in ("#1d2329", "#66707a", "#d4d9de", "#f3f5f7")
+_INK, _GREY, _RULE, _PALE, _WARNING = (
+    HexColor(code) for code in ("#1d2329", "#66707a", "#d4d9de", "#f3f5f7", "#fbdcc4")
 )
 _FONT, _BOLD = "ichseg-sans", "ichseg-sans-bold"
 
@@ -136,18 +136,25 @@ def _head(found: Assessment, made: datetime.date) -> list[Flowable]:
         colWidths=[_WIDTH * 0.68, _WIDTH * 0.32],
         style=[("VALIGN", (0, 0), (-1, -1), "BOTTOM"), *_NO_PADDING],
     )
-    notice = Table(
-        [[_text(NOTICE, size=8.5, bold=True)]],
-        colWidths=[_WIDTH],
-        style=[("BACKGROUND", (0, 0), (-1, -1), _PALE), ("PADDING", (0, 0), (-1, -1), 5)],
-    )
+    notice = _band(_text(NOTICE, size=8.5, bold=True), _PALE)
+    warned = [
+        part
+        for line in found.volume.warned
+        for part in (Spacer(0, 3), _band(_text(line, size=8.5, bold=True), _WARNING))
+    ]
     return [
         title,
         Spacer(0, 5),
         notice,
+        *warned,
         Spacer(0, 4),
         _text("Scan: " + "; ".join(scan) + ".", grey=True),
     ]
+
+
+def _band(text: Flowable, colour: HexColor) -> Flowable:
+    style = [("BACKGROUND", (0, 0), (-1, -1), colour), ("PADDING", (0, 0), (-1, -1), 5)]
+    return Table([[text]], colWidths=[_WIDTH], style=style)
 
 
 def _headline(found: Assessment) -> list[Flowable]:

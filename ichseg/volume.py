@@ -244,9 +244,14 @@ class CTVolume:
     dicom: DicomSource | None = None
 
     @property
+    def warned(self) -> tuple[str, ...]:
+        """The warnings, each marked as one."""
+        return tuple(f"Warning: {warning}" for warning in self.warnings)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
-        """All that is to be said of the scan: each warning marked as one, then the notes."""
-        return (*(f"Warning: {warning}" for warning in self.warnings), *self.notes)
+        """All that is to be said of the scan: its warnings, then the notes."""
+        return (*self.warned, *self.notes)
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:

@@ -17,7 +17,14 @@ import pytest
 from ichseg import __main__ as cli
 from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.export import NOTICE, json_bytes, load_session, segmentation_record
+from ichseg.export import (
+    NOTICE,
+    json_bytes,
+    lesions_path,
+    load_session,
+    mask_name,
+    segmentation_record,
+)
 from ichseg.models import load_predictor
 from ichseg.segmentation import Part, Segmentation
 from ichseg.volume import read_mask, read_volume
@@ -142,11 +149,12 @@ def test_one_bad_scan_is_passed_over(manifest: Path, tmp_path: Path) -> None:
     done = cohort.run(segments(manifest, out))
     assert [one.state for one in done] == ["done", "passed over", "done"]
     assert done[1].error is not None and "broken.nii.gz" in done[1].error
+    sha = read_volume(manifest.parent / f"{NAMES[0]}.nii.gz").sha256[:8]
     written = sorted(path.name for path in out.iterdir())
     assert written == [
-        "scan-0001-hematoma-mask.nii.gz",
+        f"scan-0001-hematoma-{sha}-mask.nii.gz",
         "scan-0001.json",
-        "scan-0003-hematoma-mask.nii.gz",
+        f"scan-0003-hematoma-{sha}-mask.nii.gz",
         "scan-0003.json",
     ]
 
@@ -156,7 +164,7 @@ def test_the_masks_are_those_of_the_boxes(
 ) -> None:
     cohort.run(segments(manifest, tmp_path))
     volume = read_volume(manifest.parent / f"{NAMES[0]}.nii.gz")
-    mask = read_mask(tmp_path / "scan-0001-hematoma-mask.nii.gz", volume) != 0
+    mask = read_mask(tmp_path / f"scan-0001-{mask_name(volume)}", volume) != 0
     assert set(np.flatnonzero(mask.any(axis=(1, 2)))) == {3, 4}
     # 65 HU in 35 HU without noise: the threshold finds the blood, but for what its median rounds off
     overlap = 2 * (mask & blood)[3:5].sum() / (mask[3:5].sum() + blood[3:5].sum())
@@ -180,7 +188,7 @@ def test_what_is_finished_is_kept_until_it_came_from_something_else(
     assert (out / "scan-0001.json").stat().st_mtime_ns == before
     assert again[0].record == json.loads(json.dumps(first[0].record))
 
-    (out / "scan-0003-hematoma-mask.nii.gz").unlink()
+    next(out.glob("scan-0003-*-mask.nii.gz")).unlink()
     phantoms.save_nifti(manifest.parent / "broken.nii.gz", phantoms.head_hu()[0])  # mended
     assert [one.state for one in cohort.run(segments(manifest, out))] == ["kept", "done", "done"]
     phantoms.save_nifti(manifest.parent / "truth.nii.gz", phantoms.head_hu()[1].astype(np.int16))
@@ -228,12 +236,12 @@ def test_a_session_of_two_lesions_and_an_edit_is_made_again_whole(tmp_path: Path
     out = tmp_path / "out"
     (found,) = cohort.run([cohort.Segment(one, out) for one in cohort.read_manifest(tmp_path)])
     assert found.record is not None and found.record["same_mask"] is True
-    labels = read_mask(out / "scan-0001-hematoma-mask.nii.gz", volume)
+    labels = read_mask(out / f"scan-0001-{mask_name(volume)}", volume)
     np.testing.assert_array_equal(labels, marked.labels_zyx("threshold"))
     assert np.count_nonzero(labels == second) == 18
     assert sorted(path.name for path in out.iterdir()) == [
-        "scan-0001-hematoma-mask-lesions.json",
-        "scan-0001-hematoma-mask.nii.gz",
+        lesions_path(Path(f"scan-0001-{mask_name(volume)}")).name,
+        f"scan-0001-{mask_name(volume)}",
         "scan-0001.json",
     ]
 
@@ -272,6 +280,7 @@ def test_segment_takes_a_manifest(command: Command, manifest: Path, tmp_path: Pa
         f"{NAMES[1]}.nii.gz",
     ]
     assert "broken.nii.gz" in rows[1]["error"]
+    assert [row["notice"] for row in rows] == [NOTICE] * 3 and len(rows[0]["scan_sha256"]) == 64
     for path in out.iterdir():  # the user's own table repeats the names; nothing else does
         assert not any(name in path.name for name in NAMES)
         if path.name != "results.csv":
@@ -307,7 +316,7 @@ def test_averages_are_over_scans_with_a_truth() -> None:
             "seconds_a_slice": number,
         }
         entry = cohort.Entry(number, "s", Path("s"))
-        return cohort.Outcome(entry, "done", {"models": [model]})
+        return cohort.Outcome(entry, "done", {"scan": {"sha256": "ab"}, "models": [model]})
 
     (found,) = cohort.averages([outcome(1, 0.5, -4), outcome(2, 0.7, 2), outcome(3, None, 0)])
     assert found["scans"] == 3

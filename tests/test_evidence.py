@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import phantoms
+import pypdfium2
 import pytest
 
 from ichseg import NOTICE, evidence, export
@@ -61,8 +62,8 @@ def assessed(**options: Any) -> evidence.Assessment:
     return evidence.assess(labels, volume, LESIONS, **given | options)
 
 
-def rows_of(found: evidence.Assessment) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(evidence.measures_csv(found).decode())))
+def rows_of(found: evidence.Assessment, table: str = ".csv") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(evidence.tables(found)[table].decode())))
 
 
 def test_the_total_is_of_blood_and_each_lesion_has_its_own_measures() -> None:
@@ -113,9 +114,7 @@ def test_another_abc2_is_the_lesions_and_the_totals_where_it_is_the_only_blood()
     alone = evidence.assess(np.where(labels == 2, 0, labels), volume, LESIONS)
     assert evidence.with_abc2(alone, 1, moved).total.abc2 == moved
     assert evidence.with_abc2(alone, 3, moved).total.abc2 == alone.total.abc2  # oedema's
-    assert [row["abc2_set_by_hand"] for row in rows_of(found) if row["row"] == "lesion"] == [
-        *("c", "", ""),
-    ]
+    assert [row["abc2_set_by_hand"] for row in rows_of(found)] == ["c", "", ""]
 
 
 def test_why_there_is_no_range_is_told_as_it_is_known() -> None:
@@ -127,16 +126,20 @@ def test_why_there_is_no_range_is_told_as_it_is_known() -> None:
 # --- CSV ---------------------------------------------------------------------------------------------
 
 
-def test_the_table_has_the_total_each_lesion_and_each_slice() -> None:
+def test_each_table_has_one_kind_of_row() -> None:
     volume, labels = three_lesions()
-    rows = rows_of(assessed())
-    assert [(row["row"], row["lesion"], row["slice"]) for row in rows] == [
-        ("total", "", ""),
-        *[("lesion", "1", ""), ("slice", "1", "2"), ("slice", "1", "3"), ("slice", "1", "4")],
-        *[("lesion", "2", ""), ("slice", "2", "3")],
-        *[("lesion", "3", ""), ("slice", "3", "2"), ("slice", "3", "3"), ("slice", "3", "4")],
+    found = assessed()
+    assert list(evidence.tables(found)) == [".csv", "-total.csv", "-slices.csv"]
+    rows, slices = rows_of(found), rows_of(found, "-slices.csv")
+    assert [row["lesion"] for row in rows] == ["1", "2", "3"]
+    assert [(row["lesion"], row["slice"], row["slice_index"]) for row in slices] == [
+        *[("1", "2", "1"), ("1", "3", "2"), ("1", "4", "3"), ("2", "3", "2")],
+        *[("3", "2", "1"), ("3", "3", "2"), ("3", "4", "3")],
     ]
-    first = rows[1]
+    (total,) = rows_of(found, "-total.csv")
+    blood = (labels == 1) | (labels == 2)
+    assert float(total["volume_ml"]) == pytest.approx(volume_ml(blood, volume), abs=5e-5)
+    first = rows[0]
     mask = labels == 1
     ab, line = abc2(mask, volume), longest_in_plane(mask, volume)
     assert ab is not None and line is not None
@@ -152,17 +155,35 @@ def test_the_table_has_the_total_each_lesion_and_each_slice() -> None:
     }
     assert {name: float(first[name]) for name in expected} == pytest.approx(expected, abs=5e-5)
     assert (first["name"], first["type"], first["is_blood"]) == ("Thalamus", "IPH", "yes")
-    assert (rows[7]["type"], rows[7]["is_blood"]) == ("oedema", "no")
-    areas = [float(row["area_mm2"]) for row in rows if row["row"] == "slice"]
+    assert (rows[2]["type"], rows[2]["is_blood"]) == ("oedema", "no")
+    areas = [float(row["area_mm2"]) for row in slices]
     assert areas == pytest.approx([25, 25, 25, 10, 75, 75, 75])
-    for row in rows:
-        assert (row["model"], row["notice"]) == ("litemedsam", NOTICE)
+    assert (total["boxes"], first["boxes"], rows[1]["boxes"]) == (*["2:9,9,21,21.5"] * 2, "")
+    for row in (total, *rows, *slices):
+        assert (row["scan"], row["method"]) == (volume.sha256[:8], "litemedsam")
+        assert (row["scan_sha256"], row["notice"]) == (volume.sha256, NOTICE)
+    for row in (total, *rows):
         assert "ab" * 32 in row["weights_sha256"]
-        assert row["scan_sha256"] == export.content_sha256(volume.hu_zyx)
+
+
+def test_a_slice_is_said_as_people_count_and_as_the_command_line_takes_it() -> None:
+    for row in rows_of(assessed()):
+        for what in ("longest_in_plane", "abc2"):
+            assert int(row[f"{what}_slice"]) == int(row[f"{what}_slice_index"]) + 1
+
+
+def test_other_programs_read_the_tables_without_an_option(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    found = assessed(growth=growth(0.5, 0.8), scores=scores(Findings(nihss=12)))
+    for path in evidence.save(tmp_path / "m.csv", found):
+        table = pandas.read_csv(path)
+        assert len(table) and table.notice.eq(NOTICE).all(), path.name
+        assert all(table[name].dtype.kind in "if" for name in table if name.endswith("_ml"))
 
 
 def test_what_is_not_computed_is_empty_and_says_why() -> None:
-    total, first, *_ = rows_of(assessed(ranges={}))
+    found = assessed(ranges={})
+    (total,), (first, *_) = rows_of(found, "-total.csv"), rows_of(found)
     assert total["abc2_ml"] == "" and "abc2: ABC/2 is of one lesion" in total["not_computed"]
     for row in (total, first):
         assert row["range_low_ml"] == row["side"] == row["inner_table_mm"] == ""
@@ -174,14 +195,13 @@ def test_what_is_not_computed_is_empty_and_says_why() -> None:
 
 
 def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
-    rows = rows_of(
-        assessed(
-            growth=growth(0.5, 0.8),
-            role="follow-up",
-            scores=scores(Findings(nihss=12, glucose_mg_dl=90)),
-        )
+    found = assessed(
+        growth=growth(0.5, 0.8),
+        role="follow-up",
+        scores=scores(Findings(nihss=12, glucose_mg_dl=90)),
     )
-    classic, absolute, revised = (row for row in rows if row["row"] == "growth")
+    classic, absolute, revised = rows_of(found, "-growth.csv")
+    assert classic["role"] == "follow-up"
     assert (classic["growth_ml"], classic["growth_percent"]) == ("0.3000", "60.0000")
     assert (classic["expansion"], absolute["expansion"], revised["expansion"]) == (
         "yes",
@@ -192,7 +212,7 @@ def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
     assert (
         "growth_ml_per_hour: the hours between the scans are not known" in classic["not_computed"]
     )
-    _, nag, _ = (row for row in rows if row["row"] == "score")
+    _, nag, _ = rows_of(found, "-scores.csv")
     assert (nag["score"], nag["score_total"], nag["score_least"], nag["score_most"]) == (
         *("NAG (Sakuta et al. 2018)", "", "1", "2"),
     )
@@ -212,7 +232,7 @@ def test_no_name_becomes_a_formula_in_a_spreadsheet() -> None:
 def test_the_record_holds_all_of_it() -> None:
     volume, labels = three_lesions()
     found = assessed(growth=growth(0.5, 0.8, hours=3), role="baseline")
-    record = json.loads(evidence.encode(".json", found))
+    record = json.loads(evidence.encode(".json", found)[".json"])
     assert record["notice"] == NOTICE
     assert record["scan"] == json.loads(json.dumps(export.scan_record(volume)))
     assert record["boxes"] == [{"slice": 2, "lesion": 1, "box_xyxy": [9, 9, 21, 21.5]}]
@@ -234,9 +254,10 @@ def test_the_record_holds_all_of_it() -> None:
 def test_an_empty_mask_has_tables_too() -> None:
     volume, labels = three_lesions()
     found = evidence.assess(labels * 0, volume, LESIONS)
-    (row,) = rows_of(found)
+    (row,) = rows_of(found, "-total.csv")
+    assert rows_of(found) == rows_of(found, "-slices.csv") == []
     assert (row["volume_ml"], row["not_computed"]) == ("0.0000", "all: There is no voxel of it.")
-    assert json.loads(evidence.encode(".json", found))["lesions"] == []
+    assert json.loads(evidence.encode(".json", found)[".json"])["lesions"] == []
 
 
 # --- Files -------------------------------------------------------------------------------------------
@@ -246,26 +267,60 @@ def test_every_format_by_the_name_of_the_file(tmp_path: Path) -> None:
     found = assessed()
     begins = {
         ".pdf": b"%PDF-",
-        ".csv": b"row,",
+        ".csv": b"scan,",
         ".json": b"{",
         ".glb": b"glTF",
         ".stl": b"Research",
     }
     for suffix, magic in begins.items():
-        path = tmp_path / evidence.NAMES[suffix]
-        evidence.save(path, found)
-        assert path.read_bytes().startswith(magic)
-    assert evidence.NAMES.keys() == {*begins, ".dcm"}
+        path = tmp_path / evidence.ENDINGS[suffix]
+        written = evidence.save(path, found)
+        assert written[0] == path and path.read_bytes().startswith(magic)
+    assert evidence.ENDINGS.keys() == {*begins, ".dcm"}
+    assert {path.name for path in tmp_path.glob("*.csv")} == {
+        *("measures.csv", "measures-total.csv", "measures-slices.csv"),
+    }
+
+
+WARNING = "The affine says 1.0 mm, the qform 0.5 mm: the volume is in doubt."
+
+
+def read_text(path: Path) -> str:
+    """What a file says, as its own format has it."""
+    content = path.read_bytes()
+    if path.suffix == ".pdf":
+        pages = pypdfium2.PdfDocument(content)
+        return " ".join(" ".join(page.get_textpage().get_text_range() for page in pages).split())
+    if path.suffix == ".glb":
+        length = int.from_bytes(content[12:16], "little")
+        return str(json.loads(content[20 : 20 + length])["asset"]["extras"]["warnings"])
+    return content.decode(errors="replace")
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".csv", ".json", ".glb"])
+def test_every_file_carries_the_warnings_that_were_shown(tmp_path: Path, suffix: str) -> None:
+    found = assessed(growth=growth(0.5, 0.8), scores=scores(Findings(nihss=12)))
+    warned = replace(found, volume=replace(found.volume, warnings=(WARNING,)))
+    for path in evidence.save(tmp_path / f"m{suffix}", warned):
+        assert WARNING in read_text(path), path.name
+
+
+def test_an_stl_has_room_to_say_that_there_are_warnings_and_for_no_more(tmp_path: Path) -> None:
+    found = assessed()
+    warned = replace(found, volume=replace(found.volume, warnings=(WARNING,)))
+    headers = [evidence.encode(".stl", one)[".stl"][:80] for one in (found, warned)]
+    assert [b"WARNED" in header for header in headers] == [False, True]
+    assert headers[1].startswith(NOTICE.encode())
 
 
 def test_what_cannot_be_written_is_refused_before_it_is_made(tmp_path: Path) -> None:
     found = assessed()
-    with pytest.raises(InputError, match=r"one of \.pdf, .*; got a\.docx; name it e\.g\. hematoma"):
+    with pytest.raises(InputError, match=r"one of \.pdf, .*; got a\.docx; name it e\.g\. report"):
         evidence.save(tmp_path / "a.docx", found)
     with pytest.raises(InputError, match="there is no folder nowhere; make it first"):
         evidence.save(tmp_path / "nowhere" / "a.pdf", found)
     with pytest.raises(
-        InputError, match=r"phantom is NIfTI; write hematoma-mask\.nii\.gz in place of"
+        InputError, match=r"phantom is NIfTI; write hematoma-\w{8}-mask-slices\.zip in place of"
     ):
         evidence.save(tmp_path / "a.dcm", found)
 

@@ -64,22 +64,68 @@ def saved(tmp_path: Path, document: object) -> Path:
 # The table
 
 
-def test_the_table_has_a_row_a_slice_the_total_and_the_notice() -> None:
-    volume = phantoms.scan(UNEVEN_MM)
-    rows = list(csv.reader(io.StringIO(export.table_csv(marked(volume), volume).decode())))
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def doubtful(volume: CTVolume) -> CTVolume:
+    return replace(volume, warnings=("The voxel's size is in doubt.", "A slice is missing."))
+
+
+def test_the_table_has_a_row_for_each_slice_of_each_lesion_and_no_other_row() -> None:
+    volume = doubtful(export.with_label(phantoms.scan(UNEVEN_MM), "ward-3"))
+    labels = marked(volume).astype(np.uint8)
+    labels[-1, 5] *= 2
+    lesions = [Lesion(1, "Left"), Lesion(2, "=rim", type="oedema"), Lesion(3)]
+    rows = rows_of(export.slices_csv(labels, volume, lesions, method="threshold"))
+    same = {
+        "scan": "ward-3",
+        "scan_sha256": volume.sha256,
+        "method": "threshold",
+        "warnings": "The voxel's size is in doubt. A slice is missing.",
+        "notice": export.NOTICE,
+    }
+    first = {"lesion": "1", "name": "Left", "type": "unspecified", "is_blood": "yes"}
+    second = {"lesion": "2", "name": "'=rim", "type": "oedema", "is_blood": "no"}
+    names = ("slice", "slice_index", "area_mm2", "height_mm", "volume_ml")
     assert rows == [
-        ["slice", "index", "area_mm2", "height_mm", "volume_ml"],
-        ["2", "1", "2.5000", "4.0000", "0.0100"],
-        ["4", "3", "5.0000", "7.0000", "0.0350"],
-        ["total", "", "", "", "0.0450"],
-        ["Research software. Not a medical device. Not for clinical use."],
+        same | lesion | dict(zip(names, numbers, strict=True))
+        for lesion, numbers in (
+            (first, ("2", "1", "2.5000", "4.0000", "0.0100")),
+            (first, ("4", "3", "2.5000", "7.0000", "0.0175")),
+            (second, ("4", "3", "2.5000", "7.0000", "0.0175")),
+        )
     ]
 
 
-def test_the_table_of_an_empty_mask_is_a_total_of_nothing() -> None:
-    volume = phantoms.scan()
-    rows = export.table_csv(np.zeros(volume.shape_zyx), volume).decode().splitlines()
-    assert rows[1] == "total,,,,0.0000"
+def test_the_table_of_a_plain_mask_is_of_one_lesion_and_of_none_has_no_row() -> None:
+    volume = phantoms.scan(UNEVEN_MM)
+    rows = rows_of(export.slices_csv(marked(volume) * 7, volume))
+    assert [(row["lesion"], row["name"], row["is_blood"]) for row in rows] == [
+        ("1", "Lesion 1", "yes"),
+    ] * 2
+    assert sum(float(row["volume_ml"]) for row in rows) == pytest.approx(0.045)
+    assert rows_of(export.slices_csv(np.zeros(volume.shape_zyx), volume)) == []
+
+
+# Names
+
+
+def test_every_file_is_named_after_its_scan() -> None:
+    volume, other = phantoms.scan(), phantoms.scan(UNEVEN_MM)
+    assert export.mask_name(volume) == f"hematoma-{volume.sha256[:8]}-mask.nii.gz"
+    assert export.mask_name(other) == f"hematoma-{other.sha256[:8]}-mask-slices.zip"
+    assert export.mask_name(export.with_label(other, " A_1 ")) == "hematoma-A_1-mask-slices.zip"
+    assert export.with_label(other, "").called == other.sha256[:8]
+    assert export.scan_record(export.with_label(other, "A"))["label"] == "A"
+
+
+@pytest.mark.parametrize(
+    "label", ["a b", "a/b", "..", "-a", "a-", "a" * 25, "Müller", "a.b", "=1", "a\nb", "$(x)"]
+)
+def test_a_label_is_short_and_safe_everywhere(label: str) -> None:
+    with pytest.raises(InputError, match="never a patient's name"):
+        export.with_label(phantoms.scan(), label)
 
 
 # The archive of slices
@@ -93,14 +139,14 @@ def test_the_archive_holds_every_slice_as_a_picture_and_the_table() -> None:
         pictures = {
             name: Image.open(io.BytesIO(archive.read(name))) for name in names if "png" in name
         }
-        table, readme = archive.read(export.TABLE_NAME), archive.read("README.txt").decode()
+        table, readme = archive.read(export.SLICES), archive.read("README.txt").decode()
     assert sorted(pictures) == ["mask-001.png", "mask-002.png", "mask-003.png", "mask-004.png"]
     assert len(names) == 6
     for k, name in enumerate(sorted(pictures)):
         assert pictures[name].mode == "L"
         np.testing.assert_array_equal(np.asarray(pictures[name]), mask[k] * 255)
         assert export.NOTICE in pictures[name].text.values()  # type: ignore[attr-defined]
-    assert table == export.table_csv(mask, volume)
+    assert table == export.slices_csv(mask, volume)
     assert export.NOTICE in readme
 
 
@@ -117,8 +163,6 @@ def test_the_archive_is_the_same_bytes_each_time_and_bears_no_date() -> None:
 
 def test_an_even_scan_gets_nifti_and_an_uneven_one_the_archive(tmp_path: Path) -> None:
     even, uneven = phantoms.scan(), phantoms.scan(UNEVEN_MM)
-    assert export.mask_name(even) == "hematoma-mask.nii.gz"
-    assert export.mask_name(uneven) == "hematoma-mask-slices.zip"
     for volume in (even, uneven):
         path = tmp_path / export.mask_name(volume)
         export.save_mask(path, marked(volume), volume)
@@ -131,7 +175,7 @@ def test_an_even_scan_gets_nifti_and_an_uneven_one_the_archive(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "positions_mm", "error", "sentence"),
     [
-        ("m.nii.gz", UNEVEN_MM, VolumeError, r"NIfTI holds evenly .* m\.nii\.gz .* hematoma-mask-slices\.zip"),
+        ("m.nii.gz", UNEVEN_MM, VolumeError, r"NIfTI holds evenly .* m\.nii\.gz .* hematoma-\w{8}-mask-slices\.zip"),
         ("m.png", (0, 5, 10, 15), InputError, r"\.nii or \.zip .* got m\.png; name it"),
         ("no/m.zip", (0, 5, 10, 15), InputError, r"m\.zip there is no folder no; make it"),
     ],
@@ -173,8 +217,31 @@ def test_the_picture_is_the_rendered_slice_with_the_notice_drawn_and_written() -
 
 
 def test_pictures_are_numbered_as_people_count() -> None:
-    assert export.picture_name(0) == "hematoma-slice-001.png"
-    assert export.picture_name(27) == "hematoma-slice-028.png"
+    assert export.picture_ending(0) == "slice-001.png"
+    assert export.picture_ending(27) == "slice-028.png"
+
+
+def test_warnings_stand_below_the_picture_and_in_its_text_a_long_one_on_several_lines() -> None:
+    volume = phantoms.scan(shape_yx=(64, 80))
+    plain = Image.open(io.BytesIO(export.slice_png(volume, 1)))
+    picture = Image.open(io.BytesIO(export.slice_png(doubtful(volume), 1)))
+    assert picture.text["Warning"] == "The voxel's size is in doubt. A slice is missing."  # type: ignore[attr-defined]
+    assert picture.width == plain.width and picture.height >= plain.height + 2 * 9
+    margins = np.asarray(picture)[128:, [0, -1]]
+    assert (margins == margins[0, 0]).all(), "no line runs off the picture"
+
+
+def test_the_archive_and_the_list_of_lesions_say_the_warnings(tmp_path: Path) -> None:
+    volume = doubtful(phantoms.scan())
+    labels = marked(volume).astype(np.uint8)
+    with zipfile.ZipFile(io.BytesIO(export.slices_zip(labels, volume, [Lesion(1)]))) as archive:
+        readme = archive.read("README.txt").decode()
+        assert "Warning: The voxel's size is in doubt." in readme and "A slice is miss" in readme
+        assert json.loads(archive.read(export.LESIONS_NAME))["warnings"] == list(volume.warnings)
+    export.save_mask(tmp_path / "m.nii.gz", labels, volume, [Lesion(1, type="SDH")])
+    beside = json.loads((tmp_path / "m-lesions.json").read_text())
+    assert (beside["warnings"], beside["scan_sha256"]) == (list(volume.warnings), volume.sha256)
+    assert record(volume)["scan"]["warnings"] == list(volume.warnings)
 
 
 # The record
@@ -208,7 +275,7 @@ def test_a_record_says_what_was_done_on_what_with_what() -> None:
 def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
     volume = phantoms.scan(UNEVEN_MM)
     document = record(volume)
-    path = tmp_path / export.SESSION_NAME
+    path = tmp_path / export.SESSION
     export.write_file(path, export.json_bytes(document))
     session = export.load_session(path)
     assert session.boxes == BOXES
@@ -580,8 +647,8 @@ def test_the_archive_of_an_uneven_scan_holds_the_labels_too() -> None:
             np.testing.assert_array_equal(shown[1] == 255, (labels[k] == 1) | (labels[k] == 2))
         rows = json.loads(archive.read(export.LESIONS_NAME))["lesions"]
         assert [row["type"] for row in rows] == ["IPH", "IVH", "oedema"]
-        blood = marked.mask_zyx("threshold")
-        assert archive.read(export.TABLE_NAME) == export.table_csv(blood, volume)
+        table = archive.read(export.SLICES)
+        assert table == export.slices_csv(labels, volume, marked.lesions)
 
 
 def test_a_mask_without_lesions_has_nothing_beside_it(tmp_path: Path) -> None:
@@ -628,7 +695,7 @@ def test_nothing_that_is_exported_names_the_patient(tmp_path: Path) -> None:
             gzip.decompress(mask_path.read_bytes()),
             mask_path.read_bytes()[:64],  # a gzip header may hold the file's name
             export.json_bytes(document),
-            export.table_csv(blood, volume),
+            export.slices_csv(blood, volume),
             export.slices_zip(blood, volume),
             export.slice_png(volume, 3, mask_yx=blood[3]),
         ]
@@ -642,7 +709,7 @@ def test_the_exported_mask_overlays_the_scan_in_another_reader(tmp_path: Path) -
     hu_zyx, blood = phantoms.head_hu()
     scan = phantoms.save_nifti(tmp_path / "head.nii.gz", hu_zyx)
     volume = read_volume(scan)
-    path = tmp_path / export.MASK_NAME
+    path = tmp_path / export.MASK
     export.save_mask(path, blood, volume)
     np.testing.assert_array_equal(nib.load(path).affine, nib.load(scan).affine)
     image, other = sitk.ReadImage(str(scan)), sitk.ReadImage(str(path))

@@ -297,7 +297,8 @@ def test_a_mask_of_lesions_is_downloaded_with_what_its_labels_are(controller: Co
     (beside,) = download["beside"]
     labels = read_mask(Path(download["path"]), volume)
     assert np.array_equal(labels, marked.labels_zyx("one"))
-    assert beside["name"] == "hematoma-mask-lesions.json"
+    assert download["name"] == export.mask_name(volume)
+    assert beside["name"] == export.lesions_path(Path(download["name"])).name
     assert export.read_lesions(download["path"]) == marked.lesions
     assert Path(beside["path"]).is_relative_to(controller.store.public)
 
@@ -413,21 +414,24 @@ def test_every_file_of_evidence_is_what_its_name_says(
     controller: Controller, fakes: dict[str, BoxModel]
 ) -> None:
     page = two_lesions(controller)
+    _, volume = case_of(controller)
 
     def download(kind: str) -> Path:
         found = page.ask("export", kind=kind)["download"]
         path = Path(found["path"])
         assert path.is_relative_to(controller.store.public)
-        assert found["name"] == evidence.NAMES[f".{kind}"] and found["beside"] == []
+        assert found["name"] == export.file_name(volume, evidence.ENDINGS[f".{kind}"])
+        assert len(found["beside"]) == (2 if kind == "csv" else 0)
         return path
 
     record = json.loads(download("json").read_text())
     assert record["total"]["volume_ml"] == pytest.approx(area_ml(216 + 48))
     assert record["total"]["range"]["low_ml"] < record["total"]["range"]["high_ml"]
     assert record["model"] == "one" and record["slices_by"] == {"box": 4}
-    rows = list(csv.DictReader(io.StringIO(download("csv").read_text())))
-    assert [row["lesion"] for row in rows if row["row"] == "lesion"] == ["1", "2", "3"]
-    assert float(rows[0]["range_low_ml"]) == pytest.approx(
+    table = download("csv")
+    assert [row["lesion"] for row in csv.DictReader(table.open())] == ["1", "2", "3"]
+    (total,) = csv.DictReader(table.with_name(f"{table.stem}-total.csv").open())
+    assert float(total["range_low_ml"]) == pytest.approx(
         record["total"]["range"]["low_ml"], abs=1e-4
     )
     pages = pypdfium2.PdfDocument(download("pdf"))

@@ -520,7 +520,7 @@ class Controller:
                 found = case.measuring.assessment(measured)
             with session.lock:
                 found = followup.added(found, session)
-            paths = [downloads.write_evidence(session.new_folder(), kind, found)]
+            paths = downloads.write_evidence(session.new_folder(), kind, found)
         else:
             yield _progress("Writing the file")
             with session.lock:

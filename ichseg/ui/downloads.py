@@ -20,14 +20,13 @@ EVIDENCE = tuple(suffix.removeprefix(".") for suffix in evidence.FORMATS)
 WITH_RANGE = ("pdf", "csv", "json")
 
 
-def write_evidence(folder: Path, kind: str, found: Assessment) -> Path:
-    """Write one of EVIDENCE into a folder; raises as ``evidence.encode`` does.
+def write_evidence(folder: Path, kind: str, found: Assessment) -> list[Path]:
+    """Write one of EVIDENCE into a folder, and return what was written; raises as ``evidence.encode`` does.
 
     A DICOM-SEG has no patient's identity: the command line alone copies it, where it is asked to.
     """
-    path = folder / evidence.NAMES[f".{kind}"]
-    evidence.save(path, found)
-    return path
+    name = export.file_name(found.volume, evidence.ENDINGS[f".{kind}"])
+    return evidence.save(folder / name, found)
 
 
 def write_marked(
@@ -48,7 +47,7 @@ def write_marked(
         k, lesions = int(view["slice"]), marked.lesions
         visible = [lesion for lesion in lesions if lesion.visible]
         alone = len(lesions) == len(visible) == 1
-        path = folder / export.picture_name(k)
+        path = folder / export.file_name(volume, export.picture_ending(k))
         path.write_bytes(
             export.slice_png(
                 volume,
@@ -70,10 +69,12 @@ def write_marked(
         beside = export.lesions_path(path)
         return [path, *([beside] if beside.is_file() else [])]
     if kind == "table":
-        path = folder / export.TABLE_NAME
-        path.write_bytes(export.table_csv(marked.mask_zyx(model), volume))
+        path = folder / export.file_name(volume, export.SLICES)
+        path.write_bytes(
+            export.slices_csv(marked.labels_zyx(model), volume, marked.lesions, method=model)
+        )
         return [path]
-    path = folder / export.SESSION_NAME
+    path = folder / export.file_name(volume, export.SESSION)
     path.write_bytes(export.json_bytes(_record(marked, volume, method)))
     return [path]
 

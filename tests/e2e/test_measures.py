@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from PIL import Image
 from playwright.sync_api import Browser, Download
 
-from ichseg import evidence, measure
+from ichseg import evidence, export, measure
 from ichseg.landmarks import Landmarks
 from ichseg.prompt import boxes_from_mask
 from ichseg.sample import sample_paths
@@ -254,10 +254,11 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
     while len(files) < 2:  # two files, in whatever order the browser begins them
         page.wait_for_event("download", timeout=PATIENCE_MS)
     saved = {file.suggested_filename: tmp_path / file.suggested_filename for file in files}
-    assert set(saved) == {"hematoma-mask.nii.gz", "hematoma-mask-lesions.json"}
+    name = export.mask_name(sample)
+    assert set(saved) == {name, export.lesions_path(Path(name)).name}
     for file in files:
         file.save_as(saved[file.suggested_filename])
-    path = saved["hematoma-mask.nii.gz"]
+    path = saved[name]
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     voxel_ml = float(sample.voxel_volumes_ml[k])
     counted = [int((labels == label).sum()) * voxel_ml for label in (1, 2)]
