@@ -281,6 +281,36 @@ def test_a_session_of_another_scan_is_refused_and_nothing_changes(
     assert reply["totals"]["one"] == area_ml(64)
 
 
+def test_what_the_page_kept_of_a_lost_scan_is_put_back_by_the_weights_that_are_here(
+    controller: Controller, fakes: dict[str, BoxModel], tmp_path: Path
+) -> None:
+    """The page writes the record itself: of boxes, and of the masks that boxes do not give."""
+    page = Page(controller, "x")
+    scan = page.ask("sample")["scan"]
+    method = page.ask("fetched")["method"]
+    reply = page.ask("boxes", slice=2, boxes=[BOX])
+    names = ("id", "name", "type", "colour", "locked", "visible")
+    record = {
+        **scan["record"],
+        **method,
+        "lesions": [{name: one[name] for name in names} for one in reply["lesions"]],
+        "boxes": [{"slice": 2, "lesion": 1, "box_xyxy": BOX}],
+        "propagated": [],
+        "edits": [{"slice": 3, "lesion": 1, "origin": "edited", "runs": "5 7"}],
+    }
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(record))
+    again = Page(controller, "y")
+    assert again.ask("sample")["scan"]["record"]["scan"]["sha256"] == record["scan"]["sha256"]
+    fakes["one"].weights_sha256 = {"adapter.safetensors": "0" * 64}  # another version by now
+    refused = again.ask("load", files=[uploaded(kept, tmp_path / "first")])
+    assert "its own weights" in refused["error"]["text"]
+    reply = again.ask("load", anew=True, files=[uploaded(kept, tmp_path / "second")])
+    assert reply["error"] is None and reply["method"]["weights_sha256"]
+    assert reply["slices"]["3"]["origin"] == {"1": "edited"}
+    assert reply["totals"]["one"] == pytest.approx(area_ml(64 + 7))
+
+
 # The whole hematoma
 
 

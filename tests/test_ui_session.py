@@ -573,6 +573,26 @@ def test_a_dropped_session_is_forgotten_everywhere(controller: Controller, tmp_p
     assert "no longer has" in page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])["error"]["text"]
 
 
+def test_a_page_is_told_when_its_scan_is_gone(
+    unhurried: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart: whatever the page asks with the scan that it had, also in passing."""
+    page = Page(unhurried, "x")
+    page.ask("sample")
+    token = page.case
+    unhurried.drop("x")
+    page.case = token
+    assert page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])["gone"]
+    assert unhurried.aside("x", {"case": token, "aside": {"slice": 1}})["gone"]
+    page.ask("sample")
+    assert "gone" not in page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    baseline = page.case
+    page.ask("sample", role="followup")
+    page.case = baseline  # there, but not on screen
+    refused = page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    assert refused["error"] and "gone" not in refused
+
+
 def test_the_voxels_are_deleted_once_the_browser_has_them(controller: Controller) -> None:
     page = Page(controller, "x")
     voxels = Path(page.ask("sample")["scan"]["voxels"])

@@ -8,7 +8,9 @@ and is answered with the number of the last one that was done and what changed::
 
     {"done": 7, "slices": {"12": {"boxes", "masks", "ml", ...}}, "lesions", "totals", "models", "undo", "redo", ...}
 
-A slice's state is ichseg.ui.marking's.
+A slice's state is ichseg.ui.marking's. "gone" says that the server no longer has the scan that the page names;
+"method" is what a record says of the left pane's method, and a scan's "record" what it says of the scan: the page
+keeps what was drawn on a scan that is gone, and writes the record itself.
 
 Operations that were done already are not done twice, so that the page may send them again.
 
@@ -31,7 +33,7 @@ import itertools
 import logging
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,10 @@ Message = Mapping[str, Any]
 Reply = dict[str, Any]
 
 _log = logging.getLogger(__name__)
+
+
+class _GoneError(VolumeError):
+    """The session has no scan by the name that the page gives: the server was restarted, or made room."""
 
 
 class Controller:
@@ -131,6 +137,8 @@ class Controller:
                 self._check_case(session, op, message)
                 for progress in self._steps[op["op"]](session, op, reply):
                     yield {**self._state(session, {}), **progress, "done": None}
+            except _GoneError as error:
+                reply |= {"gone": True, "error": {"text": str(error)}}
             except InputError as error:
                 reply["error"] = {"text": str(error), **self._remedy(session, op, error)}
             except Exception:
@@ -203,6 +211,8 @@ class Controller:
             if asked.get("measure"):
                 state["measures"] = self._measures(session, case, volume, asked["measure"])
             return state
+        except _GoneError:
+            return self._state(session, {**reply, "gone": True})
         except InputError:
             return self._state(session, reply)  # an operation will say so
 
@@ -368,7 +378,7 @@ class Controller:
                     path.rename(export.lesions_path(masks[0]))
                 self._load_mask(session, masks[0], reply)
             else:
-                yield from self._load_session(session, beside[0], reply)
+                yield from self._load_session(session, beside[0], reply, bool(op.get("anew")))
         finally:
             self.store.discard(upload)
 
@@ -385,16 +395,20 @@ class Controller:
             reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
 
     def _load_session(
-        self, session: Session, path: Path, reply: Reply
+        self, session: Session, path: Path, reply: Reply, anew: bool
     ) -> Generator[Reply, None, None]:
-        """Make again what a session's record says, in the place of all that is marked; undo brings that back."""
+        """Make again what a session's record says, in the place of all that is marked; undo brings that back.
+
+        ``anew``: by the weights that are here, whatever they were.
+        """
         record = export.load_session(path)
         with session.lock:
             case, volume = self._case(session)
         record.check_scan(volume)
         model = record.model
         predictor = self.embeddings.load(model)
-        record.check_weights(predictor.weights_sha256)
+        if not anew:
+            record.check_weights(predictor.weights_sha256)
         embed = partial(self.marking.embedding, case, volume, model)
         made = yield from _told(
             "Making the session's masks again",
@@ -403,6 +417,7 @@ class Controller:
         with session.lock, self._showing_changes(session, reply) as (case, _):
             case.models = (model, *case.models[1:])
             case.segmentation.adopt(made)
+            self._tell_method(case, reply)
             reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
 
     def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -440,6 +455,7 @@ class Controller:
             yield _progress(f"Segmenting slice {k + 1}", number / len(slices))
             with session.lock:
                 self._show_complete(case, volume, k, reply)
+        self._tell_method(case, reply)
         centre = int(op.get("slice", len(volume.hu_zyx) // 2))
         self.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre)
 
@@ -449,6 +465,8 @@ class Controller:
             for path in session.public.glob("*/voxels.gz"):
                 path.unlink(missing_ok=True)
             session.discard_view()
+            case, _ = self._case(session)
+        self._tell_method(case, reply)
         return ()
 
     def _truth(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
@@ -619,6 +637,16 @@ class Controller:
             text = "Drawing the boxes anew, for the range. Cancel writes the file without it."
             yield _progress(text, share, cancel=True)
 
+    def _tell_method(self, case: Case, reply: Reply) -> None:
+        """Tell the page what a record says of the left pane's method, for the records that it writes itself."""
+        with suppress(InputError):  # the first box says what is wrong with it
+            method = self._method(case.models[0])
+            reply["method"] = {
+                "model": method.name,
+                "weights_sha256": dict(method.weights_sha256),
+                "second_look": method.second_look,
+            }
+
     def _method(self, model: str) -> measures.Method:
         predictor = self.embeddings.load(model)
         return measures.Method(
@@ -652,10 +680,12 @@ class Controller:
         """Refuse to apply what was drawn on one scan to another, as after a restart of the server."""
         token = session.case.token if session.case else None
         if session.closed or (op["op"] not in _OPENS and message.get("case") != token):
-            raise VolumeError(
+            text = (
                 "A box belongs to the scan it was drawn on; the server no longer has that one open; "
                 "open the scan again."
             )
+            there = {case.token for case in session.cases.values()}
+            raise VolumeError(text) if message.get("case") in there else _GoneError(text)
 
     def _case(self, session: Session) -> tuple[Case, CTVolume]:
         """The open case with its volume, rebuilt where it was evicted."""
@@ -797,6 +827,12 @@ def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
         "shape": [depth, rows, columns],
         "spacing": [round(float(mm), 4) for mm in volume.spacing_mm],
         "name": volume.name,
+        "record": {
+            "schema_version": export.SCHEMA_VERSION,
+            "scan": export.scan_record(volume),
+            "versions": export.versions(),
+            "notice": export.NOTICE,
+        },
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
         "sample": case.upload is None,

@@ -11,12 +11,15 @@ from gradio.utils import get_upload_folder
 
 from ichseg.preprocess import WINDOWS
 from ichseg.segmentation import TYPES
-from ichseg.ui.controller import Controller, Message
+from ichseg.ui.controller import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES, Controller, Message
 from ichseg.ui.methods import choices
 from ichseg.ui.viewer import Viewer, style
 
 TITLE = "Hematoma volume on head CT"
-MAX_FILE_SIZE = "512mb"
+MAX_FILE_BYTES = 512 << 20
+
+#: Files of one request: Gradio's own parser takes 1,000.
+FILES_PER_REQUEST = 500
 
 
 def make_controller() -> Controller:
@@ -62,6 +65,12 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
             choices=choices(),
             presets=presets,
             types=types,
+            limits={
+                "files": MAX_UPLOAD_FILES,
+                "bytes": MAX_UPLOAD_BYTES,
+                "file": MAX_FILE_BYTES,
+                "portion": FILES_PER_REQUEST,
+            },
             elem_id="viewer",
             padding=False,
         )
@@ -88,7 +97,7 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
         "footer_links": [],
         "run_history": False,
         "allowed_paths": [str(controller.store.public)],
-        "max_file_size": MAX_FILE_SIZE,
+        "max_file_size": MAX_FILE_BYTES,
         "enable_monitoring": False,
         "show_error": False,
     }

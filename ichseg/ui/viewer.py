@@ -13,6 +13,7 @@ _FOLDER = Path(__file__).resolve().parent / "viewer"
 #: functions of any other; what it does at once stands on the parts before it.
 SCRIPTS = (
     "state",
+    "line",
     "server",
     "scan",
     "mask",
@@ -25,6 +26,7 @@ SCRIPTS = (
     "lesions",
     "correct",
     "files",
+    "kept",
     "aside",
     "compare",
     "measure",
@@ -42,9 +44,9 @@ class Viewer(gr.HTML):
     """Shows a scan, takes boxes, shows masks. It draws in the browser; Python only answers.
 
     ``value`` is what the page asks for and ``reply`` the latest answer (ichseg.ui.controller says how both
-    look), ``better`` the latest answer that nobody waited for; ``choices``, ``presets`` and ``types`` (of lesions) are
-    fixed. The events are "edit" for what takes a moment, "work" for what may show progress, "aside" for what nobody
-    waits for, "look" for a hint that wants no answer.
+    look), ``better`` the latest answer that nobody waited for; ``choices``, ``presets``, ``types`` (of lesions) and
+    ``limits`` (of an upload) are fixed. The events are "edit" for what takes a moment, "work" for what may show
+    progress, "aside" for what nobody waits for, "look" for a hint that wants no answer.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Viewer(gr.HTML):
         choices: list[dict[str, Any]] | None = None,
         presets: list[dict[str, Any]] | None = None,
         types: list[dict[str, str]] | None = None,
+        limits: dict[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         # An update makes the component anew from its own settings: these three never differ.
@@ -73,6 +76,7 @@ class Viewer(gr.HTML):
             choices=choices or [],
             presets=presets or [],
             types=types or [],
+            limits=limits or {},
             **kwargs,
         )
 

@@ -51,9 +51,25 @@ class Server:
 @contextmanager
 def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
     """app.py on a free port until the block ends."""
+    port = free_port()
+    process = start(root, folder, port, **environment)
+    try:
+        yield Server(f"http://127.0.0.1:{port}", folder, environment)
+    finally:
+        process.terminate()
+        ended = process.wait(timeout=20)
+    assert ended == 0, f"app.py did not end well:\n{(folder / 'log').read_text()}"
+
+
+def free_port() -> int:
+    """A port on this machine that nobody listens on."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def start(root: Path, folder: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
+    """app.py in a process of its own, once it serves; whoever starts it ends it."""
     settings = {
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
@@ -69,13 +85,12 @@ def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        try:
-            _wait_for(process, folder / "log")
-            yield Server(f"http://127.0.0.1:{port}", folder, environment)
-        finally:
-            process.terminate()
-            ended = process.wait(timeout=20)
-    assert ended == 0, f"app.py did not end well:\n{(folder / 'log').read_text()}"
+    try:
+        _wait_for(process, folder / "log")
+    except BaseException:
+        process.kill()
+        raise
+    return process
 
 
 def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:

@@ -637,6 +637,31 @@ def test_dicom_files_with_several_series_offer_the_others(visit: Visit, tmp_path
     assert "DOE" not in viewer.page.content()
 
 
+def test_more_files_than_one_request_takes_are_opened_at_once(visit: Visit, tmp_path: Path) -> None:
+    """Thin series and reformats come as a thousand files and more; over a local network, without HTTPS."""
+    thin = phantoms.speckled_head((1001, 20, 24))
+    images = phantoms.dicom_slices(thin, (0.125 * np.arange(len(thin))).tolist())
+    phantoms.save_dicom(tmp_path / "thin", images)
+    viewer = visit()
+    viewer.page.evaluate("delete Crypto.prototype.randomUUID")  # as where the page is not secure
+    viewer.open_files(*sorted((tmp_path / "thin").iterdir())).opened()
+    assert viewer.shape_zyx == thin.shape
+
+
+def test_more_files_than_an_upload_takes_are_refused_before_they_are_sent(visit: Visit) -> None:
+    viewer = visit()
+    viewer.page.evaluate(
+        """() => {
+          const dataTransfer = new DataTransfer();
+          for (let i = 0; i < 5001; i++) dataTransfer.items.add(new File(['x'], i + '.dcm'));
+          document.body.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
+        }"""
+    )
+    assert viewer.alert() == (
+        "An upload is at most 1024 MB in 5000 files; got 1 MB in 5001; give one series."
+    )
+
+
 def test_files_are_dropped_anywhere_on_the_page(visit: Visit) -> None:
     viewer = visit()
     viewer.page.evaluate(

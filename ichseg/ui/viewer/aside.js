@@ -12,9 +12,10 @@ const roughSlices = () => marked().filter((slice) => slices.get(slice).rough?.le
 
 function rest() {
   // A quiet moment from now on, unless something happens before.
-  const rough = roughSlices();
+  const rough = lost ? [] : roughSlices();
   root.dataset.rough = rough.length;
   clearTimeout(resting);
+  if (lost) return;
   if ((rough.length || scoresWanted() || growthWanted() || measureWanted() || askHub) && looking === null) resting = setTimeout(lookCloser, REST_MS);
 }
 
@@ -34,6 +35,7 @@ watch("better", () => {
   lastBetter = reply.n;
   clearTimeout(forgetting);
   looking = null;
+  if (reply.gone) return loseScan("The server no longer has this scan");
   measureAnswered();
   if (reply.choices) takeChoices(reply.choices);
   // While an operation is unanswered its answer is the one to believe.

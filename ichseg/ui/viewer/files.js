@@ -1,6 +1,9 @@
 // Files: downloads, uploads, and what is dropped on the page.
 
+const LIMITS = props.limits; // {files, bytes} of an upload, {portion} files of a request, {file} bytes of one file
+
 function download(kind) {
+  if (lost && kind === "record") return saveKept();
   ask({ op: "export", kind, model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
 }
 
@@ -13,7 +16,8 @@ function save({ path, name, beside = [] }) {
 }
 
 function replaceScan(action) {
-  // A new scan takes the place of both the baseline and its follow-up.
+  // A new scan takes the place of both the baseline and its follow-up. What is kept here is not lost with it.
+  if (lost) return action();
   const other = roles[OTHER[role]]?.marked ?? 0;
   confirmLoss(marked().length + other, roles.followup ? "these two scans" : "this scan", action);
 }
@@ -35,27 +39,66 @@ one(".ich-file").addEventListener("change", (event) => {
 });
 
 function upload(files, op = "open", extra = {}) {
-  // Gradio's own upload route. A name of its own for each file keeps two people's equal files apart.
-  const form = new FormData();
-  for (const file of files) form.append("files", file, crypto.randomUUID() + "-" + file.name);
-  const request = new XMLHttpRequest();
-  request.open("POST", serverPath("/upload"));
-  request.upload.onprogress = (event) => busy({ text: "Uploading", part: event.loaded / event.total });
-  request.onload = () => {
-    if (request.status === 200) {
-      busy({ text: { truth: "Reading the truth mask", load: "Reading what was saved" }[op] ?? "Reading the scan" });
-      const paths = JSON.parse(request.responseText);
-      ask({ op, ...extra, files: paths.map((path, index) => ({ path, name: files[index].name })) });
-      return;
-    }
-    const tooLarge = request.status === 413;
-    fail(tooLarge ? files[0].name + ": an upload is at most 512 MB a file, but this is larger; give one series, or compress it." : "The upload was refused (" + request.status + "); try again.");
-  };
-  request.onerror = () => fail("The upload was cut off; check the connection and try again.");
-  const fail = (text) => { busy(null); complain({ text }); };
+  const bytes = files.reduce((sum, file) => sum + file.size, 0);
+  const large = files.find((file) => file.size > LIMITS.file);
+  if (large) {
+    complain({ text: large.name + ": a file of an upload is at most " + megabytes(LIMITS.file) + " MB; this one has " + megabytes(large.size) + " MB; compress it (.nii.gz), or give one series." });
+    return;
+  }
+  if (files.length > LIMITS.files || bytes > LIMITS.bytes) {
+    complain({ text: "An upload is at most " + megabytes(LIMITS.bytes) + " MB in " + LIMITS.files + " files; got " + megabytes(bytes) + " MB in " + files.length + "; give one series." });
+    return;
+  }
   hush();
   busy({ text: "Uploading", part: 0 });
-  request.send(form);
+  sendInPortions(files, bytes)
+    .then((paths) => {
+      busy({ text: { truth: "Reading the truth mask", load: "Reading what was saved" }[op] ?? "Reading the scan" });
+      if (op === "open") opening = { files, how: extra };
+      ask({ op, ...extra, files: paths.map((path, index) => ({ path, name: files[index].name })) });
+    })
+    .catch((error) => {
+      busy(null);
+      complain({ text: error.message });
+    });
+}
+
+const megabytes = (bytes) => Math.ceil(bytes / 2 ** 20);
+
+async function sendInPortions(files, bytes) {
+  // The server takes LIMITS.portion files a request; they are opened together once all are there.
+  const paths = [];
+  let sent = 0;
+  for (let from = 0; from < files.length; from += LIMITS.portion) {
+    const portion = files.slice(from, from + LIMITS.portion);
+    const count = files.length > LIMITS.portion ? " " + files.length + " files" : "";
+    const tell = (loaded) => busy({ text: "Uploading" + count, part: Math.min(1, (sent + loaded) / Math.max(1, bytes)) });
+    paths.push(...(await sendPortion(portion, tell)));
+    sent += portion.reduce((sum, file) => sum + file.size, 0);
+  }
+  return paths;
+}
+
+function sendPortion(files, tell) {
+  // Gradio's own upload route. A name of its own for each file keeps two people's equal files apart.
+  const form = new FormData();
+  for (const file of files) form.append("files", file, uniqueName() + "-" + file.name);
+  const request = new XMLHttpRequest();
+  request.open("POST", serverPath("/upload"));
+  request.upload.onprogress = (event) => tell(event.loaded);
+  return new Promise((resolve, reject) => {
+    request.onload = () => {
+      if (request.status === 200) resolve(JSON.parse(request.responseText));
+      else reject(new Error("The upload was refused (" + request.status + "); try again."));
+    };
+    request.onerror = () => reject(new Error("The upload was cut off; check the connection and try again."));
+    request.send(form);
+  });
+}
+
+function uniqueName() {
+  // Not crypto.randomUUID: browsers have that under HTTPS and on this machine alone, and not over a local network.
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function filesOf(transfer) {
@@ -92,4 +135,4 @@ document.addEventListener("drop", async (event) => {
   if (files.length) replaceScan(() => upload(files));
 });
 
-window.addEventListener("beforeunload", (event) => { if (marked().length || roles[OTHER[role]]?.marked) event.preventDefault(); });
+window.addEventListener("beforeunload", (event) => { if (marked().length || roles[OTHER[role]]?.marked || kept.size) event.preventDefault(); });

@@ -114,6 +114,7 @@ for (const field of all(".ich-followup input:not([type=file]), .ich-followup sel
 function changeScan(target) {
   if (target === role || !roles[target]) return;
   places.set(scan.token, k);
+  keepMarks();
   busy({ text: "Changing scans" });
   ask({ op: "switch", role: target, have: voxelsOf.has(roles[target].case) });
 }

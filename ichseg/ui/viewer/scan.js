@@ -38,6 +38,7 @@ async function fetchVoxels(url, [depth, rows, columns]) {
 }
 
 function adopt(description, hu, reply) {
+  findAgain();
   scan = { ...description, token: reply.case, hu };
   voxelsOf.set(scan.token, hu);
   slices = new Map();
@@ -60,9 +61,11 @@ function adopt(description, hu, reply) {
   describe();
   resize();
   showAll();
+  noteOpened();
   ask({ op: "fetched" });
   live.textContent = (roles.followup ? ROLE_TITLES[role] + " loaded: " : "Scan loaded: ") + scan.name + ", " + scan.shape[0] + " slices.";
   panes[0].canvas.focus({ preventScroll: true });
+  showKept();
 }
 
 function describe() {

@@ -1,6 +1,7 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
 const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load", "switch"]);
+const OPENS = new Set(["open", "sample", "reopen"]);
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
 const ops = [];
@@ -11,6 +12,8 @@ let patience = 0;
 let attempts = 0;
 
 function ask(op) {
+  if (lost && !OPENS.has(op.op)) return; // boxes are kept here meanwhile
+  if (OPENS.has(op.op)) noteOpening(op);
   const before = ops.at(-1);
   const redone =
     op.op === "boxes" && before?.op === "boxes" && before.id > underWay &&
@@ -29,12 +32,29 @@ function send() {
   deliver();
 }
 
+const eventNow = () => (ops.some((op) => SLOW.has(op.op)) ? "work" : "edit");
+
 function deliver() {
-  const event = ops.some((op) => SLOW.has(op.op)) ? "work" : "edit";
-  clearTimeout(patience);
-  patience = setTimeout(() => (++attempts < ATTEMPTS ? deliver() : giveUp()), PATIENCE_MS[event]);
+  bePatient();
   say({ busy: false });
-  trigger(event);
+  trigger(eventNow());
+}
+
+function bePatient() {
+  clearTimeout(patience);
+  patience = setTimeout(noAnswer, PATIENCE_MS[eventNow()]);
+}
+
+async function noAnswer() {
+  // Where the server was away the request goes out by itself, now that it is back.
+  if ((await serverBack()) || !underWay) return;
+  if (++attempts < ATTEMPTS) deliver();
+  else giveUp();
+}
+
+function askAgain() {
+  // The stream that would have brought the answer broke.
+  if (underWay && eventNow() === "work") deliver();
 }
 
 function say(extra) {
@@ -73,6 +93,7 @@ watch("reply", () => {
     underWay = 0;
     clearTimeout(patience);
   }
+  if (reply.gone) return loseScan("The server no longer has this scan");
   take(reply);
   // A box was answered by the left pane's method alone; the others' masks are asked for at once.
   for (const slice of reply.later ?? []) ask({ op: "complete", slice });
@@ -90,12 +111,14 @@ function take(reply) {
   takeGrowth(reply.growth);
   history = { undo: reply.undo, redo: reply.redo };
   trouble = reply.trouble || {};
+  if (reply.method) method = reply.method;
   if (reply.choices) takeChoices(reply.choices);
   if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
   if (!reply.scan) takeSlices(reply);
   takeMeasures(reply.measures);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.download) save(reply.download);
+  havePutBack(reply);
   showAll();
 }
 
@@ -135,9 +158,3 @@ function takeSlices(reply) {
   if (changed.includes(k) && !reply.later) announceVolumes();
 }
 let jump = false; // go to a slice that the next undo or redo changes
-
-function serverPath(path) {
-  const config = window.gradio_config || {};
-  const base = (config.root || document.baseURI).replace(/[/]$/, "");
-  return base + (config.api_prefix || "/gradio_api") + path;
-}

@@ -1,0 +1,126 @@
+// The line to the server. What is sent waits while nobody answers, and the page learns when another server does.
+//
+// Gradio takes one request that fails for the end of the page: it sends no more, and reloads once the server is back,
+// with all that was drawn. So no failure of the line reaches it: its requests wait here, and go out again.
+
+const PULSE_MS = 1000; // between two questions whether a server that was away is back
+const PULSE_PATIENCE_MS = 4000;
+const IDLE_MS = 15000; // between two questions while nothing else is asked
+const BETWEEN = new Set([502, 503, 504]); // what a proxy says in the place of a server that is away
+const browserFetch = window.fetch.bind(window);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+let serving = null; // the number of the process that answers
+let back = null; // while none answers: the promise that one does
+let pageHash = null; // what the server knows this page by
+
+function serverPath(path) {
+  const config = window.gradio_config || {};
+  const base = (config.root || new URL(".", document.baseURI).href).replace(/[/]$/, "");
+  return base + (config.api_prefix || "/gradio_api") + path;
+}
+
+async function askServer() {
+  // The number of the process that answers; null where none does.
+  try {
+    const answer = await browserFetch(serverPath("/app_id"), { cache: "no-store", signal: AbortSignal.timeout(PULSE_PATIENCE_MS) });
+    return answer.ok ? (await answer.json()).app_id : null;
+  } catch {
+    return null;
+  }
+}
+
+function serverBack() {
+  // Resolves once a server answers, with whether none did; all who wait, wait for the same.
+  back ??= (async () => {
+    let id = await askServer();
+    while (id === null) {
+      if (root.dataset.server !== "away") {
+        root.dataset.server = "away";
+        clearTimeout(patience);
+        showKept();
+      }
+      await pause(PULSE_MS);
+      id = await askServer();
+    }
+    back = null;
+    const wasAway = root.dataset.server === "away";
+    delete root.dataset.server;
+    const another = serving !== null && id !== serving;
+    serving = id;
+    if (another) loseScan("The server was restarted");
+    else if (wasAway && underWay) bePatient();
+    if (wasAway) showKept();
+    return wasAway;
+  })();
+  return back;
+}
+
+async function persist(input, init) {
+  // A request that may be sent twice: Python does no operation again.
+  for (;;) {
+    try {
+      const answer = await browserFetch(input, init);
+      if (!BETWEEN.has(answer.status) || answer.headers.get("content-type")?.includes("json")) return answer;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+    }
+    await serverBack();
+    await pause(PULSE_MS / 4);
+  }
+}
+
+async function steadyStream(request) {
+  // A stream of answers that ends in order where it breaks: what was under way is then asked again.
+  const end = new TextEncoder().encode('data: {"msg":"close_stream"}\n\n');
+  const broken = () => serverBack().then(askAgain);
+  let answer = null;
+  try {
+    answer = await browserFetch(request);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+  }
+  const reader = answer?.ok ? answer.body.getReader() : null;
+  const decoder = new TextDecoder();
+  let complete = false;
+  const body = new ReadableStream({
+    async pull(controller) {
+      let part = { done: true };
+      try {
+        part = await reader.read();
+      } catch {}
+      if (request.signal.aborted) return;
+      const text = part.done ? "" : decoder.decode(part.value, { stream: true });
+      complete ||= text.includes('"close_stream"');
+      // A server that stops says so in its last message.
+      if (!part.done && !text.includes('"unexpected_error"')) return controller.enqueue(part.value);
+      if (!complete) controller.enqueue(end);
+      controller.close();
+      if (!complete) broken();
+    },
+    cancel: (reason) => reader?.cancel(reason),
+  });
+  return new Response(body, { headers: { "content-type": "text/event-stream" } });
+}
+
+window.fetch = (input, init) => {
+  const path = String(input.url ?? input);
+  const post = (init?.method ?? input.method) === "POST";
+  if (post && (path.startsWith(serverPath("/run/")) || path.startsWith(serverPath("/queue/join")))) {
+    if (typeof init?.body === "string") pageHash = /"session_hash":"([^"]+)"/.exec(init.body)?.[1] ?? pageHash;
+    return persist(input, init);
+  }
+  if (input instanceof Request && path.startsWith(serverPath("/queue/data"))) return steadyStream(input);
+  return browserFetch(input, init);
+};
+
+let heart = null;
+function keepAlive() {
+  // Gradio tells a server of this page once, when it loads; another server learns here when the page is closed.
+  heart?.abort();
+  heart = new AbortController();
+  if (pageHash) browserFetch(serverPath("/heartbeat/" + pageHash), { signal: heart.signal }).then((answer) => answer.body.pipeTo(new WritableStream())).catch(() => {});
+}
+
+serverBack();
+setInterval(() => { if (scan && !lost && !document.hidden) serverBack(); }, IDLE_MS);
+document.addEventListener("visibilitychange", () => { if (scan && !lost && !document.hidden) serverBack(); });

@@ -1,0 +1,98 @@
+"""A server that goes away: what a person drew is kept by the page, and goes back on the same scan."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.e2e.conftest import free_port, start
+from tests.e2e.driver import Viewer
+
+PATIENCE_MS = 30_000
+
+
+class Service:
+    """app.py on one port, which may be killed and started again."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root, self.folder, self.port = root, folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = start(self.root, self.folder, self.port)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(timeout=20)
+
+
+@pytest.fixture
+def service(root: Path, tmp_path: Path) -> Iterator[Service]:
+    (tmp_path / "server").mkdir()
+    running = Service(root, tmp_path / "server")
+    running.start()
+    yield running
+    running.kill()
+
+
+def test_boxes_outlive_a_server_that_restarts_while_one_is_pending(
+    browser: Browser, service: Service, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    left = []
+    page.on("framenavigated", lambda frame: left.append(frame.url))
+    page.on("dialog", lambda dialog: left.append(dialog.type))
+    viewer = Viewer(page, service.url).open_sample()
+    k = viewer.slice
+    viewer.draw((287, 172, 351, 294))
+    before = viewer.ml(0)
+    assert before[0] > 0
+    left.clear()
+
+    service.kill()
+    viewer.go_to(k + 1).draw((290, 176, 350, 290), wait=False)
+    strip = page.locator(".ich-kept")
+    strip.wait_for(timeout=PATIENCE_MS)
+    assert "does not answer" in strip.inner_text()
+    service.start()
+    page.get_by_text("The server was restarted").wait_for(timeout=5000)  # no patience runs out
+    said = page.inner_text(".ich-kept p")
+    assert "open the scan again" in said and "2 boxes" in said and said.count(".") == 1
+    assert viewer.go_to(k).ml(0)[0] == before[0]  # what was shown still is
+
+    with page.expect_download() as started:
+        page.click("[data-do=save_kept]")
+    saved = tmp_path / started.value.suggested_filename
+    started.value.save_as(saved)
+    record = json.loads(saved.read_text())
+    assert [box["slice"] for box in record["boxes"]] == [k, k + 1]
+
+    token = viewer.token
+    page.click("[data-do=open_again]")
+    viewer.opened(token)
+    assert viewer.ml(0) == (0, 0)
+    page.click("[data-do=put_back]")
+    strip.wait_for(state="hidden", timeout=PATIENCE_MS)
+    viewer.settle().go_to(k)
+    assert viewer.ml(0)[0] == pytest.approx(before[0], abs=0.011)
+    assert viewer.ml(0)[1] > before[1]
+
+    # The file is one that Load takes.
+    viewer.do("clear").settle()
+    page.set_input_files(".ich-mask-file", str(saved))
+    page.wait_for_function("() => document.querySelector('.ich-total-ml').textContent !== '–'")
+    viewer.settle().go_to(k)
+    assert viewer.ml(0)[0] == pytest.approx(before[0], abs=0.011)
+    assert left == []  # no reload, and nothing that asks to leave
+    context.close()
