@@ -19,6 +19,7 @@ import logging
 import os
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ Result = TypeVar("Result")
 COLUMNS = ("scan", "boxes", "session", "truth", "out", "series", "add_offset")
 MANIFEST_NAME = "manifest.csv"
 RESULTS_NAME = "results.csv"
+_BEYOND = "(beyond the header)"
 #: Ray on this machine's own cores.
 LOCAL = "local"
 _SCAN_ENDINGS = (".nii.gz", ".nii", ".zip")
@@ -105,21 +107,18 @@ def read_manifest(path: Path) -> list[Entry]:
             )
         return entries
     path = path / MANIFEST_NAME if path.is_dir() else path
+    text, between = _table(path)
+    reader = csv.DictReader(text, restkey=_BEYOND, delimiter=between)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets write it
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"A manifest is a CSV file in UTF-8; {path.name} cannot be read as one ({error.__class__.__name__}); "
-            "check its path, or save it again."
-        ) from error
-    reader = csv.DictReader(io.StringIO(text), restkey="(beyond the header)")
-    rows = list(reader)
+        rows = [row for row in reader if any(row.values())]  # spreadsheets save empty rows, too
+    except csv.Error as error:
+        raise _unreadable(path, f"{error}") from error
     named = {*(reader.fieldnames or ()), *(key for row in rows for key in row)}
     if "scan" not in named or not rows or named - set(COLUMNS):
         got = "no row" if named >= {"scan"} and not rows else ", ".join(sorted(map(str, named)))
         raise InputError(
             f"A manifest has a row a scan, under a header of scan and any of {', '.join(COLUMNS[1:])}; "
-            f"{path.name} has {got or 'nothing'}; correct it (boxes with commas stand in quotes)."
+            f"{path.name} has {got or 'nothing'}; correct it (where commas part the cells, boxes stand in quotes)."
         )
     entries = [_entry(number, row, path.parent) for number, row in enumerate(rows, 1)]
     outs = [entry.out for entry in entries if entry.out]
@@ -129,6 +128,32 @@ def read_manifest(path: Path) -> list[Entry]:
             "give another name, or leave the column out."
         )
     return entries
+
+
+def _table(path: Path) -> tuple[io.StringIO, str]:
+    """A manifest's text, and what stands between its cells: a comma, or a semicolon or tab as in most of Europe."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets write it
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it has other bytes") from error
+    except OSError as error:
+        raise InputError(
+            f"A manifest is a CSV file that can be read; {path.name} cannot ({error.strerror}); check its path."
+        ) from error
+    if "\0" in text:
+        raise _unreadable(path, "it has NUL bytes")
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # a hint to spreadsheets
+        return io.StringIO(rest, newline=""), first[4]
+    # No column's name has one of these signs, so that the header tells.
+    return io.StringIO(text, newline=""), next((sign for sign in ";\t" if sign in first), ",")
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    return InputError(
+        f"A manifest is CSV in UTF-8; {path.name} is not: {why}; "
+        'in the spreadsheet, save it as "CSV UTF-8" (not "Unicode text", nor plain CSV).'
+    )
 
 
 def parse_boxes(text: str) -> dict[int, list[Box]]:
@@ -151,6 +176,10 @@ def parse_boxes(text: str) -> dict[int, list[Box]]:
 
 def _entry(number: int, row: Mapping[str, str | None], folder: Path) -> Entry:
     value = {name: (row.get(name) or "").strip() for name in COLUMNS}
+
+    def place(name: str) -> Path:
+        return _there(folder / value[name])
+
     try:
         add_offset = int(value["add_offset"] or 0)
     except ValueError as error:
@@ -161,14 +190,22 @@ def _entry(number: int, row: Mapping[str, str | None], folder: Path) -> Entry:
     return Entry(
         number=number,
         scan=value["scan"],
-        path=folder / value["scan"],
+        path=place("scan"),
         boxes=value["boxes"],
-        session=folder / value["session"] if value["session"] else None,
-        truth=folder / value["truth"] if value["truth"] else None,
+        session=place("session") if value["session"] else None,
+        truth=place("truth") if value["truth"] else None,
         out=value["out"],
         series=value["series"] or None,
         add_offset=add_offset,
     )
+
+
+def _there(path: Path) -> Path:
+    """The file of a name with accents, which are one sign or two on disk and look alike in a table."""
+    if path.exists():
+        return path
+    spelled = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((one for one in spelled if one.exists()), path)
 
 
 def _entry_beside(number: int, scan: Path) -> Entry:

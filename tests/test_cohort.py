@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,46 @@ def test_boxes_stand_with_their_slice() -> None:
 def test_boxes_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"give e\.g\."):
         cohort.parse_boxes(text)
+
+
+HEADS = {
+    "comma": 'scan,boxes,truth\n"a.nii","3:1,2,3,4",t.nii\n',
+    "semicolon": "scan;boxes;truth\r\na.nii;3:1,2,3,4;t.nii\r\n;;\r\n",
+    "tab": "scan\tboxes\ttruth\na.nii\t3:1,2,3,4\tt.nii\n\t\t\n",
+    "hint": "sep=;\r\nscan;boxes;truth\r\na.nii;3:1,2,3,4;t.nii\r\n",
+    "old Mac": "scan;boxes;truth\ra.nii;3:1,2,3,4;t.nii\r",
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_manifest_is_read_as_spreadsheets_save_it(
+    tmp_path: Path, kind: str, encoding: str
+) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(HEADS[kind].encode(encoding))
+    (entry,) = cohort.read_manifest(path)
+    assert (entry.scan, entry.boxes) == ("a.nii", "3:1,2,3,4")
+    assert entry.truth == tmp_path / "t.nii"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "mac-roman"])
+def test_another_encoding_is_refused_with_what_to_save(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes("scan\tboxes\nMüller.nii\t3:1,2,3,4\n".encode(encoding))
+    with pytest.raises(InputError, match=r'list\.csv is not: .* save it as "CSV UTF-8"'):
+        cohort.read_manifest(path)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_with_an_umlaut_is_found_however_it_is_spelled(
+    tmp_path: Path, forms: tuple[str, str]
+) -> None:
+    on_disk, written = (unicodedata.normalize(form, "Müller.nii") for form in forms)
+    (tmp_path / on_disk).touch()
+    (tmp_path / "list.csv").write_text(f"scan\n{written}\n", encoding="utf-8")
+    (entry,) = cohort.read_manifest(tmp_path / "list.csv")
+    assert entry.path.exists()
 
 
 @pytest.mark.parametrize(

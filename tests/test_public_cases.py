@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from ichseg import cohort
+from ichseg.errors import InputError
+
 Build = Callable[[str], Path]
 
 
@@ -47,3 +50,19 @@ def build(
 def test_every_case_is_rebuilt_from_a_script_or_described(shared_data: Path) -> None:
     for folder in (shared_data / "public-cases").glob("[0-9]*"):
         assert (folder / "expected.txt").is_file(), folder.name
+
+
+def test_24_a_manifest_as_excel_in_europe_saves_it(build: Build, tmp_path: Path) -> None:
+    folder = build("24")
+    volumes = []
+    for name in ("comma-bom.csv", "semicolon-bom.csv"):
+        (entry,) = cohort.read_manifest(folder / name)
+        found = cohort.Segment(entry, tmp_path / name, "threshold")
+        found.folder.mkdir()
+        record = found().record
+        assert record is not None
+        volumes.append(record["volume_ml"])
+    assert volumes[0] == volumes[1] > 0
+    for name in ("comma-cp1252.csv", "tab.csv"):
+        with pytest.raises(InputError, match='save it as "CSV UTF-8"'):
+            cohort.read_manifest(folder / name)
