@@ -27,6 +27,7 @@ from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.landmarks import Landmarks
 from ichseg.mask import LabelledMask, read_labelled_mask
+from ichseg.mask_header import weights_text
 from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
@@ -264,7 +265,14 @@ def segment(
         )
     masks = [path for path in out or () if not _is_evidence(path)]
     for path in masks:
-        export.save_mask(path, marked.labels_zyx(predictor.name), volume, lesions)
+        export.save_mask(
+            path,
+            marked.labels_zyx(predictor.name),
+            volume,
+            lesions,
+            method=predictor.name,
+            made=weights_text(predictor.weights_sha256),
+        )
         notes.append(f"Mask written to {path}.")
     if out and len(masks) < len(out):
         # A range is that of drawn boxes, answered at once: of other masks it would not be the number's own.
@@ -477,10 +485,12 @@ def measure_command(
     for path in out or ():
         evidence.check_path(path, first)
     given = _labelled(mask, first, types)
-    masks = [(first, given.labels_zyx)]
+    masks, said = [(first, given.labels_zyx)], [given.notes]
     if followup is not None:
         second = _read(followup[0], followup_series, followup_add_offset)
-        masks.append((second, _labelled(followup[1], second, types).labels_zyx))
+        later = _labelled(followup[1], second, types)
+        masks.append((second, later.labels_zyx))
+        said.append(later.notes)
     told_apart = any(
         types.get(int(value)) == "IVH" for _, labels in masks for value in np.unique(labels)
     )
@@ -517,11 +527,12 @@ def measure_command(
             }
         )
         return
-    for title, (volume, labels), one in zip(
-        ("Baseline", "Follow-up"), masks, measured, strict=False
+    for title, (volume, labels), one, of_mask in zip(
+        ("Baseline", "Follow-up"), masks, measured, said, strict=False
     ):
         blood = np.isin(labels, [k for k, kind in types.items() if kind != OEDEMA])
-        _print_people(_volume_table(blood, volume, f"{title}: {volume.name}"), volume.remarks, "")
+        table = _volume_table(blood, volume, f"{title}: {volume.name}")
+        _print_people(table, (*volume.remarks, *of_mask), "")
         _print_people(_measures_table(one), _measures_notes(one), "")
     if grown is not None:
         _print_people(_growth_table(grown), _growth_notes(grown), "")

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from ichseg import __version__, export, measure
 from ichseg.errors import InputError
 from ichseg.mask import read_labelled_mask
+from ichseg.mask_header import weights_text
 from ichseg.models import load_predictor
 from ichseg.prompt import Box
 from ichseg.segmentation import Lesion, Segmentation
@@ -275,7 +276,7 @@ class Segment:
         )
         marked = saved.run(predictor, volume) if saved else predict(volume, boxes, predictor)[0]
         mask_zyx = marked.mask_zyx(predictor.name)
-        _save_mask(mask_path, marked, predictor.name, volume)
+        _save_mask(mask_path, marked, predictor, volume)
         record = export.segmentation_record(
             volume,
             marked,
@@ -404,11 +405,18 @@ def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]
     return saved, {k: list(boxes) for k, boxes in saved.boxes.items()}
 
 
-def _save_mask(path: Path, marked: Segmentation, model: str, volume: CTVolume) -> None:
+def _save_mask(path: Path, marked: Segmentation, predictor: Predictor, volume: CTVolume) -> None:
     """Write a model's mask, and what its labels stand for where there are several; each file whole or not at all."""
     lesions = [] if list(marked.lesions) == [Lesion(1)] else marked.lesions
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
-        export.save_mask(Path(folder) / path.name, marked.labels_zyx(model), volume, lesions)
+        export.save_mask(
+            Path(folder) / path.name,
+            marked.labels_zyx(predictor.name),
+            volume,
+            lesions,
+            method=predictor.name,
+            made=weights_text(predictor.weights_sha256),
+        )
         for file in sorted(Path(folder).iterdir()):
             os.replace(file, path.parent / file.name)
 

@@ -27,6 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 from ichseg import NOTICE as NOTICE
 from ichseg import __version__
 from ichseg.errors import InputError, VolumeError
+from ichseg.mask_header import mask_record
 from ichseg.measure import slice_table, volume_ml
 from ichseg.preprocess import BRAIN, Window
 from ichseg.prompt import Box
@@ -96,27 +97,32 @@ def save_mask(
     mask_zyx: npt.ArrayLike,
     volume: CTVolume,
     lesions: Sequence[Lesion] = (),
+    *,
+    method: str | None = None,
+    made: str = "",
 ) -> None:
     """Write a scan's mask in the format of the file's name: .nii, .nii.gz or .zip.
 
     ``mask_zyx`` is [z, y, x]; not 0 is in. With ``lesions`` it holds their numbers, which are written as labels, and
-    what they stand for goes into a file beside it (``lesions_path``) or into the archive, for a NIfTI header has no
-    place for it. NIfTI is written on the scan's own grid and affine, and refused with a VolumeError for an unevenly
-    spaced series; the archive (``slices_zip``) holds any. Raises InputError where the folder is not there or the file
-    cannot be written.
+    what they stand for goes into the header and, for people and other programs, into a file beside it
+    (``lesions_path``) or into the archive. The header also says which scan it belongs to, by which ``method`` it was
+    made, and what else decided it (``made``: ``mask_header.mask_record``). NIfTI is written on the scan's own grid and
+    affine, and refused with a VolumeError for an unevenly spaced series; the archive (``slices_zip``) holds any. Raises
+    InputError where the folder is not there or the file cannot be written.
     """
     path = Path(path)
     check_mask_path(path, volume)
     if path.suffix.lower() == ".zip":
-        write_file(path, slices_zip(mask_zyx, volume, lesions))
+        write_file(path, slices_zip(mask_zyx, volume, lesions, method=method, made=made))
         return
     labels = np.asarray(mask_zyx) if lesions else np.asarray(mask_zyx) != 0
+    record = mask_record(volume, lesions, method=method, made=made)
     try:
-        write_mask(path, labels, volume)
+        write_mask(path, labels, volume, record=record)
     except OSError as error:
         raise _unwritable(path, error) from error
     if lesions:
-        write_file(lesions_path(path), _lesions_json(labels, volume, lesions))
+        write_file(lesions_path(path), _sidecar(labels, volume, lesions, record))
 
 
 def lesions_path(mask_path: Path) -> Path:
@@ -130,15 +136,21 @@ def lesions_path(mask_path: Path) -> Path:
 
 
 def read_lesions(mask_path: str | Path) -> list[Lesion]:
-    """The lesions that a mask's labels stand for, from the file beside it; empty where there is none.
+    """The lesions that a mask's labels stand for, from the file beside it; empty where there is none."""
+    return list(read_sidecar(mask_path).get("lesions", ()))
 
-    Raises InputError where that file is not what ``save_mask`` writes.
+
+def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
+    """What the file beside a mask says: ``lesions`` as a tuple of ``Lesion``, and the keys of ``mask_record``.
+
+    Empty where there is no such file. Raises InputError where it is not what ``save_mask`` writes.
     """
     path = lesions_path(Path(mask_path))
     if not path.is_file():
-        return []
+        return {}
     try:
-        return list(_lesions(json.loads(path.read_text(encoding="utf-8"))["lesions"]))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {**record, "lesions": read_lesion_rows(record["lesions"])}
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not ({error}); "
@@ -146,17 +158,13 @@ def read_lesions(mask_path: str | Path) -> list[Lesion]:
         ) from error
 
 
-def _lesions_json(
-    labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
+def _sidecar(
+    labels_zyx: npt.NDArray[Any],
+    volume: CTVolume,
+    lesions: Sequence[Lesion],
+    record: Mapping[str, Any],
 ) -> bytes:
-    return json_bytes(
-        {
-            "scan_sha256": volume.sha256,
-            "lesions": lesions_record(labels_zyx, volume, lesions),
-            "warnings": list(volume.warnings),
-            "notice": NOTICE,
-        },
-    )
+    return json_bytes({**record, "lesions": lesions_record(labels_zyx, volume, lesions)})
 
 
 def lesions_record(
@@ -169,16 +177,19 @@ def lesions_record(
     ]
 
 
-def _lesions(rows: Any) -> tuple[Lesion, ...]:
-    """Lesions from a JSON document. Raises what a wrong field brings: KeyError, TypeError, ValueError."""
+def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
+    """Lesions from a JSON document. Raises what a wrong field brings: KeyError, TypeError, ValueError.
+
+    A mask's header has no ``locked`` and ``visible``: they are then as of a new lesion.
+    """
     lesions = tuple(
         Lesion(
             id=operator.index(row["id"]),
             name=_of_kind(str, row["name"], "name"),
             type=_of_kind(str, row["type"], "type"),
             colour=_of_kind(str, row["colour"], "colour"),
-            locked=_of_kind(bool, row["locked"], "locked"),
-            visible=_of_kind(bool, row["visible"], "visible"),
+            locked=_of_kind(bool, row.get("locked", False), "locked"),
+            visible=_of_kind(bool, row.get("visible", True), "visible"),
         )
         for row in rows
     )
@@ -338,13 +349,20 @@ def slice_png(
     return _png(Image.fromarray(rgb), volume.warnings)
 
 
-def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesion] = ()) -> bytes:
+def slices_zip(
+    mask_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion] = (),
+    *,
+    method: str | None = None,
+    made: str = "",
+) -> bytes:
     """A mask as an archive that any series fits in: mask-001.png ... for all slices, and the table.
 
     Each PNG is 8-bit grey, 0 or 255, one pixel for each of the slice's, rows anterior to posterior, columns from
     the patient's right to left; slices from 1 at the foot end. The same mask gives the same bytes. With ``lesions``
-    the mask holds their numbers: the mask is of the blood, labels-001.png ... have each pixel's lesion, and
-    lesions.json says what they are.
+    the mask holds their numbers: the mask is of the blood, labels-001.png ... have each pixel's lesion. lesions.json
+    says what they are, which scan they belong to, and how they were made (``mask_header.mask_record``).
     """
     labels = np.asarray(mask_zyx)
     blood = [lesion.id for lesion in lesions if lesion.is_blood]
@@ -362,7 +380,8 @@ def slices_zip(mask_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesi
         if lesions:
             for k, labels_yx in enumerate(labels.astype(np.uint8)):
                 add(f"labels-{k + 1:03d}.png", _png(Image.fromarray(labels_yx)))
-            add(LESIONS_NAME, _lesions_json(labels, volume, lesions))
+        record = mask_record(volume, lesions, method=method, made=made)
+        add(LESIONS_NAME, _sidecar(labels, volume, lesions, record))
         add("README.txt", "\n".join([_SLICES_README, *volume.warned, NOTICE, ""]).encode())
     return content.getvalue()
 
@@ -371,6 +390,7 @@ _SLICES_README = f"""A hematoma mask, one picture a slice: mask-001.png is the s
 White pixels are blood. One picture pixel is one pixel of the scan; the patient's right is on the left.
 {SLICES} has each slice's area, its own height, and millilitres, lesion by lesion.
 Where there are several lesions, labels-001.png has each pixel's lesion by number, and {LESIONS_NAME} says what it is.
+{LESIONS_NAME} also has the SHA-256 of the scan's voxels, by which the archive is told from one of another scan.
 """
 
 
@@ -713,7 +733,7 @@ def load_session(path: str | Path) -> Session:
 
 def _session(record: Mapping[str, Any]) -> Session:
     depth, rows, columns = (int(size) for size in record["scan"]["shape_zyx"])
-    lesions = _lesions(record["lesions"]) if record["schema_version"] > 1 else (Lesion(1),)
+    lesions = read_lesion_rows(record["lesions"]) if record["schema_version"] > 1 else (Lesion(1),)
     known = {lesion.id for lesion in lesions}
 
     def place(entry: Mapping[str, Any], lesion: Any) -> tuple[int, int]:

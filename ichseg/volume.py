@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import itertools
 import math
 import os
+import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
-from ichseg import NOTICE
 from ichseg.errors import VolumeError
+from ichseg.mask_header import mask_record, record_text, short_text
 
 if TYPE_CHECKING:
     from ichseg.dicom import DicomSource
@@ -54,6 +57,8 @@ _DISPLAY_AXES_RAS = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0
 _SPACING_RANGE_MM = (0.01, 100.0)
 _LEAST_TILT_DEGREES = 0.1
 _WHOLE_HU = 1e-3
+_WHOLE_LABEL, _COARSEST_LABEL = 1e-5, 0.02
+_COMMENT, _MAX_COMMENTS = 6, 1 << 20
 _OFFSET_HU = -1024
 _SAMPLE_VOXELS = 1 << 20
 
@@ -335,17 +340,25 @@ def checked_volume(volume: CTVolume) -> CTVolume:
     return volume
 
 
-def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None:
+def write_mask(
+    path: ScanPath,
+    mask_zyx: NDArray[Any],
+    volume: CTVolume,
+    *,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Write a mask as uint8 NIfTI on the scan's own grid, so that it overlays in any viewer.
 
     A NIfTI scan's mask has the file's own shape, axis order, affines and codes. A DICOM scan's mask
     is written in the display frame with the scan's affine (an sform alone where the gantry was
-    tilted: a qform cannot hold a shear). The header's ``descrip`` is the notice.
+    tilted: a qform cannot hold a shear). The header says which scan it belongs to, and how it was
+    made: in short in ``descrip``, in full as JSON in an extension (a comment, code 6).
 
     Args:
         path: ends in ``.nii`` or ``.nii.gz``; overwritten.
         mask_zyx: bool or whole-number labels 0..255, [z, y, x] in the frame of ``volume``.
         volume: the scan that the mask belongs to.
+        record: what the file says of itself (``mask_header.mask_record``); the scan alone without it.
 
     Raises:
         VolumeError: another shape, labels out of range, another file ending, or unevenly spaced
@@ -367,7 +380,7 @@ def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None
             f"this one has {mask_zyx.shape}",
             "draw it on this scan",
         )
-    labels = _labels(path.name, mask_zyx)
+    labels = whole_labels(path.name, mask_zyx)
     if not volume.geometry.is_even:
         raise refusal(
             path.name,
@@ -378,17 +391,27 @@ def write_mask(path: ScanPath, mask_zyx: NDArray[Any], volume: CTVolume) -> None
     grid = volume.source or _display_grid(volume)
     image_class = nib.Nifti2Image if grid.header.sizeof_hdr == 540 else nib.Nifti1Image
     image = image_class(grid.to_file(labels), None, grid.header)
-    image.header["descrip"] = NOTICE.encode()  # 80 bytes are the most
+    said = mask_record(volume) if record is None else record
+    image.header["descrip"] = short_text(said).encode()
+    image.header.extensions.append(Nifti1Extension("comment", record_text(said).encode()))
     data = image.to_bytes()
     path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
 
 
 def read_mask(path: ScanPath, volume: CTVolume) -> NDArray[np.uint8]:
-    """Read a mask drawn on ``volume``, in any axis order, as uint8 [z, y, x] in its frame.
+    """The labels of a NIfTI mask drawn on ``volume``: ``read_nifti_mask`` without its text."""
+    return read_nifti_mask(path, volume)[0]
+
+
+def read_nifti_mask(path: ScanPath, volume: CTVolume) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read a NIfTI mask drawn on ``volume``, in any axis order, whole or cropped (``place_labels``).
+
+    Returns:
+        uint8 [z, y, x] in the frame of ``volume``, and the comments in its header.
 
     Raises:
-        VolumeError: not NIfTI, labels other than whole numbers 0..255, or another grid than the
-            scan's (beyond ``POSITION_TOLERANCE_MM``).
+        VolumeError: not NIfTI, labels other than whole numbers 0..255 (``whole_labels``), or another
+            grid than the scan's (beyond ``POSITION_TOLERANCE_MM``).
 
     """
     path = Path(path)
@@ -399,25 +422,87 @@ def read_mask(path: ScanPath, volume: CTVolume) -> NDArray[np.uint8]:
             "this is " + ("something else" if path.exists() else "not there"),
             "give the .nii or .nii.gz drawn on this scan",
         )
-    raw_zyx, (slope, intercept), _, geometry = _open_nifti(path)
-    labels = raw_zyx if (slope, intercept) == (1.0, 0.0) else raw_zyx * slope + intercept
+    raw_zyx, (slope, intercept), _, geometry = _open_nifti(path, least=1)
+    unscaled = (slope, intercept) == (1.0, 0.0)
+    labels = whole_labels(
+        path.name,
+        raw_zyx if unscaled else raw_zyx * slope + intercept,
+        0.0 if unscaled or raw_zyx.dtype.kind == "f" else abs(slope),
+    )
+    return place_labels(path.name, labels, geometry, volume), _comments(path)
+
+
+def place_labels(
+    name: str, labels_zyx: NDArray[np.uint8], geometry: Geometry, volume: CTVolume
+) -> NDArray[np.uint8]:
+    """Labels on a grid of their own, laid onto the scan's: the same voxels, all of them or a box of them.
+
+    Args:
+        name: the file, for the error's text.
+        labels_zyx: uint8 [z, y, x] in the display frame.
+        geometry: where those voxels are.
+        volume: the scan.
+
+    Returns:
+        uint8 [z, y, x] of the scan's shape, 0 where the labels' grid does not reach.
+
+    Raises:
+        VolumeError: other voxels than the scan's (beyond ``POSITION_TOLERANCE_MM``), or such as the
+            scan does not have.
+
+    """
     remedy = "give the mask that was drawn on this scan, not resampled"
-    if raw_zyx.shape != volume.shape_zyx:
+    scan, shape = volume.geometry, volume.shape_zyx
+    if labels_zyx.shape == shape:
+        error_mm = np.abs(_corners(geometry, shape) - _corners(scan, shape)).max()
+        if error_mm > POSITION_TOLERANCE_MM:
+            received = f"its voxels are up to {error_mm:.1f} mm off"
+            raise refusal(name, "a mask lies where the scan lies", received, remedy)
+        return np.ascontiguousarray(labels_zyx)
+    size, positions_mm = labels_zyx.shape, geometry.origins_mm @ scan.normal
+    slices, steps = grid_places(geometry.origins_mm, scan)
+    k, y, x = int(slices[0]), int(steps[0, 0]), int(steps[0, 1])
+    expected = scan.origins_mm[slices] + steps[0] @ np.stack([scan.y_step_mm, scan.x_step_mm])
+    placed = Geometry(expected, scan.y_step_mm, scan.x_step_mm)
+    error_mm = np.abs(_corners(geometry, size) - _corners(placed, size)).max()
+    beyond_mm = scan.slice_positions_mm[[0, -1]] + [-POSITION_TOLERANCE_MM, POSITION_TOLERANCE_MM]
+    inside_z = beyond_mm[0] <= positions_mm.min() and positions_mm.max() <= beyond_mm[1]
+    if inside_z and (
+        slices.tolist() != list(range(k, k + size[0])) or error_mm > POSITION_TOLERANCE_MM
+    ):
         raise refusal(
-            path.name,
-            f"a mask has the scan's shape {volume.shape_zyx}",
-            f"this one has {raw_zyx.shape}",
+            name,
+            f"a mask has the scan's voxels, all of its {_size_text(shape)} or a box of them",
+            f"this one has {_size_text(size)} that lie elsewhere",
             remedy,
         )
-    error_mm = np.abs(_corners(geometry, raw_zyx.shape) - _corners(volume.geometry, raw_zyx.shape))
-    if error_mm.max() > POSITION_TOLERANCE_MM:
+    if not inside_z or min(y, x) < 0 or y + size[1] > shape[1] or x + size[2] > shape[2]:
         raise refusal(
-            path.name,
-            "a mask lies where the scan lies",
-            f"its voxels are up to {error_mm.max():.1f} mm off",
-            remedy,
+            name,
+            f"a mask lies inside the scan's {_size_text(shape)} voxels",
+            f"this one of {_size_text(size)} sticks out of them",
+            "crop it to the scan, or give the mask that was drawn on this scan",
         )
-    return np.ascontiguousarray(_labels(path.name, labels))
+    whole = np.zeros(shape, dtype=np.uint8)
+    whole[k : k + size[0], y : y + size[1], x : x + size[2]] = labels_zyx
+    return whole
+
+
+def grid_places(origins_mm: Float, scan: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each place the scan's nearest slice [n], and the whole steps [n, 2] from its origin, down and across.
+
+    ``origins_mm`` is [n, 3], RAS+ mm. How far a place is from the voxel that is found is for the caller to see.
+    """
+    heights = origins_mm @ scan.normal
+    slices = np.abs(heights[:, None] - scan.slice_positions_mm).argmin(axis=1)
+    basis = np.stack([scan.normal, scan.y_step_mm, scan.x_step_mm], axis=1)
+    steps = np.linalg.solve(basis, (origins_mm - scan.origins_mm[slices]).T).T[:, 1:]
+    return slices, np.rint(np.clip(steps, -1e6, 1e6)).astype(np.int64)
+
+
+def _size_text(shape_zyx: Sequence[int]) -> str:
+    z, y, x = shape_zyx
+    return f"{x} x {y} x {z}"
 
 
 def display_axes(directions: Float) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
@@ -488,8 +573,7 @@ def check_spacing(name: str, geometry: Geometry) -> None:
     least, most = _SPACING_RANGE_MM
     spacings = list(geometry.spacing_yx_mm)
     if min(spacings) > 0:  # else the slices have no normal to measure along
-        gaps_mm = np.diff(geometry.slice_positions_mm)
-        spacings += [float(gaps_mm.min()), float(gaps_mm.max())]
+        spacings += np.diff(geometry.slice_positions_mm).tolist()
     wrong = [value for value in spacings if not least <= value <= most]
     if wrong:
         raise refusal(
@@ -544,13 +628,22 @@ def _corners(geometry: Geometry, shape_zyx: tuple[int, ...]) -> Float:
     return np.asarray(geometry.origins_mm[:, None, :] + offsets)
 
 
-def _labels(name: str, mask: NDArray[Any]) -> NDArray[np.uint8]:
-    """A mask's values as uint8, refused unless they are whole numbers from 0 to 255."""
+def whole_labels(name: str, mask: NDArray[Any], quantum: float = 0.0) -> NDArray[np.uint8]:
+    """A mask's values as uint8, refused unless they are whole numbers from 0 to 255.
+
+    A value within 1e-5 of a whole number is that number: a mask of 0 and 255 with a scale of 1/255 means 0 and 1.
+    ``quantum`` is the least step between the values that the file could store, such as its scale: what lies within
+    half of it is meant, up to 0.02.
+
+    >>> whole_labels("mask", np.array([0.0, 0.9999998, 2.000001])).tolist()
+    [0, 1, 2]
+    """
     if mask.dtype in (np.bool_, np.uint8):
         return mask.astype(np.uint8, copy=False)
     with np.errstate(invalid="ignore"):
-        labels = mask.astype(np.uint8)
-    wrong = mask[labels != mask]
+        labels = np.clip(np.rint(mask), 0, 255).astype(np.uint8)
+        off = np.abs(mask - labels.astype(np.float64))
+    wrong = mask[~(off <= max(_WHOLE_LABEL, min(quantum / 2, _COARSEST_LABEL)))]
     if wrong.size:
         raise refusal(
             name,
@@ -615,7 +708,32 @@ def offset_notes(add_offset: int) -> tuple[str, ...]:
     return (f"{add_offset:+d} HU were added to every voxel, as asked.",) if add_offset else ()
 
 
-def _open_nifti(path: Path) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry]:
+def _comments(path: Path) -> tuple[str, ...]:
+    """The comments among a NIfTI header's extensions; what cannot be read is passed over."""
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if gzipped else path.open("rb") as stream:
+        header = _read_header(path.name, stream.read(540))
+        start = header.sizeof_hdr + 4
+        size = int(header.get_data_offset()) - start
+        if not 0 < size <= _MAX_COMMENTS:
+            return ()
+        stream.seek(start - 4)
+        if stream.read(4)[:1] != b"\x01":
+            return ()
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                found = Nifti1Extensions.from_fileobj(
+                    io.BytesIO(stream.read(size)), size, header.endianness == ">"
+                )
+            return tuple(one.text for one in found if one.get_code() == _COMMENT)
+        except Exception:  # of a damaged extension nibabel raises many kinds
+            return ()
+
+
+def _open_nifti(
+    path: Path, least: int = 2
+) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry]:
     """The stored values as a [z, y, x] view, their slope and intercept, the grid, the geometry."""
     name = path.name
     try:
@@ -624,7 +742,7 @@ def _open_nifti(path: Path) -> tuple[NDArray[Any], tuple[float, float], NiftiGri
         with gzip.open(path) if gzipped else path.open("rb") as stream:
             header = _read_header(name, stream.read(540))
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
-            _check_array(name, shape, dtype)
+            _check_array(name, shape, dtype, least)
             voxels = math.prod(int(length) for length in shape)
             check_size(name, voxels, dtype.itemsize)
             stream.seek(header.get_data_offset())
@@ -668,8 +786,11 @@ def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
     return header
 
 
-def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what is not one 3-D array of grey values; trailing axes of length 1 do not count."""
+def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], least: int = 2) -> None:
+    """Refuse what is not one 3-D array of grey values; trailing axes of length 1 do not count.
+
+    ``least`` is the fewest slices, rows and columns: a mask cropped to its extent may have 1.
+    """
     size = " x ".join(map(str, shape))
     if dtype.kind not in "iuf":
         raise refusal(
@@ -685,10 +806,10 @@ def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Non
             f"this file has {len(shape)} dimensions ({size})",
             "export one time point as its own file",
         )
-    if len(shape) < 3 or min(shape[:3]) < 2:
+    if len(shape) < 3 or min(shape[:3]) < least:
         raise refusal(
             name,
-            "a scan has at least 2 slices of 2 x 2 pixels",
+            f"a scan has at least {least} slices of {least} x {least} pixels",
             f"this file has {size or 'no voxels'}",
             "give the whole volume, not a single slice",
         )

@@ -752,12 +752,12 @@ def scan(tmp_path: Path) -> Scan:
 
 
 def test_a_mask_of_another_shape(scan: Scan) -> None:
-    path = nifti(scan.folder, np.zeros((9, 40, 47), np.uint8), "mask.nii")
+    path = nifti(scan.folder, np.zeros((9, 40, 49), np.uint8), "mask.nii")
     with pytest.raises(VolumeError) as error:
         read_mask(path, scan.scan)
     assert str(error.value) == (
-        "mask.nii: a mask has the scan's shape (9, 40, 48), but this one has (9, 40, 47);"
-        " give the mask that was drawn on this scan, not resampled."
+        "mask.nii: a mask lies inside the scan's 48 x 40 x 9 voxels, but this one of 49 x 40 x 9 sticks out of them;"
+        " crop it to the scan, or give the mask that was drawn on this scan."
     )
 
 

@@ -141,7 +141,7 @@ def test_the_archive_holds_every_slice_as_a_picture_and_the_table() -> None:
         }
         table, readme = archive.read(export.SLICES), archive.read("README.txt").decode()
     assert sorted(pictures) == ["mask-001.png", "mask-002.png", "mask-003.png", "mask-004.png"]
-    assert len(names) == 6
+    assert len(names) == 7
     for k, name in enumerate(sorted(pictures)):
         assert pictures[name].mode == "L"
         np.testing.assert_array_equal(np.asarray(pictures[name]), mask[k] * 255)

@@ -6,17 +6,22 @@ a temporary folder, runs it there, and looks at what the program makes of the fi
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from ichseg import cohort
+from ichseg.__main__ import app
 from ichseg.errors import InputError
+from ichseg.sample import sample_paths
 
 Build = Callable[[str], Path]
 
@@ -66,3 +71,17 @@ def test_24_a_manifest_as_excel_in_europe_saves_it(build: Build, tmp_path: Path)
     for name in ("comma-cp1252.csv", "tab.csv"):
         with pytest.raises(InputError, match='save it as "CSV UTF-8"'):
             cohort.read_manifest(folder / name)
+
+
+def measured(*arguments: str | Path) -> dict[str, Any]:
+    """What ``measure --json`` prints."""
+    run = CliRunner().invoke(app, ["measure", *map(str, arguments), "--json"])
+    assert run.exit_code == 0, run.exception
+    document: dict[str, Any] = json.loads(run.stdout)
+    return document
+
+
+def test_09_a_mask_saved_with_a_scale(build: Build) -> None:
+    for path in sorted(build("09").glob("*.nii.gz")):
+        volume_ml = measured(sample_paths()[0], path)["baseline"]["volume_ml"]
+        assert volume_ml == pytest.approx(30.15, abs=0.005), path.name

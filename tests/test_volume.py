@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ichseg import NOTICE
+from ichseg import NOTICE, __version__
 from ichseg.errors import VolumeError
 from ichseg.measure import volume_ml
 from ichseg.volume import CTVolume, Geometry, read_mask, read_volume, write_mask
@@ -469,7 +470,16 @@ def test_a_mask_carries_no_text_of_the_scan(tmp_path: Path) -> None:
     volume = read_volume(tmp_path / "b.nii")
     write_mask(tmp_path / "m.nii", volume.hu_zyx > 500, volume)
     assert phantoms.PATIENT.encode() not in (tmp_path / "m.nii").read_bytes()
-    assert nib.load(tmp_path / "m.nii").header["descrip"].item().decode() == NOTICE
+    header = nib.load(tmp_path / "m.nii").header
+    said = f"scan {volume.sha256[:12]}; not for clinical use"
+    assert header["descrip"].item().decode() == said
+    (comment,) = header.extensions
+    assert json.loads(comment.text) == {
+        "ichseg_mask": __version__,
+        "scan_sha256": volume.sha256,
+        **{"scan_label": "", "method": None, "identity": "", "lesions": []},
+        **{"warnings": [], "notice": NOTICE},
+    }
 
 
 def test_labels_are_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ichseg import evidence, export
 from ichseg.evidence import Assessment
+from ichseg.mask_header import weights_text
 from ichseg.preprocess import Window
 from ichseg.segmentation import Lesion, Segmentation
 from ichseg.ui.measures import Method
@@ -65,7 +66,14 @@ def write_marked(
         path = folder / export.mask_name(volume)
         # As the command line has it: the one lesion there is from the start makes a mask of 0 and 1.
         lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
-        export.save_mask(path, marked.labels_zyx(model), volume, lesions)
+        export.save_mask(
+            path,
+            marked.labels_zyx(model),
+            volume,
+            lesions,
+            method=model,
+            made=weights_text(method.weights_sha256),
+        )
         beside = export.lesions_path(path)
         return [path, *([beside] if beside.is_file() else [])]
     if kind == "table":

@@ -1,0 +1,94 @@
+"""What a mask file says of itself in its header: the scan that it belongs to, the method, and what its labels are.
+
+One record, as JSON on one line, for every format that has a place for it: NIfTI's comment extension, a private element
+of a DICOM-SEG, a field of NRRD and MetaImage, the file beside a mask. No patient's data is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ichseg import NOTICE, __version__
+
+if TYPE_CHECKING:
+    from ichseg.segmentation import Lesion
+    from ichseg.volume import CTVolume
+
+#: The key by which a record is told from other people's comments.
+MADE_BY = "ichseg_mask"
+
+#: Bytes of NIfTI's ``descrip``, the last of which ends the text.
+_DESCRIP_BYTES = 80
+
+
+def mask_record(
+    volume: CTVolume, lesions: Iterable[Lesion] = (), *, method: str | None = None, made: str = ""
+) -> dict[str, Any]:
+    """What a mask of ``volume`` says of itself.
+
+    Args:
+        volume: the scan.
+        lesions: what the labels stand for; none for a mask of 0 and 1.
+        method: the name of the method whose mask it is; None where a person drew it, or nobody knows.
+        made: what decided the mask besides (weights, versions), as text.
+
+    Returns:
+        Keys: ``ichseg_mask`` (the version that wrote it), ``scan_sha256`` (``CTVolume.sha256``), ``scan_label``,
+        ``method``, ``identity`` (``made``), ``lesions`` (id, name, type, colour), ``warnings`` (what makes a
+        millilitre of the scan doubtful), ``notice``.
+
+    """
+    return {
+        MADE_BY: __version__,
+        "scan_sha256": volume.sha256,
+        "scan_label": volume.label,
+        "method": method,
+        "identity": made,
+        "lesions": [
+            {"id": one.id, "name": one.name, "type": one.type, "colour": one.colour}
+            for one in lesions
+        ],
+        "warnings": list(volume.warnings),
+        "notice": NOTICE,
+    }
+
+
+def weights_text(weights_sha256: Mapping[str, str]) -> str:
+    """A method's weight files and the beginnings of their hashes, for ``made``.
+
+    >>> weights_text({"litemedsam/model.safetensors": "0123456789abcdef" * 4})
+    'litemedsam/model.safetensors 0123456789ab'
+    """
+    return ", ".join(f"{file} {sha[:12]}" for file, sha in sorted(weights_sha256.items()))
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """A record as JSON on one line."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def parse_record(text: str) -> dict[str, Any] | None:
+    """The record in a text; None where the text is another one."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and MADE_BY in record else None
+
+
+def short_text(record: Mapping[str, Any]) -> str:
+    """Scan, method and identity of a record in at most 79 ASCII characters, for NIfTI's ``descrip``.
+
+    >>> record = {"scan_sha256": "0123456789abcdef" * 4, "method": "litemedsam-rslora", "identity": "model 89abcdef01"}
+    >>> short_text(record)
+    'scan 0123456789ab, litemedsam-rslora model 89abcdef01; not for clinical use'
+    """
+    method, identity = record.get("method") or "", record.get("identity") or ""
+    said = f"scan {record['scan_sha256'][:12]}"
+    by = " ".join(part for part in (method, identity) if part)
+    end = "; not for clinical use"
+    room = _DESCRIP_BYTES - 1 - len(said) - len(", ") - len(end)
+    text = f"{said}, {by[:room]}{end}" if by else f"{said}{end}"
+    return text.encode("ascii", "replace").decode()
