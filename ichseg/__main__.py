@@ -15,20 +15,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
-from ichseg import cohort, evidence, export, growth, measure
+from ichseg import cohort, evidence, export, followup, growth, labels, measure
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
-from ichseg.landmarks import Landmarks
-from ichseg.mask import LabelledMask, read_labelled_mask
+from ichseg.mask import read_labelled_mask
 from ichseg.mask_header import weights_text
-from ichseg.models import CATALOGUE, available, load_predictor
+from ichseg.models import CATALOGUE, available, default_model, load_predictor, model_error
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
 from ichseg.segmentation import TYPES, Lesion, Segmentation
@@ -77,10 +75,6 @@ Ray = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto.")
 ]
-#: What labels are unless --label says otherwise; 1 alone is blood of no stated type.
-USUAL_TYPES = {measure.IPH: "IPH", measure.IVH: "IVH"}
-#: Measured, but no blood.
-OEDEMA = "oedema"
 Identified = Annotated[
     bool,
     typer.Option(
@@ -394,11 +388,13 @@ def measure_command(
     scan: Scan,
     mask: Annotated[
         Path,
-        typer.Argument(metavar="MASK", help="Its mask on the same grid: 1, or 1 IPH and 2 IVH."),
+        typer.Argument(metavar="MASK", help="Its mask on the same grid, of any labels."),
     ],
-    followup: Annotated[
+    later: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="SCAN2 MASK2", help="A later scan and its mask: gives the growth."),
+        typer.Option(
+            "--followup", metavar="SCAN2 MASK2", help="A later scan and its mask: gives the growth."
+        ),
     ] = None,
     hours: Annotated[
         float | None, typer.Option(help="From SCAN to SCAN2: gives the growth in mL/h.")
@@ -415,8 +411,13 @@ def measure_command(
         list[str] | None,
         typer.Option(
             metavar="K=TYPE",
-            help=f"What label K of the masks is: {', '.join(TYPES)}. Repeatable. Default: 1=IPH, 2=IVH.",
+            help=f"What label K of the masks is: {', '.join(TYPES)}. Repeatable. It completes what a mask says of its "
+            "own labels. Where nobody says anything, 1 and 2 together are IPH and IVH.",
         ),
+    ] = None,
+    followup_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=TYPE", help="The same, of MASK2, where its labels are others."),
     ] = None,
     out: Annotated[
         list[Path] | None,
@@ -461,13 +462,15 @@ def measure_command(
     """Measure a mask, lesion by lesion; its growth to a follow-up scan; and the scores whose inputs are known.
 
     JSON keys: baseline, followup and growth (both null without --followup), scores, versions, notice. A scan's: scan
-    (as of info), volume_ml, iph_ml and ivh_ml (null where no mask has blood of type IVH), slices (slice, area_mm2,
-    height_mm, volume_ml), hu (null for an empty mask), total and lesions (label, type, voxels, volume_ml, pieces,
-    largest_piece_ml, slices, longest_in_plane, longest_in_3d, abc2, surface_area_mm2, hu, histogram, side,
-    inner_table); oedema counts for no total. growth: growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of
-    (iph or all blood), strict, within_measurement_error, reading_error, thresholds, definitions (classic, absolute,
-    revised: expansion, null where it cannot be told, rule, because, source). scores: name, items (finding, name,
-    value, points, most, rule), total (null where a finding is missing), least, most, missing, meaning, source.
+    (as of info), volume_ml, iph_ml (null, unknown, where no blood is of type IPH or some of unspecified type), ivh_ml
+    (null where no mask has blood of type IVH), slices (slice, area_mm2, height_mm, volume_ml), hu (null for an empty
+    mask), total and lesions (label, name, type, voxels, volume_ml, pieces, largest_piece_ml, slices, longest_in_plane,
+    longest_in_3d, abc2, surface_area_mm2, hu, histogram, side, inner_table), notes; oedema counts for no total. growth:
+    growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of (iph, not ivh or all blood) and counted (the same
+    in words), strict, within_measurement_error (of reading_error), model_error, error_sentence, notes, thresholds,
+    definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source). scores:
+    name, items (finding, name, value, points, most, rule), total (null where a finding is missing), least, most,
+    missing, meaning, source.
     """
     findings = growth.Findings(
         hours_from_onset=onset_hours,
@@ -480,63 +483,72 @@ def measure_command(
         infratentorial=infratentorial,
         age_years=age,
     )
-    types = _types(label)
-    first = export.with_label(_read(scan, series, add_offset), scan_label)
+    types = labels.types_of_labels(label or ())
+    volumes = [export.with_label(_read(scan, series, add_offset), scan_label)]
     for path in out or ():
-        evidence.check_path(path, first)
-    given = _labelled(mask, first, types)
-    masks, said = [(first, given.labels_zyx)], [given.notes]
-    if followup is not None:
-        second = _read(followup[0], followup_series, followup_add_offset)
-        later = _labelled(followup[1], second, types)
-        masks.append((second, later.labels_zyx))
-        said.append(later.notes)
-    told_apart = any(
-        types.get(int(value)) == "IVH" for _, labels in masks for value in np.unique(labels)
-    )
+        evidence.check_path(path, volumes[0])
+    masks = [read_labelled_mask(mask, volumes[0])]
+    said = [types]
+    if later is not None:
+        volumes.append(_read(later[0], followup_series, followup_add_offset))
+        masks.append(read_labelled_mask(later[1], volumes[1]))
+        said.append(labels.types_of_labels(followup_label) if followup_label else types)
+    masks = labels.with_types(masks, said)
     with Console(stderr=True).status("Measuring"):
-        measured = [_measured(volume, labels, types, told_apart) for volume, labels in masks]
-    between = _growth(measured[0], measured[1], hours, strict) if followup is not None else None
-    grown = None if between is None else _growth_record(between, told_apart, strict)
-    if told_apart:
-        findings = replace(
-            findings,
-            parenchymal_ml=measured[0]["iph_ml"],
-            intraventricular=measured[0]["ivh_ml"] > 0,
+        found = [
+            evidence.assess(
+                one.labels_zyx, volume, one.lesions, model_title="Read from a mask file"
+            )
+            for one, volume in zip(masks, volumes, strict=True)
+        ]
+    bloods = [one.blood for one in found]
+    between = None
+    if later is not None:
+        between = followup.between(
+            *bloods,
+            hours=hours,
+            thresholds=growth.Thresholds(inclusive=not strict),
+            model_error=_model_error(),
         )
+    findings = followup.findings(findings, *bloods)
     scores = growth.scores(findings)
     notes: list[str] = []
     if out:
-        found = evidence.assess(
-            given.labels_zyx,
-            first,
-            _lesions(given, types if told_apart or label else {}),
-            model_title="Read from a mask file",
+        told = replace(
+            found[0],
             growth=between,
-            role=None if followup is None else "baseline",
+            role=None if between is None else "baseline",
             scores=scores,
         )
-        notes = _write_evidence(out, found, scan if identified else None)
+        notes = _write_evidence(out, told, scan if identified else None)
+    has_ivh = any(blood.has_ivh for blood in bloods)
+    measured = [
+        _measured(one, given.notes, has_ivh) for one, given in zip(found, masks, strict=True)
+    ]
     if as_json:
         _print_json(
             {
                 "baseline": measured[0],
-                "followup": measured[1] if followup is not None else None,
-                "growth": grown,
+                "followup": measured[1] if later is not None else None,
+                "growth": None if between is None else _growth_record(between, strict),
                 "scores": [asdict(score) for score in scores],
             }
         )
         return
-    for title, (volume, labels), one, of_mask in zip(
-        ("Baseline", "Follow-up"), masks, measured, said, strict=False
-    ):
-        blood = np.isin(labels, [k for k, kind in types.items() if kind != OEDEMA])
-        table = _volume_table(blood, volume, f"{title}: {volume.name}")
-        _print_people(table, (*volume.remarks, *of_mask), "")
+    for title, whole, one in zip(("Baseline", "Follow-up"), found, measured, strict=False):
+        volume = whole.volume
+        table = _volume_table(whole.blood_zyx, volume, f"{title}: {volume.name}")
+        _print_people(table, [*volume.remarks, *one["notes"]], "")
         _print_people(_measures_table(one), _measures_notes(one), "")
-    if grown is not None:
-        _print_people(_growth_table(grown), _growth_notes(grown), "")
+    if between is not None:
+        _print_people(_growth_table(between), _growth_notes(between), "")
     _print_people(_scores_table(scores), notes)
+
+
+def _model_error() -> growth.ModelError | None:
+    """The default model's: a mask's file does not say what made it."""
+    known = model_error(default_model())
+    return None if known is None else replace(known, assumed=True)
 
 
 # Input
@@ -581,38 +593,6 @@ def _marked(volume: CTVolume, prompts: Mapping[int, Sequence[Box]]) -> Segmentat
     return marked
 
 
-def _types(labels: Sequence[str] | None) -> dict[int, str]:
-    """The --label options as types by label."""
-    if not labels:
-        return dict(USUAL_TYPES)
-    types = {}
-    for text in labels:
-        number, _, kind = text.partition("=")
-        named = {name.lower(): name for name in TYPES}.get(kind.strip().lower())
-        if named is None or not number.strip().isdecimal() or not 0 < int(number) < 256:
-            raise InputError(
-                f"A label is K=TYPE with K from 1 to 255 and TYPE one of {', '.join(TYPES)}; got '{text}'; "
-                "give e.g. --label 1=IPH --label 2=IVH."
-            )
-        types[int(number)] = named
-    return types
-
-
-def _labelled(path: Path, volume: CTVolume, types: Mapping[int, str]) -> LabelledMask:
-    """A mask of labels whose types are known; one value alone that has no type is taken for 1."""
-    given = read_labelled_mask(path, volume)
-    labels = given.labels_zyx
-    values = np.unique(labels[labels != 0])
-    if len(values) == 1 and int(values[0]) not in types:
-        return replace(given, labels_zyx=np.not_equal(labels, 0).astype(np.uint8))
-    if not set(values.tolist()) <= set(types):
-        raise InputError(
-            f"A mask's labels are 0 and those whose type is known ({', '.join(f'{k} {v}' for k, v in types.items())}); "
-            f"{path.name} has {', '.join(map(str, values))}; relabel it, or say what they are, e.g. --label 3=SDH."
-        )
-    return given
-
-
 # Work
 
 
@@ -651,56 +631,30 @@ def _predict(
 
 
 def _measured(
-    volume: CTVolume, labels: npt.NDArray[np.uint8], types: Mapping[int, str], told_apart: bool
+    found: evidence.Assessment, notes: Iterable[str], ivh_told_apart: bool
 ) -> dict[str, Any]:
     """The record of one scan and its mask."""
-    where = Landmarks(volume)
-    oedema = np.isin(labels, [k for k, kind in types.items() if kind == OEDEMA])
-    blood = np.where(oedema, np.uint8(0), labels)
-    total, lesions = measure.measure(blood, volume, where)
-    if oedema.any():
-        lesions += measure.measure(np.where(oedema, labels, np.uint8(0)), volume, where)[1]
-    iph_ml, ivh_ml = (
-        sum(one.volume_ml for one in lesions if types.get(one.label or 0) == kind)
-        if told_apart
-        else None
-        for kind in ("IPH", "IVH")
-    )
-    hu = total.hu
-    said = told_apart or types != USUAL_TYPES
+    blood, hu = found.blood, found.total.hu
     return {
-        "scan": export.scan_record(volume),
-        "volume_ml": total.volume_ml,
-        "iph_ml": iph_ml,
-        "ivh_ml": ivh_ml,
-        "slices": export.table_record(blood, volume),
+        "scan": export.scan_record(found.volume),
+        "volume_ml": found.total.volume_ml,
+        "iph_ml": blood.parenchymal_ml,
+        "ivh_ml": blood.ivh_ml if ivh_told_apart else None,
+        "slices": export.table_record(found.blood_zyx, found.volume),
         "hu": None if hu is None else asdict(hu),
-        "total": asdict(total),
+        "total": asdict(found.total),
         "lesions": [
-            {**asdict(one), "type": types.get(one.label or 0) if said else None} for one in lesions
+            {**asdict(one), "name": lesion.name, "type": lesion.type}
+            for lesion, one in zip(found.lesions, found.measures, strict=True)
         ],
+        "notes": list(notes),
     }
 
 
-def _growth(
-    before: Mapping[str, Any], after: Mapping[str, Any], hours: float | None, strict: bool
-) -> growth.Growth:
-    """The growth between two ``_measured``."""
-    told_apart = before["ivh_ml"] is not None
-    of = "iph_ml" if told_apart else "volume_ml"
-    return growth.growth(
-        before[of],
-        after[of],
-        hours=hours,
-        ivh_ml=(before["ivh_ml"], after["ivh_ml"]) if told_apart else None,
-        thresholds=growth.Thresholds(inclusive=not strict),
-    )
-
-
-def _growth_record(found: growth.Growth, told_apart: bool, strict: bool) -> dict[str, Any]:
-    record = asdict(found)
+def _growth_record(found: growth.Growth, strict: bool) -> dict[str, Any]:
+    record = growth.growth_record(found)
     record["definitions"] = {one.pop("name"): one for one in record.pop("verdicts")}
-    return {"of": "iph" if told_apart else "all blood", "strict": strict, **record}
+    return {"strict": strict, **record}
 
 
 # Files
@@ -729,13 +683,6 @@ def _write_evidence(
         if path.suffix.lower() == ".dcm":
             notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
     return notes
-
-
-def _lesions(given: LabelledMask, types: Mapping[int, str]) -> list[Lesion]:
-    """What the labels of a mask are: as it says itself, else by their types."""
-    known = {lesion.id: lesion for lesion in given.lesions}
-    values = [int(value) for value in np.unique(given.labels_zyx) if value]
-    return [known.get(k) or Lesion(k, type=types.get(k, "unspecified")) for k in values]
 
 
 # Many scans
@@ -885,7 +832,9 @@ def _measures_table(measured: Mapping[str, Any]) -> Table:
     """All measures of one scan, a column for the whole and each lesion."""
     lesions = measured["lesions"]
     named = [
-        f"Label {one['label']}" + (f" ({one['type']})" if one["type"] else "") for one in lesions
+        f"{one['label']}. {one['name']}"
+        + ("" if one["type"] == "unspecified" else f" ({one['type']})")
+        for one in lesions
     ]
     columns = [measured["total"], *lesions] if len(lesions) > 1 else [measured["total"]]
     table = Table("", *("All blood", *named)[: len(columns)])
@@ -896,9 +845,12 @@ def _measures_table(measured: Mapping[str, Any]) -> Table:
             table.add_row(name, *cells)
 
     row("Volume, mL", lambda one: f"{one['volume_ml']:.2f}")
-    if measured["ivh_ml"] is not None:
-        table.add_row("Intraparenchymal, mL", f"{measured['iph_ml']:.2f}")
-        table.add_row("Intraventricular, mL", f"{measured['ivh_ml']:.2f}")
+    for name, ml in (
+        ("Intraparenchymal, mL", measured["iph_ml"]),
+        ("Intraventricular, mL", measured["ivh_ml"]),
+    ):
+        if ml is not None:
+            table.add_row(name, f"{ml:.2f}")
     row("Pieces (largest, mL)", lambda one: f"{one['pieces']} ({one['largest_piece_ml']:.2f})")
     row("Longest in a slice, mm", lambda one: _on_slice(one["longest_in_plane"]))
     row("Longest in 3D, mm", lambda one: f"{one['longest_in_3d']['length_mm']:.1f}")
@@ -967,29 +919,22 @@ def _measures_notes(measured: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
-def _growth_table(grown: Mapping[str, Any]) -> Table:
-    verdicts = {True: "yes", False: "no", None: "not told: no intraventricular label (2)"}
+def _growth_table(found: growth.Growth) -> Table:
+    verdicts = {True: "yes", False: "no", None: "not told"}
     table = Table("Expansion", "", "Rule", "Found", "Source")
-    for name, definition in grown["definitions"].items():
-        verdict = verdicts[definition["expansion"]]
-        table.add_row(
-            name, verdict, definition["rule"], definition["because"], definition["source"]
-        )
+    for one in found.verdicts:
+        table.add_row(one.name, verdicts[one.expansion], one.rule, one.because, one.source)
     return table
 
 
-def _growth_notes(grown: Mapping[str, Any]) -> list[str]:
-    percent, rate = grown["growth_percent"], grown["growth_ml_per_hour"]
+def _growth_notes(found: growth.Growth) -> list[str]:
+    percent, rate = found.growth_percent, found.growth_ml_per_hour
     share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
-    pace = "" if rate is None else f", {rate:+.2f} mL/h over {grown['hours']:g} h"
-    blood = "intraparenchymal blood" if grown["of"] == "iph" else "all blood"
-    error = grown["reading_error"]
-    where = "within" if grown["within_measurement_error"] else "beyond"
+    pace = "" if rate is None else f", {rate:+.2f} mL/h over {found.hours:g} h"
     return [
-        f"Growth of {blood}: {grown['growth_ml']:+.2f} mL ({share}){pace}.",
-        f"That is {where} measurement error: two raters' manual volumes can tell {error['between_raters_ml']} mL, one "
-        f"rater's {error['within_rater_ml']} mL ({error['source']}; with intraventricular blood "
-        f"{growth.WITH_IVH.between_raters_ml} and {growth.WITH_IVH.within_rater_ml} mL).",
+        f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){pace}.",
+        found.error_sentence,
+        *found.notes,
     ]
 
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from ichseg import NOTICE, export
 from ichseg.errors import InputError
-from ichseg.growth import PARENCHYMAL, WITH_IVH, Growth, ReadingError, Score
+from ichseg.followup import Blood
+from ichseg.growth import Growth, ReadingError, Score, growth_record, reading_error
 from ichseg.landmarks import Landmarks
 from ichseg.measure import ABC2, Measures, VolumeRange, measure
 from ichseg.prompt import Box
@@ -73,9 +74,20 @@ class Assessment:
     scores: tuple[Score, ...] = ()
 
     @property
+    def blood(self) -> Blood:
+        """Its blood in mL, by type."""
+        ml = (one.volume_ml for one in self.measures)
+        return Blood.of(zip(self.lesions, ml, strict=True))
+
+    @property
+    def blood_zyx(self) -> npt.NDArray[np.bool_]:
+        """The mask of all blood, bool [z, y, x]."""
+        return np.isin(self.labels_zyx, [lesion.id for lesion in self.lesions if lesion.is_blood])
+
+    @property
     def reading_error(self) -> ReadingError:
         """The published error of human raters for such blood."""
-        return WITH_IVH if any(lesion.type == "IVH" for lesion in self.lesions) else PARENCHYMAL
+        return reading_error(self.blood.has_ivh)
 
 
 def assess(
@@ -312,7 +324,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
         ],
         "slices_by": dict(found.slices_by),
         **measured_record(found),
-        "growth": None if found.growth is None else asdict(found.growth),
+        "growth": None if found.growth is None else growth_record(found.growth),
         "role": found.role,
         "scores": [asdict(score) for score in found.scores],
         "versions": export.versions(),
@@ -387,7 +399,8 @@ _MEASURE_COLUMNS = (
 )
 _GROWTH_COLUMNS = (
     *("baseline_ml", "followup_ml", "growth_ml", "growth_percent", "hours", "growth_ml_per_hour"),
-    *("ivh_growth_ml", "within_measurement_error", "definition", "expansion", "not_computed"),
+    *("ivh_growth_ml", "within_measurement_error", "counted", "error_sentence", "growth_notes"),
+    *("definition", "expansion", "not_computed"),
 )
 _SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most", "not_computed")
 _HOW_COLUMNS = ("not_computed", "boxes", "weights_sha256", "ichseg_version")
@@ -487,7 +500,8 @@ def _growth_rows(found: Assessment) -> Iterable[dict[str, Any]]:
     growth = found.growth
     assert growth is not None
     for verdict in growth.verdicts:
-        cells = {name: getattr(growth, name) for name in _GROWTH_COLUMNS[:8]}
+        cells = {name: getattr(growth, name) for name in _GROWTH_COLUMNS[:10]}
+        cells["growth_notes"] = " ".join(growth.notes)
         missing = []
         if growth.growth_percent is None:
             missing.append("growth_percent: the baseline is empty")

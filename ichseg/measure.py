@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: Labels of a mask that tells intraparenchymal from intraventricular blood.
-IPH, IVH = 1, 2
-
 #: Pieces in 3D are 26-connected: voxels that touch at a corner, also from slice to slice, are one piece.
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 

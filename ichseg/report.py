@@ -446,13 +446,10 @@ def _growth(found: Growth | None) -> list[Flowable]:
         else f", {found.growth_ml_per_hour:+.2f} mL/h over {found.hours:g} h"
     )
     ivh = "" if found.ivh_growth_ml is None else f"; intraventricular {found.ivh_growth_ml:+.2f} mL"
-    where = "within" if found.within_measurement_error else "beyond"
-    error = found.reading_error
     sentence = (
-        f"From {found.baseline_ml:.1f} to {found.followup_ml:.1f} mL: <b>{found.growth_ml:+.1f} mL</b>"
-        f"{share}{pace}{ivh}. "
-        f"That is <b>{where} measurement error</b>: two raters' manual volumes can tell {error.between_raters_ml:g} mL "
-        f"({error.source})."
+        f"Of {found.counted}, from {found.baseline_ml:.1f} to {found.followup_ml:.1f} mL: "
+        f"<b>{found.growth_ml:+.1f} mL</b>{share}{pace}{ivh}. "
+        + " ".join(_shown(text) for text in (found.error_sentence, *found.notes))
     )
     answers = {True: "yes", False: "no", None: "not told"}
     rows = [

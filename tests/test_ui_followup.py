@@ -61,7 +61,7 @@ def test_the_growth_between_the_two(controller: Controller, page: Page) -> None:
     page.ask("asked", hours=4)
     found = record(controller, page)
     grown = found["growth"]
-    assert found["of"] == "all blood"
+    assert grown["counted"] == "all blood"
     assert grown["baseline_ml"] == pytest.approx(area_ml(100))
     assert grown["growth_ml"] == pytest.approx(area_ml(100))
     assert grown["growth_percent"] == pytest.approx(100)
@@ -86,13 +86,20 @@ def test_intraventricular_blood_is_told_apart_by_the_lesions_types(
         page.ask("lesion_set", lesion=2, type="IVH")
     page.ask("boxes", slice=3, lesion=2, boxes=[SMALL])  # on the baseline
     found = record(controller, page)
-    assert found["of"] == "all blood" and "Lesion 1 is not said" in found["notes"][0]
+    assert found["growth"]["counted"] == "blood outside the ventricles"
+    assert (
+        "The type of Lesion 1 (baseline) and of Lesion 1 (follow-up) is not said"
+        in found["notes"][0]
+    )
+    assert found["growth"]["growth_ml"] == pytest.approx(area_ml(100))
     assert found["growth"]["reading_error"]["between_raters_ml"] == 7.7
+    assert found["findings"] == {"intraventricular": True}
     for role in ("followup", "baseline"):
         page.ask("switch", role=role, have=True)
         page.ask("lesion_set", lesion=1, type="IPH")
     found = record(controller, page)
-    assert found["of"] == "intraparenchymal blood" and found["notes"] == []
+    assert found["growth"]["counted"] == "intraparenchymal blood" and found["notes"] == []
+    assert found["growth"]["reading_error"]["between_raters_ml"] == 7.7
     assert found["growth"]["ivh_growth_ml"] == pytest.approx(-area_ml(100))
     assert found["growth"]["growth_ml"] == pytest.approx(area_ml(100))
     assert found["findings"] == {

@@ -3,70 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from ichseg.errors import InputError
 from ichseg.evidence import Assessment
-from ichseg.growth import NAMES, PARENCHYMAL, WITH_IVH, Findings, Growth, Thresholds, growth, scores
-from ichseg.segmentation import Lesion
+from ichseg.followup import Blood, between, findings
+from ichseg.growth import NAMES, Findings, Growth, Thresholds, growth_record, scores
+from ichseg.models import model_error
 from ichseg.ui.marking import title_of
 from ichseg.ui.session import Asked, Case, Session
 
 
-@dataclass(frozen=True)
-class Blood:
-    """The blood of one scan by its first method, in mL, as far as the lesions' types tell it apart."""
-
-    model: str
-    total_ml: float
-    ivh_ml: float
-    untyped: tuple[str, ...]
-    """The names of lesions with blood whose type nobody said."""
-    other_ml: float
-    """Blood outside of parenchyma and ventricles."""
-
-    @classmethod
-    def of(cls, case: Case) -> Blood:
-        """What is marked on a scan now."""
-        marked, model = case.segmentation, case.models[0]
-        lesions = {lesion.id: lesion for lesion in marked.lesions}
-        ml = dict.fromkeys(lesions, 0.0)
-        for k in marked.marked_slices(model):
-            for id, part in case.slice_ml.get(k, {}).get(model, {}).items():
-                ml[id] += part
-        blood = [(lesions[id], amount) for id, amount in ml.items() if lesions[id].is_blood]
-
-        def of_types(*types: str) -> float:
-            return sum(amount for lesion, amount in blood if lesion.type in types)
-
-        total_ml = sum(amount for _, amount in blood)
-        ivh_ml = of_types("IVH")
-        return cls(
-            model=model,
-            total_ml=total_ml,
-            ivh_ml=ivh_ml,
-            untyped=tuple(lesion.name for lesion, amount in blood if amount and _untyped(lesion)),
-            other_ml=total_ml - ivh_ml - of_types("IPH", "unspecified"),
-        )
-
-    @property
-    def parenchymal_ml(self) -> float:
-        """Intraparenchymal blood, where every lesion's type is said."""
-        return self.total_ml - self.ivh_ml - self.other_ml
+def blood_of(case: Case) -> Blood:
+    """The blood that is marked on a scan now, by its first method."""
+    marked, model = case.segmentation, case.models[0]
+    lesions = {lesion.id: lesion for lesion in marked.lesions}
+    ml = dict.fromkeys(lesions, 0.0)
+    for k in marked.marked_slices(model):
+        for id, part in case.slice_ml.get(k, {}).get(model, {}).items():
+            ml[id] += part
+    return Blood.of((lesions[id], amount_ml) for id, amount_ml in ml.items())
 
 
 def record(session: Session) -> dict[str, Any]:
     """What the follow-up panel shows.
 
-    Keys: ``growth``, the fields of ``growth.Growth``, None where a scan is missing or nothing is marked on it; ``of``,
-    which blood that is; ``notes``, sentences to read with it; ``scores``; ``findings``, those that come from the marks.
+    Keys: ``growth`` (``growth.growth_record``), None where a scan is missing or nothing is marked on it; ``notes``,
+    sentences to read with it; ``scores``; ``findings``, those that come from the marks.
     """
-    found, of, notes = _growth(session)
+    found, notes = _growth(session)
     known = _findings(session)
     return {
-        "growth": None if found is None else asdict(found),
-        "of": of,
+        "growth": None if found is None else growth_record(found),
         "notes": notes,
         "scores": [asdict(one) for one in scores(known)],
         "findings": {
@@ -79,13 +48,13 @@ def record(session: Session) -> dict[str, Any]:
 
 def added(found: Assessment, session: Session) -> Assessment:
     """An assessment of the scan on screen with the growth to or from the other one, and the scores."""
-    between, *_ = _growth(session)
+    found_growth, _ = _growth(session)
     asked = session.asked.findings != Findings()
     return replace(
         found,
-        growth=between,
+        growth=found_growth,
         role=None
-        if between is None
+        if found_growth is None
         else ("baseline" if session.role == "baseline" else "follow-up"),
         scores=scores(_findings(session)) if asked else (),
     )
@@ -107,74 +76,50 @@ def asked_from_page(message: Mapping[str, Any]) -> Asked:
         if given is not None:
             is_flag = item.name == "inclusive"
             thresholds[item.name] = bool(given) if is_flag else _number(item.name, given)
-    findings: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     for name, given in (message.get("findings") or {}).items():
         if name in NAMES and given is not None:
-            findings[name] = given if isinstance(given, bool) else _number(NAMES[name], given)
-    return Asked(hours, Thresholds(**thresholds), Findings(**findings))
+            told[name] = given if isinstance(given, bool) else _number(NAMES[name], given)
+    return Asked(hours, Thresholds(**thresholds), Findings(**told))
 
 
-def _growth(session: Session) -> tuple[Growth | None, str, list[str]]:
-    """The growth, which blood it is of, and what has to be said with it."""
+def _growth(session: Session) -> tuple[Growth | None, list[str]]:
+    """The growth, and what has to be said with it."""
     cases = [session.cases.get("baseline"), session.cases.get("followup")]
     if cases[1] is None:
-        return None, "", []
-    scans = [Blood.of(case) for case in cases if case is not None]
+        return None, []
+    scans = [(case.models[0], blood_of(case)) for case in cases if case is not None]
     empty = [
         name
-        for name, scan in zip(("baseline", "follow-up"), scans, strict=True)
-        if not scan.total_ml
+        for name, (_, blood) in zip(("baseline", "follow-up"), scans, strict=True)
+        if not blood.total_ml
     ]
     if empty:
-        return None, "", [f"Mark the hematoma on the {' and on the '.join(empty)}, too."]
-    before, after = scans
-    notes = []
-    if before.model != after.model:
-        notes.append(
-            f"The two volumes are of two methods, {title_of(before.model)} and {title_of(after.model)}: "
+        return None, [f"Mark the hematoma on the {' and on the '.join(empty)}, too."]
+    (model, before), (other, after) = scans
+    found = between(
+        before,
+        after,
+        hours=session.asked.hours,
+        thresholds=session.asked.thresholds,
+        model_error=model_error(model) if model == other else None,
+    )
+    if model != other:
+        note = (
+            f"The two volumes are of two methods, {title_of(model)} and {title_of(other)}: "
             "choose the same one on both scans."
         )
-    untyped = list(dict.fromkeys((*before.untyped, *after.untyped)))
-    has_ivh = bool(before.ivh_ml or after.ivh_ml)
-    told_apart = has_ivh and not untyped
-    if has_ivh and untyped:
-        notes.append(
-            f"There is intraventricular blood, but the type of {' and of '.join(untyped)} is not said: the growth "
-            "is of all blood together."
-        )
-    if told_apart and (before.other_ml or after.other_ml):
-        notes.append("Blood outside of parenchyma and ventricles does not count here.")
-    found = growth(
-        before.parenchymal_ml if told_apart else before.total_ml,
-        after.parenchymal_ml if told_apart else after.total_ml,
-        hours=session.asked.hours,
-        ivh_ml=(before.ivh_ml, after.ivh_ml) if told_apart else None,
-        reading_error=WITH_IVH if has_ivh and not told_apart else PARENCHYMAL,
-        thresholds=session.asked.thresholds,
-    )
-    return found, "intraparenchymal blood" if told_apart else "all blood", notes
+        found = replace(found, notes=(note, *found.notes))
+    return found, list(found.notes)
 
 
 def _findings(session: Session) -> Findings:
-    """What people said, and of what they did not say what the marks on the baseline tell."""
-    known = session.asked.findings
-    baseline = session.cases.get("baseline")
-    if baseline is None:
+    """What people said, and of what they did not say what the marks tell."""
+    known, cases = session.asked.findings, session.cases
+    if "baseline" not in cases:
         return known
-    blood = Blood.of(baseline)
-    from_marks: dict[str, Any] = {}
-    if blood.parenchymal_ml > 0 and not blood.untyped:
-        from_marks["parenchymal_ml"] = blood.parenchymal_ml
-    if blood.ivh_ml:
-        from_marks["intraventricular"] = True
-    return replace(
-        known,
-        **{name: value for name, value in from_marks.items() if getattr(known, name) is None},
-    )
-
-
-def _untyped(lesion: Lesion) -> bool:
-    return lesion.type == "unspecified"
+    later = blood_of(cases["followup"]) if "followup" in cases else None
+    return findings(known, blood_of(cases["baseline"]), later)
 
 
 def _number(name: str, given: Any) -> float | None:

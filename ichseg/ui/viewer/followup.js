@@ -62,12 +62,12 @@ function showGrowth() {
   const headline = make("p", "", { className: "ich-growth-headline" });
   headline.append(
     make("strong", signed(found.growth_ml, 1) + " mL" + percent),
-    make("span", number(found.baseline_ml) + " to " + number(found.followup_ml) + " mL of " + growth.of),
+    make("span", number(found.baseline_ml) + " to " + number(found.followup_ml) + " mL of " + found.counted),
   );
   const lines = [
-    found.growth_ml_per_hour === null ? null : signed(found.growth_ml_per_hour, 2) + " mL an hour",
-    found.ivh_growth_ml === null ? null : signed(found.ivh_growth_ml, 1) + " mL intraventricular",
-    (found.within_measurement_error ? "Within" : "Beyond") + " the error of two people who measure by hand, " + found.reading_error.between_raters_ml + " mL (" + found.reading_error.source + ")",
+    found.growth_ml_per_hour === null ? null : signed(found.growth_ml_per_hour, 2) + " mL an hour.",
+    found.ivh_growth_ml === null ? null : signed(found.ivh_growth_ml, 1) + " mL intraventricular.",
+    found.error_sentence,
   ].filter(Boolean);
   const table = make("table", "");
   table.createTHead().insertRow().append(...["Expansion", "", "Rule", "Here", "Source"].map((text) => make("th", text, { scope: "col" })));
@@ -78,7 +78,7 @@ function showGrowth() {
     row.append(make("th", name[0].toUpperCase() + name.slice(1), { scope: "row" }), make("td", answer, { className: "ich-answer" }), ...[rule, because, source].map((text) => make("td", text.replaceAll(">=", "≥"))));
     row.dataset.answer = answer;
   }
-  region.replaceChildren(headline, ...lines.map((text) => make("p", text + ".")), table);
+  region.replaceChildren(headline, ...lines.map((text) => make("p", text)), table);
 }
 
 function showBedside() {
