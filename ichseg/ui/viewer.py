@@ -27,6 +27,7 @@ SCRIPTS = (
     "correct",
     "files",
     "kept",
+    "series",
     "aside",
     "compare",
     "measure",

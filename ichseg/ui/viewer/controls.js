@@ -41,9 +41,3 @@ for (const [index, preset] of props.presets.entries()) {
   button.addEventListener("click", () => setWindow(preset.width, preset.level));
   one(".ich-presets").append(button);
 }
-one(".ich-series select").addEventListener("change", (event) => {
-  const series = event.target.value;
-  event.target.value = "";
-  if (role === "followup") confirmLoss(marked().length, "the follow-up", () => ask({ op: "reopen", series, role }));
-  else replaceScan(() => ask({ op: "reopen", series }));
-});

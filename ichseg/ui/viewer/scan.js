@@ -78,14 +78,5 @@ function describe() {
   one("[data-save=mask]").title = scan.even
     ? "The left pane's mask as NIfTI on the scan's own grid"
     : "The left pane's mask as a zip of PNG slices: NIfTI cannot hold uneven slices";
-  const chooser = one(".ich-series");
-  chooser.hidden = !scan.series.length;
-  const list = one("select", chooser);
-  list.replaceChildren(new Option(scan.name, ""));
-  for (const other of scan.series) {
-    const option = new Option(other.label + ", " + other.slices + " slices", other.key);
-    option.disabled = Boolean(other.refusal);
-    option.title = other.refusal;
-    list.add(option);
-  }
+  showOtherSeries();
 }

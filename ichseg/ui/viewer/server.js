@@ -117,6 +117,7 @@ function take(reply) {
   if (!reply.scan) takeSlices(reply);
   takeMeasures(reply.measures);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
+  if (reply.error?.choose) offerSeries(reply.error.choose);
   if (reply.download) save(reply.download);
   havePutBack(reply);
   showAll();
