@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -571,6 +572,18 @@ def test_a_dropped_session_is_forgotten_everywhere(controller: Controller, tmp_p
     wait_until(lambda: controller.embeddings.nbytes == 0)
     page.case = token
     assert "no longer has" in page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])["error"]["text"]
+
+
+def test_the_page_is_told_what_makes_a_scans_millilitres_doubtful(controller: Controller) -> None:
+    """Of both scans with every reply: the growth between them is shown whichever is on screen."""
+    doubt = "the voxel's size is in doubt"
+    scans = iter([numbered_scan(), replace(numbered_scan(100), warnings=(doubt,))])
+    controller._read = lambda path, **_: next(scans)
+    page = Page(controller, "x")
+    assert page.ask("sample")["scan"]["warnings"] == []
+    assert page.ask("sample", role="followup")["scan"]["warnings"] == [doubt]
+    roles = page.ask("switch", role="baseline")["roles"]
+    assert [roles[name]["warnings"] for name in ("baseline", "followup")] == [[], [doubt]]
 
 
 def test_a_page_is_told_when_its_scan_is_gone(

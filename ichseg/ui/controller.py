@@ -714,7 +714,11 @@ class Controller:
                 "redo": case.segmentation.can_redo,
                 "role": session.role,
                 "roles": {
-                    name: {"case": one.token, "marked": len(one.segmentation.marked_slices())}
+                    name: {
+                        "case": one.token,
+                        "marked": len(one.segmentation.marked_slices()),
+                        "warnings": list(one.warnings),
+                    }
                     for name, one in session.cases.items()
                 },
             }
@@ -833,6 +837,7 @@ def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
             "versions": export.versions(),
             "notice": export.NOTICE,
         },
+        "warnings": list(volume.warnings),
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
         "sample": case.upload is None,

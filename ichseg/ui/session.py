@@ -61,6 +61,7 @@ class Case:
         self.volume: CTVolume | None = read()
         self.owner = self.token if upload is not None else self.volume.sha256
         """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
+        self.warnings = self.volume.warnings
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx)
         self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()

@@ -61,7 +61,7 @@ function showGrowth() {
   const percent = found.growth_percent === null ? "" : " (" + signed(found.growth_percent, 0) + " %)";
   const headline = make("p", "", { className: "ich-growth-headline" });
   headline.append(
-    make("strong", signed(found.growth_ml, 1) + " mL" + percent),
+    make("strong", signed(found.growth_ml, 1) + " mL" + percent, { className: "ich-ml" }),
     make("span", number(found.baseline_ml) + " to " + number(found.followup_ml) + " mL of " + found.counted),
   );
   const lines = [
@@ -78,7 +78,9 @@ function showGrowth() {
     row.append(make("th", name[0].toUpperCase() + name.slice(1), { scope: "row" }), make("td", answer, { className: "ich-answer" }), ...[rule, because, source].map((text) => make("td", text.replaceAll(">=", "≥"))));
     row.dataset.answer = answer;
   }
-  region.replaceChildren(headline, ...lines.map((text) => make("p", text)), table);
+  const doubtful = Object.entries(roles).flatMap(([name, { warnings }]) => warnings.map((text) => ROLE_TITLES[name] + ": " + text));
+  region.dataset.doubtful = doubtful.length > 0;
+  region.replaceChildren(headline, doubts(doubtful), ...lines.map((text) => make("p", text)), table);
 }
 
 function showBedside() {

@@ -76,9 +76,9 @@ function showHeadline({ total, reading_error: error, model_title: title }) {
       ? "Its range under other boxes is being computed" + ": " + Math.round(100 * measuring.range) + " %."
       : total.not_computed.range ?? "";
   const people = "Two people who measure by hand can tell a difference of " + error.between_raters_ml + " mL, one person " + error.within_rater_ml + " mL (" + error.source + ").";
-  const big = make("strong", number(total.volume_ml) + " mL");
+  const big = make("strong", number(total.volume_ml) + " mL", { className: "ich-ml" });
   const sentences = document.createElement("div");
-  sentences.append(make("p", title), make("p", around), make("p", people));
+  sentences.append(make("p", title), doubts(scan.warnings), make("p", around), make("p", people));
   one(".ich-headline").replaceChildren(big, sentences);
 }
 
@@ -121,7 +121,7 @@ function showNumbers(record) {
   for (const [title, cell, key] of several ? MEASURES : MEASURES.slice(2)) {
     const line = body.insertRow();
     if (key) line.dataset.measure = key;
-    line.append(make("th", title, { scope: "row" }), ...columns.map((it) => make("td", it.voxels ? cell(it) : "–")));
+    line.append(make("th", title, { scope: "row" }), ...columns.map((it) => make("td", it.voxels ? cell(it) : "–", { className: it.voxels && title.endsWith(", mL") ? "ich-ml" : "" })));
   }
   one(".ich-measures").replaceChildren(table);
   const reasons = new Map(); // each once, with whose it is

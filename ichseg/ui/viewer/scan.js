@@ -68,12 +68,32 @@ function adopt(description, hu, reply) {
   showKept();
 }
 
+const sentence = (note) => note[0].toUpperCase() + note.slice(1).replace(/[.]?$/, ".");
+const listOf = (sentences) => sentences.map((text) => make("li", sentence(text)));
+
+function showWarnings() {
+  // What is in doubt of this scan's millilitres; of the other scan's the follow-up says it beside the growth.
+  const strip = one(".ich-warnings");
+  strip.hidden = !scan.warnings.length;
+  one("ul", strip).replaceChildren(...listOf(scan.warnings));
+  if (scan.warnings.length) root.dataset.doubtful = "true";
+  else delete root.dataset.doubtful;
+}
+
+function doubts(sentences) {
+  // They stand beside a number again; a screen reader has heard them once.
+  const list = make("ul", "", { className: "ich-doubts" });
+  list.append(...listOf(sentences));
+  list.hidden = !sentences.length;
+  return list;
+}
+
 function describe() {
   const [depth, rows, columns] = scan.shape;
   const [dz, dy, dx] = scan.spacing.map((mm) => String(Number(mm.toFixed(2))));
   one(".ich-scan").textContent = scan.name;
   one(".ich-grid").textContent = columns + " × " + rows + " × " + depth + ", " + dx + " × " + dy + " × " + dz + " mm";
-  const sentence = (note) => note[0].toUpperCase() + note.slice(1).replace(/[.]?$/, ".");
+  showWarnings();
   one(".ich-notes").textContent = scan.notes.map(sentence).join(" ");
   one("[data-save=mask]").title = scan.even
     ? "The left pane's mask as NIfTI on the scan's own grid"

@@ -17,11 +17,13 @@ function seriesRow({ key, number, label, slices: count, refusal }) {
   const text = make("div", "");
   text.append(make("strong", name), make("span", plural(count, "slice")));
   if (refusal) text.append(make("p", refusal));
-  const open = make("button", "Open", { type: "button", disabled: Boolean(refusal) });
+  row.append(text);
+  row.dataset.refused = Boolean(refusal);
+  if (refusal) return row;
+  const open = make("button", "Open", { type: "button" });
   open.setAttribute("aria-label", "Open " + name);
   open.addEventListener("click", () => openSeries(key));
-  row.append(open, text);
-  row.dataset.refused = Boolean(refusal);
+  row.prepend(open);
   return row;
 }
 
