@@ -26,7 +26,7 @@ from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.mask import read_labelled_mask
 from ichseg.mask_header import weights_text
-from ichseg.models import CATALOGUE, available, default_model, load_predictor, model_error
+from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
 from ichseg.segmentation import TYPES, Lesion, Segmentation
@@ -315,7 +315,7 @@ def compare(
     prompts = _prompts(slices, boxes)
     names = _names(models)
     volume = _read(scan, series, add_offset)
-    truth_zyx = None if truth is None else read_labelled_mask(truth, volume).labels_zyx != 0
+    truth_zyx = None if truth is None else read_labelled_mask(truth, volume).blood_zyx
     marked = _marked(volume, prompts)
     predictors = [load_predictor(name) for name in names]
     for predictor in predictors:
@@ -508,7 +508,7 @@ def measure_command(
             *bloods,
             hours=hours,
             thresholds=growth.Thresholds(inclusive=not strict),
-            model_error=_model_error(),
+            methods=(masks[0].method, masks[1].method),
         )
     findings = followup.findings(findings, *bloods)
     scores = growth.scores(findings)
@@ -543,12 +543,6 @@ def measure_command(
     if between is not None:
         _print_people(_growth_table(between), _growth_notes(between), "")
     _print_people(_scores_table(scores), notes)
-
-
-def _model_error() -> growth.ModelError | None:
-    """The default model's: a mask's file does not say what made it."""
-    known = model_error(default_model())
-    return None if known is None else replace(known, assumed=True)
 
 
 # Input

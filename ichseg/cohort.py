@@ -272,7 +272,7 @@ class Segment:
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         export.check_mask_path(mask_path, volume)
         truth_zyx = (
-            None if entry.truth is None else read_labelled_mask(entry.truth, volume).labels_zyx != 0
+            None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
         )
         marked = saved.run(predictor, volume) if saved else predict(volume, boxes, predictor)[0]
         mask_zyx = marked.mask_zyx(predictor.name)
@@ -317,7 +317,7 @@ class Compare:
             return Outcome(entry, "kept", kept)
         volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
         truth_zyx = (
-            None if entry.truth is None else read_labelled_mask(entry.truth, volume).labels_zyx != 0
+            None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
         )
         results = [_compared(volume, boxes, one, truth_zyx) for one in predictors]
         record = {

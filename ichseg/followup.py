@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ichseg import models
 from ichseg.errors import InputError
 from ichseg.growth import Findings, Growth, ModelError, Of, Thresholds, growth, reading_error
 from ichseg.measure import volume_ml
@@ -111,7 +112,7 @@ def between(
     *,
     hours: float | None = None,
     thresholds: Thresholds | None = None,
-    model_error: ModelError | None = None,
+    methods: tuple[str | None, str | None] = (None, None),
 ) -> Growth:
     """The growth from a baseline to a follow-up (the module's docstring says of what).
 
@@ -120,7 +121,7 @@ def between(
         after: the blood on the second.
         hours: from the first scan to the second, more than 0.
         thresholds: other numbers than the published ones, or > in place of >=.
-        model_error: that of the model which made both masks.
+        methods: the names of the methods whose masks they are, None where a mask does not say.
 
     Raises:
         InputError: hours that are not more than 0.
@@ -134,6 +135,7 @@ def between(
     """
     of = counted_of(before, after)
     has_ivh = before.has_ivh or after.has_ivh
+    error, note = _model_error(methods)
     return growth(
         before.counted_ml(of),
         after.counted_ml(of),
@@ -142,8 +144,8 @@ def between(
         reading_error=reading_error(has_ivh),
         thresholds=thresholds,
         of=of,
-        notes=_notes(before, after, of),
-        model_error=model_error,
+        notes=(*([note] if note else []), *_notes(before, after, of)),
+        model_error=error,
     )
 
 
@@ -174,6 +176,20 @@ def findings(known: Findings, baseline: Blood, followup: Blood | None = None) ->
     }
     return replace(
         known, **{name: value for name, value in marked.items() if getattr(known, name) is None}
+    )
+
+
+def _model_error(methods: tuple[str | None, str | None]) -> tuple[ModelError | None, str]:
+    """The error of the model that made both masks, the default's where neither says what did; a note where two did."""
+    first, second = methods
+    if first is None and second is None:
+        error = models.model_error(models.default_model())
+        return None if error is None else replace(error, assumed=True), ""
+    if first == second:
+        return models.model_error(str(first)), ""
+    titles = ("one that is not said" if name is None else models.title_of(name) for name in methods)
+    return None, (
+        f"The two volumes are of two methods, {' and '.join(titles)}: choose the same one on both scans."
     )
 
 

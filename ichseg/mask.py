@@ -7,7 +7,7 @@ another grid than the scan's: nothing is resampled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ class LabelledMask:
     method: str | None = None
     identity: str = ""
 
+    @property
+    def blood_zyx(self) -> npt.NDArray[np.bool_]:
+        """The mask of all blood, bool [z, y, x]: of every label but oedema's."""
+        oedema = [lesion.id for lesion in self.lesions if not lesion.is_blood]
+        return (self.labels_zyx != 0) & ~np.isin(self.labels_zyx, oedema)
+
 
 def read_labelled_mask(path: ScanPath, volume: CTVolume) -> LabelledMask:
     """Read a mask that was drawn on ``volume``, with what its labels stand for.
@@ -63,7 +69,7 @@ def read_labelled_mask(path: ScanPath, volume: CTVolume) -> LabelledMask:
     labels, comments = read_nifti_mask(path, volume)
     records = [record for text in comments if (record := parse_record(text)) is not None]
     said = _said(path.name, volume, records[-1] if records else {}, read_sidecar(path))
-    return _binary_as_one(LabelledMask(labels, **said))
+    return LabelledMask(labels, **said)
 
 
 def _said(
@@ -133,11 +139,3 @@ def _check_agreement(name: str, own: Sequence[Lesion], beside: Sequence[Lesion])
                 f"{lesions_path(Path(name)).name}",
                 "delete the file that is wrong, or save the mask again",
             )
-
-
-def _binary_as_one(mask: LabelledMask) -> LabelledMask:
-    """A mask of 0 and 255 that says nothing of a label 255 is one of 0 and 1."""
-    values = np.unique(mask.labels_zyx)
-    if mask.lesions or values.max(initial=0) < 255 or len(values) > 2:
-        return mask
-    return replace(mask, labels_zyx=(mask.labels_zyx != 0).astype(np.uint8))

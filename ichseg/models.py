@@ -215,29 +215,27 @@ def load_predictor(
         return _LOADED[key]
 
 
+def title_of(name: str) -> str:
+    """What people call a model of the catalogue, or an adapter by its folder or hub id."""
+    return CATALOGUE[name].title if name in CATALOGUE else Path(name).name
+
+
 def model_error(name: str) -> ModelError | None:
     """How far a model's volumes were off in cross-validation, a box a slice; None where that was not measured.
 
-    ``train evaluate`` scores the folds, and ``train export --scores`` puts what it found into training.json.
+    ``train evaluate`` scores the folds, and ``train export --scores`` puts what it found into training.json. Of models
+    that are not in the catalogue nothing is known: a name may come from a file's header.
     """
-    if name in CATALOGUE:
-        entry = CATALOGUE[name].weights[-1:]
-        path = (
-            _local(entry[0], f"{name}/{TRAINING_FILE}")
-            if entry and entry[0] in _manifest()
-            else None
-        )
-    else:
-        path = Path(name) / TRAINING_FILE
-    if path is None or not path.is_file():
+    entry = CATALOGUE[name].weights[-1:] if name in CATALOGUE else ()
+    if not entry or entry[0] not in _manifest():
         return None
-    scores = json.loads(path.read_text()).get("scores", {}).get("protocols", {})
-    found = scores.get("slice", {}).get("patient_volume_difference")
+    path = _local(entry[0], f"{name}/{TRAINING_FILE}")
+    scores = {} if path is None else json.loads(path.read_text()).get("scores", {})
+    found = scores.get("protocols", {}).get("slice", {}).get("patient_volume_difference")
     if found is None:
         return None
-    title = CATALOGUE[name].title if name in CATALOGUE else path.parent.name
     mean, sd = (100 * found[key] for key in ("mean", "sd"))
-    return ModelError(name, title, mean, sd, found["n_patients"])
+    return ModelError(name, title_of(name), mean, sd, found["n_patients"])
 
 
 def backend_of(name: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ichseg.errors import InputError
 from ichseg.followup import Blood, between, findings
-from ichseg.growth import Findings, ModelError, growth_record, scores
+from ichseg.growth import Findings, growth_record, scores
 from ichseg.models import model_error
 from ichseg.segmentation import TYPES, Lesion
 
@@ -186,20 +186,39 @@ def test_the_order_and_number_of_lesions_do_not_matter(order: list[int], ml: lis
 
 
 def test_the_sentence_names_readers_error_and_the_models_own_apart() -> None:
-    own = ModelError("a", "Model A", 17.1, 12.9, 28)
-    found = between(blood(IPH=10, IVH=1), blood(IPH=20, IVH=1), model_error=own)
+    mine = "litemedsam-rslora"
+    found = between(blood(IPH=10, IVH=1), blood(IPH=20, IVH=1), methods=(mine, mine))
+    figure = (
+        "17 % ± 13 % of the volume (mean and SD of 28 held-out patients, cross-validated, one box per slice), here 1.7 "
+        "and 3.4 mL."
+    )
     assert found.error_sentence == (
         "The change is beyond readers' error (7.7 mL with intraventricular blood between two people who measure by "
-        "hand, 6.7 mL within one; Rodriguez-Luna et al. 2016); the model's own error, that of Model A, is 17 % ± 13 % "
-        "of the volume (mean and SD of 28 held-out patients, cross-validated, one box per slice), here 1.7 and 3.4 mL."
+        "hand, 6.7 mL within one; Rodriguez-Luna et al. 2016); the model's own error, that of LiteMedSAM + rsLoRA, is "
+        + figure
     )
-    plain = between(blood(IPH=10), blood(IPH=12))
-    assert "within readers' error (5.8 mL between" in plain.error_sentence
-    assert plain.error_sentence.endswith("the method that made the masks was not measured.")
+    assert "measurement error" not in found.error_sentence
     record = growth_record(found)
     assert record["error_sentence"] == found.error_sentence
     assert record["counted"] == "intraparenchymal blood"
-    assert record["model_error"]["patients"] == 28
+    assert record["model_error"]["patients"] == 28 and record["model_error"]["assumed"] is False
+
+
+def test_what_made_the_masks_decides_whose_error_is_named() -> None:
+    def said(*methods: str | None) -> str:
+        first, second = methods
+        return between(blood(IPH=10), blood(IPH=12), methods=(first, second)).error_sentence
+
+    assert "within readers' error (5.8 mL between" in said(None, None)
+    assert "do not say what made them: LiteMedSAM + rsLoRA's own error is 17 %" in said(None, None)
+    for methods in (("threshold", "threshold"), ("litemedsam-rslora", None), ("/etc", "/etc")):
+        assert said(*methods).endswith("the method that made the masks was not measured.")
+    two = between(blood(IPH=10), blood(IPH=12), methods=("threshold", "litemedsam-rslora"))
+    assert two.model_error is None
+    assert two.notes == (
+        "The two volumes are of two methods, Threshold in the box and LiteMedSAM + rsLoRA: choose the same one on "
+        "both scans.",
+    )
 
 
 def test_the_models_error_is_that_of_its_training_record() -> None:

@@ -177,12 +177,20 @@ def test_labels_that_were_saved_with_a_scale(
     )
 
 
-def test_a_mask_of_255_is_one_of_1(tmp_path: Path, scan: CTVolume) -> None:
+def test_a_label_keeps_its_number_whatever_it_is(tmp_path: Path, scan: CTVolume) -> None:
     mask = labels_of(scan) == 1
     path = phantoms.store_nifti(tmp_path / "m.nii", mask * np.uint8(255), AFFINE)
-    np.testing.assert_array_equal(read_labelled_mask(path, scan).labels_zyx, mask)
-    export.save_mask(path, mask * np.uint8(255), scan, [Lesion(255, "The last")])
-    assert set(np.unique(read_labelled_mask(path, scan).labels_zyx)) == {0, 255}
+    np.testing.assert_array_equal(read_labelled_mask(path, scan).labels_zyx, mask * 255)
+
+
+def test_oedema_in_a_reference_mask_is_no_blood(tmp_path: Path, scan: CTVolume) -> None:
+    labels = labels_of(scan)
+    present = [int(value) for value in np.unique(labels) if value]
+    lesions = [Lesion(k, type="oedema" if k == present[0] else "IPH") for k in present]
+    export.save_mask(tmp_path / "m.nii", labels, scan, lesions)
+    given = read_labelled_mask(tmp_path / "m.nii", scan)
+    np.testing.assert_array_equal(given.blood_zyx, labels > present[0])
+    assert (given.labels_zyx != 0).sum() > given.blood_zyx.sum() > 0
 
 
 @pytest.mark.parametrize(

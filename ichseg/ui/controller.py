@@ -43,10 +43,11 @@ import numpy as np
 from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
 from ichseg.mask import read_labelled_mask
+from ichseg.models import title_of
 from ichseg.sample import sample_paths
 from ichseg.ui import comparison, downloads, followup, measures, methods
 from ichseg.ui.embeddings import Embeddings
-from ichseg.ui.marking import Marking, runs, title_of
+from ichseg.ui.marking import Marking, runs
 from ichseg.ui.progress import Result, steps
 from ichseg.ui.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.volume import CTVolume, SeriesInfo, read_volume
@@ -482,11 +483,11 @@ class Controller:
                 if case.upload is not None:
                     raise InputError("The sample's truth is of the sample; another scan is open.")
                 mask_path = sample_paths(session.role == "followup")[1]
-                mask = read_labelled_mask(mask_path, volume).labels_zyx != 0
+                mask = read_labelled_mask(mask_path, volume).blood_zyx
             else:
                 upload = self._upload(session, op)
                 try:
-                    mask = read_labelled_mask(upload.paths[0], volume).labels_zyx != 0
+                    mask = read_labelled_mask(upload.paths[0], volume).blood_zyx
                 finally:
                     self.store.discard(upload)
             case.truth = np.packbits(mask)

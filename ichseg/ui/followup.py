@@ -10,8 +10,6 @@ from ichseg.errors import InputError
 from ichseg.evidence import Assessment
 from ichseg.followup import Blood, between, findings
 from ichseg.growth import NAMES, Findings, Growth, Thresholds, growth_record, scores
-from ichseg.models import model_error
-from ichseg.ui.marking import title_of
 from ichseg.ui.session import Asked, Case, Session
 
 
@@ -102,14 +100,8 @@ def _growth(session: Session) -> tuple[Growth | None, list[str]]:
         after,
         hours=session.asked.hours,
         thresholds=session.asked.thresholds,
-        model_error=model_error(model) if model == other else None,
+        methods=(model, other),
     )
-    if model != other:
-        note = (
-            f"The two volumes are of two methods, {title_of(model)} and {title_of(other)}: "
-            "choose the same one on both scans."
-        )
-        found = replace(found, notes=(note, *found.notes))
     return found, list(found.notes)
 
 

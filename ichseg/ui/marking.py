@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ichseg import edit, models
+from ichseg import edit
 from ichseg.errors import BoxError, InputError
+from ichseg.models import title_of
 from ichseg.prompt import Box, as_boxes
 from ichseg.propagate import Propagation, Rule, follow
 from ichseg.segmentation import Lesion
@@ -407,12 +408,6 @@ def runs(mask_yx: BoolArray) -> list[int]:
 def blood_ml(ml: Mapping[int, float], lesions: Iterable[Lesion]) -> float:
     """The millilitres of those lesions that are blood."""
     return sum(ml.get(lesion.id, 0.0) for lesion in lesions if lesion.is_blood)
-
-
-def title_of(model: str) -> str:
-    """How a model is called on the page."""
-    info = models.CATALOGUE.get(model)
-    return info.title if info else model
 
 
 def _hu_range(op: Mapping[str, Any]) -> tuple[float, float] | None:
