@@ -36,3 +36,8 @@ class WeightsError(InputError):
 
 class LesionError(InputError):
     """A lesion that is not there, that is locked, or that was given a property it cannot have."""
+
+
+def refusal(name: str, rule: str, received: str, remedy: str) -> VolumeError:
+    """One sentence for the person who gave the file ``name``: rule, value received, remedy."""
+    return VolumeError(f"{name}: {rule}, but {received}; {remedy}.")

@@ -20,7 +20,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,11 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
+from ichseg import plausible
 from ichseg.errors import VolumeError
+from ichseg.errors import refusal as refusal
 from ichseg.mask_header import mask_record, record_text, short_text
+from ichseg.nifti_header import Placement, place_voxels
 
 if TYPE_CHECKING:
     from ichseg.dicom import DicomSource
@@ -69,11 +72,6 @@ def content_sha256(array: NDArray[Any]) -> str:
     digest = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
     digest.update(little.data)
     return digest.hexdigest()
-
-
-def refusal(name: str, rule: str, received: str, remedy: str) -> VolumeError:
-    """One sentence for the person who gave the file ``name``: rule, value received, remedy."""
-    return VolumeError(f"{name}: {rule}, but {received}; {remedy}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +177,12 @@ class NiftiGrid:
     header: nib.nifti1.Nifti1Header
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        """The file's shape in the display frame."""
+        z, y, x = (int(self.header.get_data_shape()[axis]) for axis in self.axes)
+        return z, y, x
 
     def to_display(self, array: NDArray[Any]) -> NDArray[Any]:
         """A [z, y, x] view of the file's array."""
@@ -337,7 +341,8 @@ def read_volume(
 
 def checked_volume(volume: CTVolume) -> CTVolume:
     """The scan with a warning for every voxel size and head that cannot be; each format's reader goes through it."""
-    return volume
+    found = plausible.doubts(volume.hu_zyx, volume.geometry)
+    return replace(volume, warnings=(*volume.warnings, *found)) if found else volume
 
 
 def write_mask(
@@ -422,14 +427,17 @@ def read_nifti_mask(path: ScanPath, volume: CTVolume) -> tuple[NDArray[np.uint8]
             "this is " + ("something else" if path.exists() else "not there"),
             "give the .nii or .nii.gz drawn on this scan",
         )
-    raw_zyx, (slope, intercept), _, geometry = _open_nifti(path, least=1)
+    raw_zyx, (slope, intercept), grid, geometry, placement = _open_nifti(path, least=1)
     unscaled = (slope, intercept) == (1.0, 0.0)
     labels = whole_labels(
         path.name,
         raw_zyx if unscaled else raw_zyx * slope + intercept,
         0.0 if unscaled or raw_zyx.dtype.kind == "f" else abs(slope),
     )
-    return place_labels(path.name, labels, geometry, volume), _comments(path)
+    on_grid = _on_a_shared_grid(labels, grid, placement, volume)
+    if on_grid is None:
+        on_grid = place_labels(path.name, labels, geometry, volume)
+    return np.ascontiguousarray(on_grid), _comments(path)
 
 
 def place_labels(
@@ -503,6 +511,43 @@ def grid_places(origins_mm: Float, scan: Geometry) -> tuple[NDArray[np.int64], N
 def _size_text(shape_zyx: Sequence[int]) -> str:
     z, y, x = shape_zyx
     return f"{x} x {y} x {z}"
+
+
+def _on_a_shared_grid(
+    labels_zyx: NDArray[Any], grid: NiftiGrid, placement: Placement, volume: CTVolume
+) -> NDArray[Any] | None:
+    """A mask file's array in the frame of ``volume``, or None where they share no grid.
+
+    A header may state two grids. Another program may have taken the other one of the scan's, and have written it to
+    its mask as the only one: it is enough that a grid of the mask's is a grid of the scan's.
+    """
+    source = volume.source
+    scans: list[tuple[NiftiGrid | None, Geometry]] = [(None, volume.geometry)]
+    if source is not None:
+        scans += _grids(source, place_voxels(volume.name, source.header))
+    for mask_grid, lies in _grids(grid, placement):
+        view = mask_grid.to_display(grid.to_file(labels_zyx))
+        for scan_grid, where in scans:
+            shape = volume.shape_zyx if scan_grid is None else scan_grid.shape_zyx
+            if view.shape == shape and _distance_mm(lies, where, shape) <= POSITION_TOLERANCE_MM:
+                if source is None or scan_grid is None:
+                    return view
+                return source.to_display(scan_grid.to_file(view))
+    return None
+
+
+def _grids(grid: NiftiGrid, placement: Placement) -> list[tuple[NiftiGrid, Geometry]]:
+    """Every grid that a header may be taken to state, the one that is used first."""
+    grids = []
+    for affine in (placement.affine, *placement.others):
+        own = NiftiGrid(grid.header, *display_axes(affine[:3, :3]))
+        grids.append((own, _nifti_geometry(affine, own)))
+    return grids
+
+
+def _distance_mm(one: Geometry, other: Geometry, shape_zyx: tuple[int, ...]) -> float:
+    """The furthest that a voxel of one grid lies from the same voxel of another."""
+    return float(np.abs(_corners(one, shape_zyx) - _corners(other, shape_zyx)).max())
 
 
 def display_axes(directions: Float) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
@@ -694,13 +739,14 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _read_nifti(path: Path, add_offset: int) -> CTVolume:
-    raw_zyx, (slope, intercept), grid, geometry = _open_nifti(path)
+    raw_zyx, (slope, intercept), grid, geometry, placement = _open_nifti(path)
+    check_spacing(path.name, geometry)
     hu_zyx = stack_hounsfield(
         path.name, ((plane, slope, intercept + add_offset) for plane in raw_zyx)
     )
-    notes = [*spacing_notes(geometry), *_orientation_notes(grid.header), *offset_notes(add_offset)]
+    notes = (*spacing_notes(geometry), *placement.notes, *offset_notes(add_offset))
     name = path.name.removesuffix(".gz").removesuffix(".nii")
-    return CTVolume(hu_zyx, geometry, name, tuple(notes), source=grid)
+    return CTVolume(hu_zyx, geometry, name, notes, placement.warnings, source=grid)
 
 
 def offset_notes(add_offset: int) -> tuple[str, ...]:
@@ -733,8 +779,8 @@ def _comments(path: Path) -> tuple[str, ...]:
 
 def _open_nifti(
     path: Path, least: int = 2
-) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry]:
-    """The stored values as a [z, y, x] view, their slope and intercept, the grid, the geometry."""
+) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry, Placement]:
+    """The stored values as a [z, y, x] view, their slope and intercept, the grid, the geometry, and how it was told."""
     name = path.name
     try:
         with path.open("rb") as file:
@@ -763,10 +809,10 @@ def _open_nifti(
             "the file is truncated, so copy or download it again",
         )
     array = np.frombuffer(data, dtype).reshape(shape, order="F")
-    affine = _affine(name, header)
-    axes, flips = display_axes(affine[:3, :3])
-    grid = NiftiGrid(_grid_header(header), axes, flips)
-    return grid.to_display(array), _scaling(name, header), grid, _geometry(name, affine, grid)
+    placement = place_voxels(name, header)
+    grid = NiftiGrid(_grid_header(header), *display_axes(placement.affine[:3, :3]))
+    geometry = _nifti_geometry(placement.affine, grid)
+    return grid.to_display(array), _scaling(name, header), grid, geometry, placement
 
 
 def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
@@ -815,35 +861,13 @@ def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], least:
         )
 
 
-def _affine(name: str, header: nib.nifti1.Nifti1Header) -> Float:
-    """The header's voxel -> RAS+ mm affine, refused where it does not place voxels in space."""
-    rule = "the affine must give every voxel its place"
-    remedy = "correct the header or export the scan again"
-    try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise refusal(name, rule, f"its qform is damaged ({error})", remedy) from error
-    if not np.isfinite(affine).all():
-        raise refusal(name, rule, "it holds NaN or infinite numbers", remedy)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if spacing.min() == 0:
-        text = " x ".join(f"{value:g}" for value in spacing)
-        raise refusal(name, rule, f"the voxel spacing is {text} mm", remedy)
-    flatness = abs(np.linalg.det(affine[:3, :3] / spacing))
-    if flatness < 0.1:
-        raise refusal(name, rule, f"its axes are not independent (det {flatness:.2g})", remedy)
-    return affine
-
-
-def _geometry(name: str, affine: Float, grid: NiftiGrid) -> Geometry:
+def _nifti_geometry(affine: Float, grid: NiftiGrid) -> Geometry:
     """The geometry of the [z, y, x] view of a file with this affine."""
     lengths = np.array(grid.header.get_data_shape()[:3])[list(grid.axes)]
     steps = affine[:3, list(grid.axes)].T * np.where(grid.flips, -1.0, 1.0)[:, None]
     first = affine[:3, 3] - np.where(grid.flips, lengths - 1, 0) @ steps
     origins = first + np.arange(lengths[0])[:, None] * steps[0]
-    geometry = Geometry(origins, steps[1], steps[2])
-    check_spacing(name, geometry)
-    return geometry
+    return Geometry(origins, steps[1], steps[2])
 
 
 def _scaling(name: str, header: nib.nifti1.Nifti1Header) -> tuple[float, float]:
@@ -858,20 +882,6 @@ def _scaling(name: str, header: nib.nifti1.Nifti1Header) -> tuple[float, float]:
             "correct it or export the scan again",
         ) from error
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
-
-
-def _orientation_notes(header: nib.nifti1.Nifti1Header) -> tuple[str, ...]:
-    """What to say when left and right rest on a doubtful header."""
-    try:
-        forms = [header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]]
-    except (HeaderDataError, ValueError):  # a damaged qform beside the sform that is used
-        return ()
-    given = [form[:3, :3] for form in forms if form is not None]
-    if not given:
-        return ("The file does not say which side is which: left and right may be swapped.",)
-    if len({display_axes(form) for form in given if np.linalg.det(form) != 0}) > 1:
-        return ("The file's sform and qform name different directions: the sform was used.",)
-    return ()
 
 
 _GRID_FIELDS = (

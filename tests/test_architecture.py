@@ -26,7 +26,7 @@ TORCH_ROOMS = (
 )
 KEPT_TO = {
     "gradio": ("app.py", "ichseg/ui/"),
-    "nibabel": ("ichseg/volume.py",),
+    "nibabel": ("ichseg/volume.py", "ichseg/nifti_header.py"),
     "pydicom": ("ichseg/dicom.py", "ichseg/dicom_seg.py"),
     "highdicom": ("ichseg/dicom_seg.py",),
     "gdcm": ("ichseg/dicom.py",),

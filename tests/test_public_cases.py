@@ -21,7 +21,9 @@ from typer.testing import CliRunner
 from ichseg import cohort
 from ichseg.__main__ import app
 from ichseg.errors import InputError
+from ichseg.measure import volume_ml
 from ichseg.sample import sample_paths
+from ichseg.volume import read_mask, read_volume
 
 Build = Callable[[str], Path]
 
@@ -85,3 +87,19 @@ def test_09_a_mask_saved_with_a_scale(build: Build) -> None:
     for path in sorted(build("09").glob("*.nii.gz")):
         volume_ml = measured(sample_paths()[0], path)["baseline"]["volume_ml"]
         assert volume_ml == pytest.approx(30.15, abs=0.005), path.name
+
+
+def test_10_an_identity_affine_is_a_warning(build: Build) -> None:
+    folder = build("10")
+    volume = read_volume(folder / "ct.nii.gz")
+    assert any("exactly 1 x 1 x 1 mm" in warning for warning in volume.warnings)
+    assert any("256 x 256 x 30 mm" in warning for warning in volume.warnings)
+
+
+def test_11_a_unit_sform_beside_a_true_qform_is_read_right(build: Build) -> None:
+    folder = build("11")
+    volume = read_volume(folder / "ct.nii.gz")
+    mask = read_mask(folder / "mask.nii.gz", volume)
+    assert volume_ml(mask != 0, volume) == pytest.approx(30.09, abs=0.01)
+    assert volume.warnings == ()
+    assert any("the qform was used" in note for note in volume.notes)
