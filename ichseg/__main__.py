@@ -24,6 +24,7 @@ from rich.table import Table
 from ichseg import cohort, evidence, export, followup, growth, labels, measure
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
+from ichseg.identity import identity_of
 from ichseg.mask import read_labelled_mask
 from ichseg.mask_header import weights_text
 from ichseg.models import CATALOGUE, available, load_predictor
@@ -192,9 +193,9 @@ def segment(
 
     JSON keys: schema_version, scan (as of info), lesions (id, name, type, colour, locked, visible,
     volume_ml), boxes (slice, lesion, box_xyxy), propagated (lesion, parameters, boxes), edits (slice,
-    lesion, origin, runs), model, weights_sha256, second_look, mask_sha256, labels_sha256, slices
+    lesion, origin, runs), model, weights_sha256, second_look, identity, mask_sha256, labels_sha256, slices
     (slice, area_mm2, height_mm, volume_ml), volume_ml of the blood, versions, notice; with --session
-    also same_mask. The object is itself a record for --session. For many:
+    also same_mask and session_notes. The object is itself a record for --session. For many:
     scans (a row of results.csv each), passed_over, versions, notice.
     """
     use_backend(backend)
@@ -228,8 +229,9 @@ def segment(
     predictor = load_predictor(saved.model if saved else model)
     stops: list[Stop] = []
     second_look: bool | None = predictor.second_look
+    changed: list[str] = []
     if saved:
-        saved.check_weights(predictor.weights_sha256)
+        changed = saved.check_model(predictor)
         second_look = saved.second_look
         with Console(stderr=True).status(predictor.title):
             marked = saved.run(predictor, volume)
@@ -239,12 +241,14 @@ def segment(
     else:
         _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)
+    identity = identity_of(predictor, refinement=second_look)
     record = export.segmentation_record(
         volume,
         marked,
         model=predictor.name,
         weights_sha256=predictor.weights_sha256,
         second_look=second_look,
+        identity=identity,
     )
     lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
     notes = [*volume.remarks, *_lesion_notes(record["lesions"] if lesions else [])]
@@ -252,11 +256,8 @@ def segment(
     same_mask = saved.is_same(marked, predictor.name) if saved else None
     if same_mask is not None:
         record["same_mask"] = same_mask
-        notes.append(
-            "The mask is the session's, voxel for voxel."
-            if same_mask
-            else "The mask differs from the session's in some voxels; versions or hardware differ."
-        )
+        record["session_notes"] = changed
+        notes += [export.same_mask_note(same_mask, changed), *changed]
     masks = [path for path in out or () if not _is_evidence(path)]
     for path in masks:
         export.save_mask(
@@ -281,6 +282,7 @@ def segment(
             model_title=predictor.title,
             weights_sha256=predictor.weights_sha256,
             second_look=second_look,
+            identity=identity,
             ranges=ranges,
         )
         notes += _write_evidence(out, found, scan if identified else None)
@@ -307,7 +309,7 @@ def compare(
     """Run several models on the same boxes, and score them where the truth is given.
 
     JSON keys: scan (as of info), boxes (slice, box_xyxy), models, caveat, versions, notice. Each of
-    models has model, title, weights_sha256, slices, boxed_slices and whole_scan; slices is a list
+    models has model, title, weights_sha256, identity, slices, boxed_slices and whole_scan; slices is a list
     with the slice's index. These three hold volume_ml, and with --truth truth_ml, difference_ml
     (model less truth) and dice (null where both are empty).
     """
@@ -329,6 +331,7 @@ def compare(
                 "model": predictor.name,
                 "title": predictor.title,
                 "weights_sha256": dict(predictor.weights_sha256),
+                "identity": identity_of(predictor).record(),
                 "slices": [
                     {"slice": k, **cohort.score_slices(mask_zyx, truth_zyx, volume, [k])}
                     for k in boxed

@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ichseg import __version__, export, measure
+from ichseg import export, measure
 from ichseg.errors import InputError
+from ichseg.identity import Identity, identity_of
 from ichseg.mask import read_labelled_mask
 from ichseg.mask_header import weights_text
 from ichseg.models import load_predictor
@@ -257,15 +258,18 @@ class Segment:
         entry = self.entry
         saved, boxes = _prompts(entry)
         predictor = load_predictor(saved.model if saved else self.model)
-        key = _key(entry, {predictor.name: predictor.weights_sha256})
+        look = saved.second_look if saved else predictor.second_look
+        identity = identity_of(predictor, refinement=look)
+        key = _key(entry, [identity])
         path = self.folder / f"scan-{entry.number:04d}.json"
         kept = _finished(path, key)
         if kept is not None and (self.folder / kept["mask"]).is_file():
             return Outcome(entry, "kept", kept)
         volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
+        changed: list[str] = []
         if saved:
             saved.check_scan(volume)
-            saved.check_weights(predictor.weights_sha256)
+            changed = saved.check_model(predictor)
         mask_name = entry.out or f"scan-{entry.number:04d}-{export.mask_name(volume)}"
         mask_path = self.folder / mask_name
         _check_not_an_input(mask_path, entry)
@@ -282,11 +286,13 @@ class Segment:
             marked,
             model=predictor.name,
             weights_sha256=predictor.weights_sha256,
-            second_look=saved.second_look if saved else predictor.second_look,
+            second_look=look,
+            identity=identity,
         )
         record |= {"key": key, "mask": mask_name}
         if saved:
             record["same_mask"] = saved.is_same(marked, predictor.name)
+            record["session_notes"] = changed
         if truth_zyx is not None:
             record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
         with _whole(path) as part:
@@ -311,7 +317,7 @@ class Compare:
                 "draw some, or leave the scan out."
             )
         predictors = [load_predictor(name) for name in self.models]
-        key = _key(entry, {one.name: one.weights_sha256 for one in predictors})
+        key = _key(entry, [identity_of(one) for one in predictors])
         path = self.folder / f"scores-{entry.number:04d}.json"
         if (kept := _finished(path, key)) is not None:
             return Outcome(entry, "kept", kept)
@@ -385,6 +391,7 @@ def _compared(
         "model": predictor.name,
         "title": predictor.title,
         "weights_sha256": dict(predictor.weights_sha256),
+        "identity": identity_of(predictor).record(),
         "seconds_a_slice": seconds / max(1, len(boxed)),
         "boxed_slices": score_slices(mask_zyx, truth_zyx, volume, boxed),
         "whole_scan": score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx))),
@@ -430,7 +437,7 @@ def _check_not_an_input(path: Path, entry: Entry) -> None:
         )
 
 
-def _key(entry: Entry, weights: Mapping[str, Mapping[str, str]]) -> str:
+def _key(entry: Entry, identities: Sequence[Identity]) -> str:
     """What a result came from: equal keys, equal results. Files of scans count by size and time, not by content."""
     files = {
         name: _stamp(path)
@@ -442,8 +449,7 @@ def _key(entry: Entry, weights: Mapping[str, Mapping[str, str]]) -> str:
         for name, value in asdict(entry).items()
         if name in COLUMNS and name not in files
     }
-    models = {name: dict(hashes) for name, hashes in weights.items()}
-    text = json.dumps([__version__, files, told, models], sort_keys=True)
+    text = json.dumps([[one.sha256 for one in identities], files, told], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ from ichseg import NOTICE, export
 from ichseg.errors import InputError
 from ichseg.followup import Blood
 from ichseg.growth import Growth, ReadingError, Score, growth_record, reading_error
+from ichseg.identity import Identity
 from ichseg.landmarks import Landmarks
 from ichseg.measure import ABC2, Measures, VolumeRange, measure
 from ichseg.prompt import Box
@@ -65,6 +66,7 @@ class Assessment:
     model_title: str = "Drawn by hand"
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
     second_look: bool | None = None
+    identity: Identity | None = None
     prompts: Mapping[tuple[int, int], Sequence[Box]] = field(default_factory=dict)
     slices_by: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[int | None, VolumeRange] = field(default_factory=dict)
@@ -100,6 +102,7 @@ def assess(
     model_title: str = "",
     weights_sha256: Mapping[str, str] | None = None,
     second_look: bool | None = None,
+    identity: Identity | None = None,
     prompts: Mapping[tuple[int, int], Sequence[Box]] | None = None,
     slices_by: Mapping[str, int] | None = None,
     ranges: Mapping[int | None, VolumeRange] | None = None,
@@ -119,6 +122,7 @@ def assess(
         model_title: its name for people; where the masks come from, without one.
         weights_sha256: its weight files and their hashes.
         second_look: whether the boxes were answered with one.
+        identity: of all that decided the masks; None where they were drawn by hand or came from a file.
         prompts: (slice from 0, lesion) -> the boxes that a person drew there.
         slices_by: how many masks of slices come from a box there, from propagation, from a person's hand.
         ranges: the volume under jittered boxes, by lesion number; None is the total.
@@ -155,6 +159,7 @@ def assess(
         model_title=model_title or ("Drawn by hand" if model is None else model),
         weights_sha256=dict(weights_sha256 or {}),
         second_look=second_look,
+        identity=identity,
         prompts=dict(prompts or {}),
         slices_by=dict(slices_by or {}),
         ranges=dict(ranges or {}),
@@ -173,6 +178,7 @@ def assess_marked(
     model_title: str,
     weights_sha256: Mapping[str, str],
     second_look: bool | None = None,
+    identity: Identity | None = None,
     landmarks: Landmarks | None = None,
     ranges: Mapping[int | None, VolumeRange] | None = None,
     growth: Growth | None = None,
@@ -189,6 +195,7 @@ def assess_marked(
         model_title=model_title,
         weights_sha256=weights_sha256,
         second_look=second_look,
+        identity=identity,
         prompts=marked.prompts(),
         slices_by=Counter(part.origin for part in marked.parts(model) if part.mask_yx.any()),
         ranges=ranges,
@@ -305,10 +312,10 @@ def measures_record(found: Assessment) -> dict[str, Any]:
     """All measures for a JSON document, lengths, areas and volumes with their units in the keys.
 
     Keys: ``schema_version``; ``scan`` (``export.scan_record``); ``model``, ``model_title``, ``weights_sha256``,
-    ``second_look``; ``boxes`` (slice from 0, lesion, box_xyxy); ``slices_by``; ``total`` and ``lesions``, each the
-    fields of ``Measures`` with ``range`` and ``not_computed`` {what: why}, a lesion also id, name, type, colour and
-    is_blood; ``reading_error``; ``growth`` and ``role``, null without a second scan; ``scores``; ``versions``;
-    ``notice``. What was not computed is null.
+    ``second_look``; ``identity`` (``Identity.record``, null without a model); ``boxes`` (slice from 0, lesion,
+    box_xyxy); ``slices_by``; ``total`` and ``lesions``, each the fields of ``Measures`` with ``range`` and
+    ``not_computed`` {what: why}, a lesion also id, name, type, colour and is_blood; ``reading_error``; ``growth`` and
+    ``role``, null without a second scan; ``scores``; ``versions``; ``notice``. What was not computed is null.
     """
     return {
         "schema_version": 1,
@@ -317,6 +324,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
         "model_title": found.model_title,
         "weights_sha256": dict(found.weights_sha256),
         "second_look": found.second_look,
+        "identity": None if found.identity is None else found.identity.record(),
         "boxes": [
             {"slice": k, "lesion": lesion, "box_xyxy": [float(value) for value in box.xyxy]}
             for (k, lesion), boxes in sorted(found.prompts.items())

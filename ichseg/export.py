@@ -27,6 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 from ichseg import NOTICE as NOTICE
 from ichseg import __version__
 from ichseg.errors import InputError, VolumeError
+from ichseg.identity import Identity, identity_of
 from ichseg.mask_header import mask_record
 from ichseg.measure import slice_table, volume_ml
 from ichseg.preprocess import BRAIN, Window
@@ -404,8 +405,8 @@ def _png(image: Image.Image, warnings: Sequence[str] = ()) -> bytes:
     return content.getvalue()
 
 
-#: Of the session record. A reader refuses a later one.
-SCHEMA_VERSION = 2
+#: Of the session record; from 3 on it has the identity of what made its masks. A reader refuses a later one.
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -445,7 +446,8 @@ class Session:
     ``prompts`` maps (slice from 0, lesion) to the boxes that a person drew there, ``propagated`` to those that a
     propagation asked, ``parameters`` a lesion to what that went by; ``edits`` are masks that go over what the boxes
     give. ``weights_sha256`` maps a weight file to its hash; ``mask_sha256`` is ``content_sha256`` of the bool mask
-    [z, y, x] of the blood, ``labels_sha256`` of the uint8 lesion numbers, which schema 1 did not have.
+    [z, y, x] of the blood, ``labels_sha256`` of the uint8 lesion numbers, which schema 1 did not have. ``identity`` is
+    that of what made the masks; records before schema 3 do not say it.
     """
 
     scan_sha256: str
@@ -460,6 +462,7 @@ class Session:
     propagated: Mapping[tuple[int, int], tuple[Box, ...]] = field(default_factory=dict)
     parameters: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
+    identity: Identity | None = None
 
     @property
     def boxes(self) -> dict[int, tuple[Box, ...]]:
@@ -480,7 +483,7 @@ class Session:
         """Make the mask again: the model answers every box, drawn or propagated; edits are laid over as they are.
 
         Args:
-            predictor: of the record's model and weights; ``check_weights`` first.
+            predictor: of the record's model and weights; ``check_model`` first.
             volume: the scan; ``check_scan`` first.
             embed: slice index to its embedding by this predictor, for a caller that keeps them.
             progress: called with the share that is done, 0 to 1.
@@ -534,17 +537,65 @@ class Session:
                 f"those of {volume.name} have {got[:12]}; open that scan, with the same series and offset."
             )
 
+    def check_model(self, predictor: Predictor) -> list[str]:
+        """Refuse another model than the record's; say what else has changed since, or cannot be known.
+
+        Raises:
+            InputError: other weights, another configuration of an adapter, or another crop of its refinement.
+
+        Returns:
+            Sentences for people; none where all that the record says is as it was.
+
+        """
+        self.check_weights(predictor.weights_sha256)
+        if self.identity is None:
+            return [BEFORE_IDENTITY]
+        now = identity_of(predictor, refinement=self.second_look)
+        for name, value in predictor.settings.items():
+            if (expected := self.identity.settings.get(name)) != value:
+                raise InputError(
+                    f"A session is run again with its model's own settings; {self.model} had {name} {expected}, and "
+                    f"has {value}; restore its training.json, or segment anew from the boxes."
+                )
+        changed = replace(self.identity, settings=now.settings).differences(now)
+        return [f"Changed since the session's record was made: {', '.join(changed)}."] * bool(
+            changed
+        )
+
     def check_weights(self, weights_sha256: Mapping[str, str]) -> None:
         """Raise InputError where a model's weights are not those that the record was made with."""
-        if dict(weights_sha256) != dict(self.weights_sha256):
+        given = dict(weights_sha256)
+        if self.identity is None:
+            # Older records have an adapter's matrices alone.
+            given = {
+                file: sha
+                for file, sha in given.items()
+                if file in self.weights_sha256 or not file.endswith("/adapter_config.json")
+            }
+        if given != dict(self.weights_sha256):
             expected, got = (
                 ", ".join(f"{file} {sha[:12]}" for file, sha in sorted(hashes.items())) or "none"
-                for hashes in (self.weights_sha256, weights_sha256)
+                for hashes in (self.weights_sha256, given)
             )
             raise InputError(
                 f"A session is run again with its own weights of {self.model}: expected {expected}, got {got}; "
                 "fetch those weights, or segment anew from the boxes."
             )
+
+
+#: Of a record of schema 1 or 2 that is run again.
+BEFORE_IDENTITY = (
+    "The session's record is of an earlier version, which did not say an adapter's configuration, the refinement's "
+    "crop, the back end or the program's own code: that these are as they were was not checked."
+)
+
+
+def same_mask_note(same: bool, changed: Sequence[str]) -> str:
+    """Whether a session's mask came out again, in a sentence; ``changed`` is what ``Session.check_model`` said."""
+    if same:
+        return "The mask is the session's, voxel for voxel."
+    why = "" if changed else ": all that its record says is as it was, so the processor differs"
+    return f"The mask differs from the session's in some voxels{why}."
 
 
 def scan_record(volume: CTVolume) -> dict[str, Any]:
@@ -575,22 +626,25 @@ def session_record(
     model: str,
     weights_sha256: Mapping[str, str],
     second_look: bool | None = None,
+    identity: Identity | None = None,
 ) -> dict[str, Any]:
-    """What boxes alone gave, as a JSON document of schema 1, which ``load_session`` reads.
+    """What boxes alone gave, as a JSON document, which ``load_session`` reads.
 
     ``boxes`` maps a slice's index to its boxes, ``mask_zyx`` is the mask [z, y, x] they gave. Keys:
     ``schema_version``; ``scan`` (``scan_record``); ``boxes``, a list of {``slice`` from 0, ``box_xyxy``}; ``model``;
-    ``weights_sha256``, {file: hash}; ``second_look``; ``mask_sha256``; ``slices``, a list of {``slice``, ``area_mm2``,
-    ``height_mm``, ``volume_ml``}; ``volume_ml``, the total; ``versions``; ``notice``.
+    ``weights_sha256``, {file: hash}; ``second_look``; ``identity``, of what made the masks (``Identity.record``);
+    ``mask_sha256``; ``slices``, a list of {``slice``, ``area_mm2``, ``height_mm``, ``volume_ml``}; ``volume_ml``, the
+    total; ``versions``; ``notice``.
     """
     mask = np.asarray(mask_zyx) != 0
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "scan": scan_record(volume),
         "boxes": boxes_record(boxes),
         "model": model,
         "weights_sha256": dict(weights_sha256),
         "second_look": second_look,
+        "identity": None if identity is None else identity.record(),
         "mask_sha256": content_sha256(mask),
         "slices": table_record(mask, volume),
         "volume_ml": volume_ml(mask, volume),
@@ -606,6 +660,7 @@ def segmentation_record(
     model: str,
     weights_sha256: Mapping[str, str],
     second_look: bool | None = None,
+    identity: Identity | None = None,
 ) -> dict[str, Any]:
     """One model's masks of a scan as a JSON document, which ``load_session`` reads: all that makes them again.
 
@@ -647,6 +702,7 @@ def segmentation_record(
         "model": model,
         "weights_sha256": dict(weights_sha256),
         "second_look": second_look,
+        "identity": None if identity is None else identity.record(),
         "mask_sha256": content_sha256(mask),
         "labels_sha256": content_sha256(labels),
         "slices": table_record(mask, volume),
@@ -733,7 +789,8 @@ def load_session(path: str | Path) -> Session:
 
 def _session(record: Mapping[str, Any]) -> Session:
     depth, rows, columns = (int(size) for size in record["scan"]["shape_zyx"])
-    lesions = read_lesion_rows(record["lesions"]) if record["schema_version"] > 1 else (Lesion(1),)
+    plain = record["schema_version"] != 2 and "lesions" not in record  # what boxes alone gave
+    lesions = (Lesion(1),) if plain else read_lesion_rows(record["lesions"])
     known = {lesion.id for lesion in lesions}
 
     def place(entry: Mapping[str, Any], lesion: Any) -> tuple[int, int]:
@@ -768,6 +825,7 @@ def _session(record: Mapping[str, Any]) -> Session:
         if entry["origin"] not in ORIGINS:
             raise ValueError(f"origin is {entry['origin']!r}")
         edits.append(Edit(k, lesion, entry["origin"], runs))
+    identity = _of_kind(dict | None, record.get("identity"), "identity")
     if twice := prompts.keys() & propagated.keys():
         raise ValueError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
     return Session(
@@ -783,6 +841,7 @@ def _session(record: Mapping[str, Any]) -> Session:
         propagated=propagated,
         parameters=parameters,
         edits=tuple(edits),
+        identity=None if identity is None else Identity.from_record(identity),
     )
 
 

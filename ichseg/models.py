@@ -121,6 +121,9 @@ TRAINING_FILE = "training.json"
 #: What LiteMedSAM's weights are called in a record.
 LITEMEDSAM_FILE = "litemedsam/model.safetensors"
 
+#: What makes an adapter: its scaling stands in the configuration, so that its matrices alone do not say what it does.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
 #: The networks that an adapter may be made for; an adapter that names none is LiteMedSAM's.
 BASES = ("litemedsam", "sam", "medsam")
 
@@ -280,6 +283,7 @@ def _load(name: str, device: str, backend: str) -> Predictor:
         _refuse_openvino(name, backend)
         network, hashes = _network(base, adapter)
         ready = TorchBackend(network, device=device)
+        settings["packages"] = ("transformers",)
     return NetworkPredictor(ready, name, title, hashes, **settings)
 
 
@@ -292,8 +296,7 @@ def _ready_litemedsam(
     bfloat16 = adapter is not None
     stem_key = sha256(_manifest_folder("litemedsam", "LiteMedSAM") / "model.safetensors")
     hashes = {LITEMEDSAM_FILE: stem_key}
-    files = () if adapter is None else ("adapter_config.json", "adapter_model.safetensors")
-    adapted = {file: sha256(adapter / file) for file in files} if adapter is not None else {}
+    adapted = {} if adapter is None else {f: sha256(adapter / f) for f in ADAPTER_FILES}
     if pick_backend(backend, device) == "openvino":
         key = "+".join([stem_key, *adapted.values()])
         try:
@@ -311,7 +314,7 @@ def _ready_litemedsam(
             _log.warning("OpenVINO cannot be used here (%s); torch is", type(error).__name__)
         else:
             if adapter is not None:
-                hashes |= {_adapter_file(adapter): adapted["adapter_model.safetensors"]}
+                hashes |= {_adapter_file(adapter, file): sha for file, sha in adapted.items()}
             return ready, hashes
     network, hashes = _network("litemedsam", adapter)
     ready = TorchBackend(
@@ -430,7 +433,7 @@ def merge_adapter(network: BoxNetwork, folder: Path) -> dict[str, str]:
         folder: holds adapter_config.json and adapter_model.safetensors, as peft saves them.
 
     Returns:
-        {file: sha256} of the adapter.
+        {file: sha256} of the adapter: of its matrices, and of the configuration that says how strongly they count.
 
     """
     import torch
@@ -462,12 +465,12 @@ def merge_adapter(network: BoxNetwork, folder: Path) -> dict[str, str]:
                     "use an adapter made for this network."
                 )
             target.weight += scaling * (up.float() @ down.float())
-    return {_adapter_file(folder): sha256(path)}
+    return {_adapter_file(folder, file): sha256(folder / file) for file in ADAPTER_FILES}
 
 
-def _adapter_file(folder: Path) -> str:
-    """What an adapter's weights are called in a record."""
-    return f"{folder.name}/adapter_model.safetensors"
+def _adapter_file(folder: Path, file: str) -> str:
+    """What a file of an adapter is called in a record."""
+    return f"{folder.name}/{file}"
 
 
 def record_weights(name: str, files: Iterable[Path], *, source: str, licence: str) -> None:
@@ -605,7 +608,7 @@ def _adapter_folder(name: str) -> Path:
     """An adapter by folder or by hub id, both files present."""
     folder = Path(name)
     if folder.is_dir():
-        for file in ("adapter_config.json", "adapter_model.safetensors"):
+        for file in ADAPTER_FILES:
             if not (folder / file).is_file():
                 raise WeightsError(
                     f"An adapter's folder holds adapter_config.json and adapter_model.safetensors; {folder.name} "

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ichseg.backends import AT_ONCE, Backend, HalfArray
 from ichseg.errors import InputError
+from ichseg.identity import Setting
 from ichseg.preprocess import FloatArray, SliceFrame
 from ichseg.prompt import Box, as_boxes
 
@@ -71,6 +72,21 @@ class Predictor(ABC):
     """Whether ``predict`` looks again, at native-resolution crops around each box, unless told not to."""
     takes_box: bool = True
     """Whether the box guides the method; otherwise it finds blood on the whole slice, and the box only cuts it out."""
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What else decides an answer, beside weights, refinement and code: part of its identity."""
+        return {}
+
+    @property
+    def computed_by(self) -> str:
+        """The back end, its device and its precision: part of its identity."""
+        return "numpy"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose versions can change an answer: part of its identity."""
+        return ("numpy", "scipy")
 
     @abstractmethod
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
@@ -149,6 +165,7 @@ class NetworkPredictor(Predictor):
         *,
         second_look: bool = False,
         crop_sides: float = CROP_SIDES,
+        packages: Sequence[str] = (),
     ) -> None:
         """Take over a back end.
 
@@ -159,6 +176,7 @@ class NetworkPredictor(Predictor):
             weights_sha256: {file: sha256}.
             second_look: see Predictor.second_look.
             crop_sides: a second look's side in units of the box's longer side.
+            packages: what the network is made of, beside the back end's own package.
 
         """
         self.backend = backend
@@ -167,6 +185,19 @@ class NetworkPredictor(Predictor):
         self.weights_sha256 = dict(weights_sha256)
         self.second_look = second_look
         self.crop_sides = crop_sides
+        self._packages = tuple(packages)
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return {"crop_sides": self.crop_sides}
+
+    @property
+    def computed_by(self) -> str:
+        return f"{self.backend.name} {self.backend.device} {self.backend.precision}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages, self.backend.name, *self._packages)
 
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
         return self.embed_many([slice_hu])[0]

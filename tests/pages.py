@@ -33,6 +33,9 @@ class BoxModel:
 
     weights_sha256: dict[str, str] = {}  # noqa: RUF012 - shared and never written to
     second_look = False
+    settings: dict[str, bool] = {}  # noqa: RUF012
+    computed_by = "nothing"
+    packages = ()
 
     def __init__(self, name: str, seconds: float = 0.0) -> None:
         self.name, self.seconds = name, seconds

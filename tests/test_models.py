@@ -137,6 +137,7 @@ def test_an_adapter_is_loaded_by_its_folder(tmp_path: Path) -> None:
     assert tuned.title == "mine"
     assert set(tuned.weights_sha256) == {
         "litemedsam/model.safetensors",
+        "mine/adapter_config.json",
         "mine/adapter_model.safetensors",
     }
     network, _ = models.load_litemedsam()

@@ -332,7 +332,8 @@ def test_an_adapter_says_its_base_and_opens_on_it(other_run: Path, tiny_weights:
     assert training["base_sha256"] == {file: models.sha256(tiny_weights / file)}
 
     predictor = load_predictor(str(other_run / "adapter"))
-    assert set(predictor.weights_sha256) == {file, "adapter/adapter_model.safetensors"}
+    adapter = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert set(predictor.weights_sha256) == {file, *adapter}
     network, _ = load_base(base)
     by_peft = PeftModel.from_pretrained(network, str(other_run / "adapter")).eval()
     reference = predictor_of(by_peft.get_base_model(), small(base))  # type: ignore[arg-type]

@@ -307,7 +307,7 @@ def test_the_record_of_more_than_boxes_makes_the_same_mask_again(
     controller: Controller, fakes: dict[str, BoxModel]
 ) -> None:
     plain = json.loads(Path(marked_record(marked_page(controller, 1))).read_text())
-    assert plain["schema_version"] == 1
+    assert plain["schema_version"] == export.SCHEMA_VERSION
     controller.drop("x")
     page = two_lesions(controller)
     marked, volume = case_of(controller)

@@ -229,6 +229,14 @@ class UNetPredictor(WholeSlicePredictor):
         self._network = network.to(self.device).eval()
         self._lock = threading.Lock()
 
+    @property
+    def computed_by(self) -> str:
+        return f"torch {self.device.type} float32"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages, "torch")
+
     @classmethod
     def from_folder(
         cls, folder: Path, name: str, title: str, weights_sha256: Mapping[str, str], device: str

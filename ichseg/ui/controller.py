@@ -42,6 +42,7 @@ import numpy as np
 
 from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
+from ichseg.identity import identity_of
 from ichseg.mask import read_labelled_mask
 from ichseg.models import title_of
 from ichseg.sample import sample_paths
@@ -408,8 +409,7 @@ class Controller:
         record.check_scan(volume)
         model = record.model
         predictor = self.embeddings.load(model)
-        if not anew:
-            record.check_weights(predictor.weights_sha256)
+        changed = [] if anew else record.check_model(predictor)
         embed = partial(self.marking.embedding, case, volume, model)
         made = yield from _told(
             "Making the session's masks again",
@@ -420,6 +420,9 @@ class Controller:
             case.segmentation.adopt(made)
             self._tell_method(case, reply)
             reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
+            if not anew:
+                same = record.is_same(made, model)
+                reply["said"] = [export.same_mask_note(False, changed)] * (same is False) + changed
 
     def _undo(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock, self._showing_changes(session, reply) as (case, _):
@@ -651,7 +654,11 @@ class Controller:
     def _method(self, model: str) -> measures.Method:
         predictor = self.embeddings.load(model)
         return measures.Method(
-            model, title_of(model), predictor.second_look, dict(predictor.weights_sha256)
+            model,
+            title_of(model),
+            predictor.second_look,
+            dict(predictor.weights_sha256),
+            identity_of(predictor),
         )
 
     # Parts of them

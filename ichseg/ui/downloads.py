@@ -88,11 +88,12 @@ def write_marked(
 
 
 def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str, Any]:
-    """The record from which the command line makes the same mask: of schema 1 where boxes alone gave it."""
+    """The record from which the command line makes the same mask: the short one where boxes alone gave it."""
     given: dict[str, Any] = {
         "model": method.name,
         "weights_sha256": method.weights_sha256,
         "second_look": method.second_look,
+        "identity": method.identity,
     }
     plain = marked.lesions == [Lesion(1)] and all(
         part.origin == "box" and part.from_boxes for part in marked.parts(method.name)

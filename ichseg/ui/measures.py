@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ichseg import evidence, mesh
 from ichseg.errors import InputError
 from ichseg.evidence import Assessment
+from ichseg.identity import Identity
 from ichseg.landmarks import Landmarks
 from ichseg.measure import (
     ABC2,
@@ -66,6 +67,7 @@ class Method:
     title: str
     second_look: bool
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +204,7 @@ class Measuring:
             model_title=method.title,
             weights_sha256=method.weights_sha256,
             second_look=method.second_look,
+            identity=method.identity,
             prompts=snapshot.prompts,
             slices_by=snapshot.slices_by,
         )
