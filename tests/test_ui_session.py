@@ -574,6 +574,20 @@ def test_a_dropped_session_is_forgotten_everywhere(controller: Controller, tmp_p
     assert "no longer has" in page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])["error"]["text"]
 
 
+@pytest.mark.parametrize("kind", ["mask", "table", "record", "picture", "csv", "stl"])
+def test_files_are_called_what_a_person_types(controller: Controller, kind: str) -> None:
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[4, 4, 12, 12]])
+    view = {"slice": 1, "width": 80, "level": 40}
+    named = page.ask("export", kind=kind, label=" ward-3 ", **view)["download"]["name"]
+    assert named.startswith("hematoma-ward-3-")
+    other = page.ask("export", kind=kind, **view)["download"]["name"]
+    assert other.startswith(f"hematoma-{numbered_scan().sha256[:8]}-")
+    refused = page.ask("export", kind=kind, label="Doe^John", **view)
+    assert "never a patient's name" in refused["error"]["text"] and "download" not in refused
+
+
 def test_the_page_is_told_what_makes_a_scans_millilitres_doubtful(controller: Controller) -> None:
     """Of both scans with every reply: the growth between them is shown whichever is on screen."""
     doubt = "the voxel's size is in doubt"

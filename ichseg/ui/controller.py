@@ -34,6 +34,7 @@ import logging
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -514,8 +515,10 @@ class Controller:
         reply["choices"] = methods.choices()
 
     def _export(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        label = str(op.get("label") or "")
         with session.lock:
             case, volume = self._case(session)
+        called = export.with_label(volume, label)
         model = str(op.get("model", case.models[0]))
         if op["kind"] != "picture":
             _check_complete(case, model)
@@ -541,14 +544,14 @@ class Controller:
             with case.measuring.lock:
                 found = case.measuring.assessment(measured)
             with session.lock:
-                found = followup.added(found, session)
+                found = replace(followup.added(found, session), volume=called)
             paths = downloads.write_evidence(session.new_folder(), kind, found)
         else:
             yield _progress("Writing the file")
             with session.lock:
-                case, volume = self._case(session)
+                case, _ = self._case(session)
                 paths = downloads.write_marked(
-                    session.new_folder(), kind, case.segmentation, volume, method, op
+                    session.new_folder(), kind, case.segmentation, called, method, op
                 )
         first, *beside = [{"path": str(path), "name": path.name} for path in paths]
         reply["download"] = {**first, "beside": beside}

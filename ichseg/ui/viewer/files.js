@@ -2,9 +2,13 @@
 
 const LIMITS = props.limits; // {files, bytes} of an upload, {portion} files of a request, {file} bytes of one file
 
+const labels = new Map(); // a scan's token -> what a person calls it in files
+
+one(".ich-label").addEventListener("change", (event) => labels.set(scan.token, event.target.value.trim()));
+
 function download(kind) {
   if (lost && kind === "record") return saveKept();
-  ask({ op: "export", kind, model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
+  ask({ op: "export", kind, label: labels.get(scan.token) ?? "", model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
 }
 
 function save({ path, name, beside = [] }) {

@@ -33,8 +33,9 @@ function keepMarks() {
       if (mask && origin[id] && origin[id] !== "box") edits.push({ slice, lesion: Number(id), origin: origin[id], runs: runsOf(mask.pixels) });
     }
   }
-  const named = lesions.map(({ id, name, type, colour, locked, visible }) => ({ id, name, type, colour, locked, visible }));
-  const record = { ...scan.record, ...method, lesions: named, boxes, propagated: [], edits };
+  const rows = lesions.map(({ id, name, type, colour, locked, visible }) => ({ id, name, type, colour, locked, visible }));
+  const named = { ...scan.record.scan, label: labels.get(scan.token) || null };
+  const record = { ...scan.record, scan: named, ...method, lesions: rows, boxes, propagated: [], edits };
   marksOf.set(scan.token, { sha256: scan.record.scan.sha256, record, boxes: boxes.length, masks: edits.length, lesions: lesions.length });
 }
 
@@ -126,7 +127,7 @@ function saveKept() {
   for (const { sha256, record } of kept.values()) {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(record, null, 2) + "\n"], { type: "application/json" }));
-    link.download = "session-" + sha256.slice(0, 8) + ".json";
+    link.download = "hematoma-" + (record.scan.label || sha256.slice(0, 8)) + "-session.json";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }

@@ -98,5 +98,7 @@ function describe() {
   one("[data-save=mask]").title = scan.even
     ? "The left pane's mask as NIfTI on the scan's own grid"
     : "The left pane's mask as a zip of PNG slices: NIfTI cannot hold uneven slices";
+  one(".ich-label").value = labels.get(scan.token) ?? "";
+  one(".ich-label").placeholder = scan.record.scan.sha256.slice(0, 8);
   showOtherSeries();
 }

@@ -54,6 +54,13 @@ function showTools() {
   set("clear", marked().length > 0);
   for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
   showMore();
+  // Boxes are kept here while the scan is lost; the rest is the server's work.
+  for (const name of ["lesions", "correct", "compare", "measure", "followup"]) set(name, !lost);
+  for (const pane of panes) pane.chooser.disabled = Boolean(lost);
+  if (lost) {
+    for (const name of ["propagate", "more"]) set(name, false);
+    for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "record" || !marked().length;
+  }
   const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
   press("mask", shown.masks);
   press("fill", shown.fill);
@@ -82,7 +89,7 @@ function showState() {
   });
   clearTimeout(slowTimer);
   slowTimer = setTimeout(() => {
-    for (const pane of panes) if (pane.node.dataset.waiting === "true") pane.corner.state.textContent ||= "Segmenting…";
+    for (const pane of panes) if (pane.node.dataset.waiting === "true") pane.corner.state.textContent ||= root.dataset.server === "away" ? "Waiting for the server…" : "Segmenting…";
   }, 400);
 }
 
