@@ -646,19 +646,38 @@ def _geometry(
 ) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Geometry]:
     """How to turn the stored slices to the display frame, and the geometry of the result."""
     one = slices[0]
-    directions = _directions(one.orientation)
+    positions = [each.position for each in slices]
+    axes, flips, geometry = stored_grid(positions, one.orientation, one.spacing, one.shape)
+    check_spacing(name, geometry)
+    return axes, flips, geometry
+
+
+def stored_grid(
+    positions_mm: Sequence[Sequence[float]],
+    orientation: Sequence[float],
+    spacing_mm: Sequence[float],
+    shape: tuple[int, int],
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Geometry]:
+    """How to turn stored axial slices to the display frame (``display_axes``), and the geometry of the result.
+
+    Args:
+        positions_mm: Image Position (Patient) of each slice, LPS mm.
+        orientation: Image Orientation (Patient), six numbers.
+        spacing_mm: Pixel Spacing, between rows and between columns.
+        shape: stored rows and columns.
+
+    """
+    directions = _directions(orientation)
     axes, flips = display_axes(directions)
-    steps = [directions[:, 1] * one.spacing[0], directions[:, 2] * one.spacing[1]]
-    origins = np.array([one.position for one in slices]) * _LPS_TO_RAS
+    steps = [directions[:, 1] * spacing_mm[0], directions[:, 2] * spacing_mm[1]]
+    origins = np.array(positions_mm, dtype=np.float64) * _LPS_TO_RAS
     turned = []
     for axis, flip in zip(axes[1:], flips[1:], strict=True):
         step = steps[axis - 1]
         if flip:
-            origins = origins + step * (one.shape[axis - 1] - 1)
+            origins = origins + step * (shape[axis - 1] - 1)
         turned.append(-step if flip else step)
-    geometry = Geometry(origins, turned[0], turned[1])
-    check_spacing(name, geometry)
-    return axes, flips, geometry
+    return axes, flips, Geometry(origins, turned[0], turned[1])
 
 
 def _stored_values(

@@ -1,4 +1,4 @@
-"""Masks as DICOM-SEG: segments on the source images' own grid, with references to them.
+"""Masks as DICOM-SEG, written and read: segments on the source images' own grid, with references to them.
 
 DICOM's LPS patient coordinates are met only here and in ``dicom.py``. No patient's name or number is in a file unless
 it is asked for.
@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    SegmentationStorage,
+    generate_uid,
+)
 
 from ichseg import NOTICE, __version__
-from ichseg.dicom import DicomSource, SourceSlice, read_elements
-from ichseg.segmentation import TYPES, Lesion
-from ichseg.volume import CTVolume, ScanPath, refusal
+from ichseg.dicom import DicomSource, SourceSlice, read_elements, stored_grid
+from ichseg.errors import VolumeError
+from ichseg.mask_header import MaskContent, mask_record, parse_record, record_text, short_text
+from ichseg.segmentation import MAX_LESIONS, MAX_NAME, TYPES, Lesion
+from ichseg.volume import CTVolume, ScanPath, check_size, place_plane, refusal
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
@@ -30,7 +41,7 @@ _HEMORRHAGE = Code("50960005", "SCT", "Hemorrhage")
 _BRAIN = Code("12738006", "SCT", "Brain")
 _INTRACRANIAL = Code("1101003", "SCT", "Intracranial")
 
-_TYPE_CODES: dict[str, tuple[Code, Code]] = {
+TYPE_CODES: dict[str, tuple[Code, Code]] = {
     "unspecified": (Code("1386000", "SCT", "Intracranial hemorrhage"), _INTRACRANIAL),
     "IPH": (Code("274100004", "SCT", "Cerebral hemorrhage"), _BRAIN),
     "IVH": (_HEMORRHAGE, Code("35764002", "SCT", "Brain ventricle")),
@@ -53,6 +64,12 @@ _IDENTITY = [
 """What a DICOM-SEG needs so that an archive files it with its study; empty unless asked for."""
 
 
+_PRIVATE_GROUP, _PRIVATE_CREATOR, _PRIVATE_RECORD = 0x0099, "ICHSEG", 0x01
+"""Where the record of ``mask_header`` stands: a private element, for DICOM has none for a hash of voxels."""
+
+_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
 def segmentation_bytes(
     labels_zyx: NDArray[Any],
     volume: CTVolume,
@@ -60,6 +77,7 @@ def segmentation_bytes(
     *,
     model: str | None = None,
     weights_sha256: Mapping[str, str] | None = None,
+    made: str = "",
     identity_from: ScanPath | Sequence[ScanPath] | None = None,
 ) -> bytes:
     """A mask as DICOM-SEG: a binary segment a lesion, on the source images' own grid, with references to them.
@@ -78,6 +96,7 @@ def segmentation_bytes(
         lesions: what the numbers stand for; those without a voxel are left out.
         model: the method whose masks they are, or None for masks drawn by hand.
         weights_sha256: its weight files and their hashes.
+        made: what decided the mask besides (``mask_header.mask_record``).
         identity_from: the files that the scan was read from, to copy the patient's identity from them.
 
     Raises:
@@ -109,6 +128,7 @@ def segmentation_bytes(
     for number, lesion in enumerate(present, 1):
         segments[labels_zyx == lesion.id] = number
     stored = source.to_stored(segments)
+    record = mask_record(volume, present, method=model, made=made)
     if source.is_multi_frame:
         stored = stored[np.argsort([one.frame for one in source.slices])]
     dataset = Segmentation(
@@ -127,7 +147,7 @@ def segmentation_bytes(
         manufacturer_model_name=model or "manual",
         software_versions=__version__,
         device_serial_number="none",
-        content_description=NOTICE,
+        content_description=short_text(record, 64).replace("\\", "/"),
         content_label="HEMATOMA",
         series_description="Hematoma segmentation, research only",
         specific_character_set="ISO_IR 192",
@@ -137,6 +157,8 @@ def segmentation_bytes(
         volume.warnings
     ):  # what makes its millilitres doubtful; a description has room for 64 signs alone
         dataset.ImageComments = " ".join(volume.warnings)[:10240]
+    block = dataset.private_block(_PRIVATE_GROUP, _PRIVATE_CREATOR, create=True)
+    block.add_new(_PRIVATE_RECORD, "UT", record_text(record))
     if identity_from is None:
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = "Patient and study elements left empty, UIDs kept"
@@ -243,7 +265,7 @@ def _segment_description(
     from highdicom.seg import SegmentDescription
     from pydicom.sr.codedict import codes
 
-    kind, region = _TYPE_CODES[lesion.type]
+    kind, region = TYPE_CODES[lesion.type]
     algorithm = None
     if model is not None:
         algorithm = AlgorithmIdentificationSequence(
@@ -266,3 +288,301 @@ def _segment_description(
     )
     description.SegmentDescription = f"{TYPES[lesion.type]}. {NOTICE}"
     return description
+
+
+# --- Reading -----------------------------------------------------------------------------------------
+
+_REMEDY = "give the DICOM-SEG that was drawn on this scan"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One frame of a segmentation: its segment (0 where its values are segments), and where it lies (LPS, mm)."""
+
+    segment: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+
+
+def read_segmentation(path: ScanPath, volume: CTVolume) -> MaskContent:
+    """Read a DICOM-SEG, ours or another program's, onto the scan that it was drawn on.
+
+    Binary segments, fractional ones that are all or nothing, and label maps are read. A frame goes to the slice where
+    it lies, which in an uneven or tilted series is the slice's own place; one without a position to the image that it
+    refers to. A label is the segment's number, or that of the lesion where this program wrote the file.
+
+    Raises:
+        VolumeError: no DICOM-SEG, or one of other images or of another grid than the scan's.
+
+    """
+    path = Path(path)
+    name = path.name
+    dataset, described = _opened(path)
+    record = _record_of(dataset)
+    refers = _check_images(name, dataset, volume)
+    labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
+    numbers = _label_numbers(name, described, record)
+    overlapping = 0
+    for frame, values in zip(_frames(name, dataset, volume), _pixels(name, dataset), strict=True):
+        where, plane = _in_place(name, frame, values, volume)
+        part = labels[where]
+        for value in np.unique(plane[plane != 0]):
+            label = numbers.get(frame.segment or int(value))
+            if label is None:
+                raise refusal(
+                    name,
+                    "a frame is of one of the segments that are described",
+                    f"it names segment {frame.segment or int(value)}",
+                    "save the segmentation again",
+                )
+            mask = plane == value
+            overlapping += int(np.count_nonzero(mask & (part != 0) & (part != label)))
+            part[mask] = label
+    lesions, strange = _described_lesions(name, described, numbers, record)
+    return MaskContent(
+        labels, record, lesions, refers, (*overlap_notes(name, overlapping), *strange)
+    )
+
+
+def overlap_notes(name: str, voxels: int) -> tuple[str, ...]:
+    """What to say of voxels that are in several segments at once."""
+    if not voxels:
+        return ()
+    return (
+        f"In {name} {voxels:,} voxels are in two segments at once: each counts for the later of the two.",
+    )
+
+
+def type_of(kind: Code | None, regions: Sequence[Code], name: str) -> str | None:
+    """The lesion type that codes of SNOMED CT (or its older form SRT) name, or else the segment's name; None for none.
+
+    >>> type_of(Code("M-37000", "SRT", "Hemorrhage"), [Code("35764002", "SCT", "Brain ventricle")], "a")
+    'IVH'
+    >>> type_of(Code("85756007", "SCT", "Tissue"), [], "SDH")
+    'SDH'
+    """
+    if kind is not None:
+        for lesion_type, (its_kind, region) in TYPE_CODES.items():
+            if kind == its_kind and (its_kind != _HEMORRHAGE or region in regions):
+                return lesion_type
+    names = {text.lower(): key for key, title in TYPES.items() for text in (key, title)}
+    named = {**names, "edema": "oedema"}.get(name.strip().lower())
+    return named or ("unspecified" if kind == _HEMORRHAGE else None)
+
+
+def segment_lesion(
+    number: int, name: str, lesion_type: str | None, rgb: tuple[int, int, int] | None
+) -> Lesion:
+    """A segment of a file as a lesion: its name on one line of fitting length, its colour where it has one."""
+    line = "".join(letter if letter.isprintable() else " " for letter in name)
+    colour = "#{:02X}{:02X}{:02X}".format(*rgb) if rgb else ""
+    return Lesion(number, line[:MAX_NAME], lesion_type or "unspecified", colour)
+
+
+def unfit_notes(name: str, segments: Sequence[str]) -> tuple[str, ...]:
+    """What to say of segments whose type is none of a lesion's."""
+    if not segments:
+        return ()
+    said = ", ".join(f"'{segment}'" for segment in segments[:3])
+    more = f" and {len(segments) - 3} more" if len(segments) > 3 else ""
+    return (
+        f"{name} does not say which kind of lesion {said}{more} is: it is read as blood of no stated type.",
+    )
+
+
+def _opened(path: Path) -> tuple[pydicom.Dataset, list[SegmentDescription]]:
+    """The dataset of a segmentation and its segments' descriptions, refused where it is none."""
+    from highdicom.seg import SegmentDescription
+
+    rule, content = "a mask in DICOM is a whole DICOM-SEG", path.read_bytes()
+    if DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
+        # pydicom inflates it without a limit: a small file could fill the memory.
+        raise refusal(path.name, rule, "this file is deflated", "save it uncompressed")
+    try:
+        # A warning about a value that breaks DICOM's rules would quote it, and this must reach no log.
+        with warnings.catch_warnings(action="ignore"), pydicom.config.disable_value_validation():
+            dataset = pydicom.dcmread(io.BytesIO(content))
+            list(dataset.iterall())  # pydicom converts, and checks, a value when it is first seen
+            kind = UID(dataset.SOPClassUID)
+            if kind not in (SegmentationStorage, _LABEL_MAP):
+                raise refusal(path.name, rule, f"this is {kind.name}", _REMEDY)
+            described = [
+                SegmentDescription.from_dataset(segment)
+                for segment in dataset.SegmentSequence
+                if segment.SegmentNumber
+            ]
+    except VolumeError:
+        raise
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        raise refusal(path.name, rule, f"it cannot be read ({error})", _REMEDY) from error
+    return dataset, described
+
+
+def _record_of(dataset: pydicom.Dataset) -> dict[str, Any]:
+    """What this program said in a file of its own; empty for other programs'."""
+    try:
+        text = dataset.private_block(_PRIVATE_GROUP, _PRIVATE_CREATOR)[_PRIVATE_RECORD].value
+    except (KeyError, AttributeError):
+        return {}
+    return parse_record(str(text)) or {}
+
+
+def _check_images(name: str, dataset: pydicom.Dataset, volume: CTVolume) -> bool:
+    """Whether the file refers to the scan's images; refused where it refers to others."""
+    source = volume.dicom
+    if source is None:
+        return False
+    referred = {
+        str(element.value)
+        for element in dataset.iterall()
+        if element.keyword == "ReferencedSOPInstanceUID"
+    }
+    if referred & {one.sop_instance_uid for one in source.slices}:
+        return True
+    frame_of_reference = str(dataset.get("FrameOfReferenceUID", ""))
+    if not referred and frame_of_reference == source.frame_of_reference_uid:
+        return bool(frame_of_reference)
+    images = "1 other" if len(referred) == 1 else f"{len(referred)} others"
+    raise refusal(
+        name,
+        "a DICOM-SEG refers to the images of its scan",
+        f"it refers to {images}"
+        if referred
+        else "it refers to none, in another frame of reference",
+        _REMEDY,
+    )
+
+
+def _frames(name: str, dataset: pydicom.Dataset, volume: CTVolume) -> list[_Frame]:
+    """Segment and place of every frame."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    try:
+        return [
+            _frame(groups, shared, volume.dicom)
+            for groups in dataset.PerFrameFunctionalGroupsSequence
+        ]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise refusal(
+            name,
+            "every frame of a DICOM-SEG says where it lies and of which segment it is",
+            f"one does not ({error})",
+            "save the segmentation again",
+        ) from error
+
+
+def _frame(groups: pydicom.Dataset, shared: pydicom.Dataset, source: DicomSource | None) -> _Frame:
+    def group(keyword: str) -> pydicom.Dataset:
+        items = groups.get(keyword) or shared.get(keyword) or [pydicom.Dataset()]
+        return items[0]
+
+    position = group("PlanePositionSequence").get("ImagePositionPatient")
+    orientation = group("PlaneOrientationSequence").get("ImageOrientationPatient")
+    spacing = group("PixelMeasuresSequence").get("PixelSpacing")
+    if position is None and source is not None:
+        places = {(one.sop_instance_uid, one.frame): one for one in source.slices}
+        (image,) = group("DerivationImageSequence").SourceImageSequence
+        at = int(image.get("ReferencedFrameNumber") or 1) - 1
+        position = places[image.ReferencedSOPInstanceUID, at].position_lps_mm
+        orientation, spacing = source.orientation, source.spacing_mm
+    segment = group("SegmentIdentificationSequence").get("ReferencedSegmentNumber", 0)
+    numbers = [tuple(float(number) for number in one) for one in (position, orientation, spacing)]
+    if [len(one) for one in numbers] != [3, 6, 2] or not all(
+        math.isfinite(number) for one in numbers for number in one
+    ):
+        raise ValueError("its position, orientation or pixel spacing is not whole")
+    if min(numbers[2]) <= 0 or not np.linalg.norm(np.cross(numbers[1][:3], numbers[1][3:])) > 0.5:
+        raise ValueError("its orientation or pixel spacing is none")
+    return _Frame(int(segment), *numbers)
+
+
+def _pixels(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Every frame's values [frame, row, column]: 0 and 1, or numbers of segments."""
+    frames = len(dataset.PerFrameFunctionalGroupsSequence)
+    try:
+        check_size(name, frames * int(dataset.Rows) * int(dataset.Columns), 1)
+        values = dataset.pixel_array.reshape(frames, dataset.Rows, dataset.Columns)
+    except VolumeError:
+        raise
+    except Exception as error:  # each decoder raises its own
+        raise refusal(
+            name,
+            "a DICOM-SEG must be whole",
+            "its pixels break off or are damaged",
+            "copy it or send it from the archive again",
+        ) from error
+    if dataset.get("SegmentationType") != "FRACTIONAL":
+        return np.asarray(values)
+    most = int(dataset.get("MaximumFractionalValue") or 255)
+    between = np.count_nonzero((values != 0) & (values != most))
+    if between:
+        raise refusal(
+            name,
+            "a mask says of every voxel whether it is in or out",
+            f"{between:,} values of this fractional segmentation lie between",
+            "set a threshold where it was made, and save it as a binary segmentation",
+        )
+    return np.asarray(values != 0)
+
+
+def _in_place(
+    name: str, frame: _Frame, values: NDArray[Any], volume: CTVolume
+) -> tuple[tuple[int, slice, slice], NDArray[Any]]:
+    """Where a frame belongs in the scan's array, and its values turned to the display frame."""
+    rows, columns = values.shape
+    axes, flips, grid = stored_grid(
+        [frame.position], frame.orientation, frame.spacing, (rows, columns)
+    )
+    if axes[0] != 0:
+        raise refusal(name, "a mask has the scan's axial slices", "its own are not axial", _REMEDY)
+    turned = values.transpose(axes[1] - 1, axes[2] - 1)
+    plane = np.flip(turned, tuple(axis for axis, flip in enumerate(flips[1:]) if flip))
+    return place_plane(name, grid, plane.shape, volume), plane
+
+
+def _label_numbers(
+    name: str, described: Sequence[SegmentDescription], record: Mapping[str, Any]
+) -> dict[int, int]:
+    """The label of each segment: its number, or in a file of this program that of the lesion."""
+    numbers = {}
+    for segment in described:
+        label = number = int(segment.segment_number)
+        begin, _, lesion = (segment.tracking_id or "").partition(" ")
+        if record and begin == "lesion" and lesion.isdecimal():
+            label = int(lesion)
+        if not 0 < label <= MAX_LESIONS:
+            raise refusal(
+                name,
+                f"a mask has segments 1 to {MAX_LESIONS}",
+                f"this one has a segment {label}",
+                "save those of the blood alone",
+            )
+        numbers[number] = label
+    return numbers
+
+
+def _described_lesions(
+    name: str,
+    described: Sequence[SegmentDescription],
+    numbers: Mapping[int, int],
+    record: Mapping[str, Any],
+) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
+    """The segments as lesions, and what to say of those whose type is none; nothing where the record has them."""
+    from highdicom.color import CIELabColor
+
+    if record.get("lesions"):
+        return (), ()
+    lesions, strange = [], []
+    for segment in described:
+        label = str(segment.segment_label)
+        kind, *regions = (
+            Code(code.value, code.scheme_designator, code.meaning)
+            for code in (segment.segmented_property_type, *segment.anatomic_regions)
+        )
+        found = type_of(kind, regions, label)
+        if found is None:
+            strange.append(f"{label} ({kind.meaning})")
+        colour = segment.get("RecommendedDisplayCIELabValue")
+        rgb = CIELabColor.from_dicom_value(colour).to_rgb() if colour else None
+        lesions.append(segment_lesion(numbers[int(segment.segment_number)], label, found, rgb))
+    return tuple(lesions), unfit_notes(name, strange)

@@ -6,18 +6,25 @@ another grid than the scan's: nothing is resampled.
 
 from __future__ import annotations
 
+import io
+import json
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from ichseg.export import lesions_path, read_lesion_rows, read_sidecar
-from ichseg.mask_header import parse_record
+from ichseg.errors import InputError
+from ichseg.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
+from ichseg.mask_header import MaskContent, parse_record
 from ichseg.segmentation import Lesion
-from ichseg.volume import CTVolume, ScanPath, read_nifti_mask, refusal
+from ichseg.volume import CTVolume, ScanPath, check_size, read_nifti_mask, refusal
 
 #: What is said of a mask that does not tell which scan it belongs to.
 UNKNOWN_SCAN = (
@@ -66,39 +73,54 @@ def read_labelled_mask(path: ScanPath, volume: CTVolume) -> LabelledMask:
 
     """
     path = Path(path)
+    return _read(path, path.name, volume)
+
+
+def _read(path: Path, name: str, volume: CTVolume) -> LabelledMask:
+    """``read_labelled_mask`` of a file that people know as ``name``."""
+    if not path.is_file():
+        raise refusal(name, "a mask is a file", "this is not one that is there", "check the path")
+    with path.open("rb") as stream:
+        head = stream.read(132)
+    if head[:2] == b"PK":
+        return _read_zip(path, volume)
+    content = _content(path, head, volume)
+    return _labelled(name, content, read_sidecar(path), volume)
+
+
+def _content(path: Path, head: bytes, volume: CTVolume) -> MaskContent:
+    """What the reader of a file's format makes of it; each brings a library that is imported only when it is needed."""
+    if head[128:132] == b"DICM" or path.suffix.lower() == ".dcm":
+        from ichseg.dicom_seg import read_segmentation
+
+        return read_segmentation(path, volume)
     labels, comments = read_nifti_mask(path, volume)
     records = [record for text in comments if (record := parse_record(text)) is not None]
-    said = _said(path.name, volume, records[-1] if records else {}, read_sidecar(path))
-    return LabelledMask(labels, **said)
+    return MaskContent(labels, records[-1] if records else {})
 
 
-def _said(
-    name: str,
-    volume: CTVolume,
-    record: Mapping[str, Any],
-    sidecar: Mapping[str, Any],
-    lesions: Sequence[Lesion] = (),
-) -> dict[str, Any]:
-    """The fields of ``LabelledMask`` but the labels, from what a file and its sidecar say of them.
-
-    Refused where that does not fit the scan, or one contradicts the other. ``lesions`` are what the format's own
-    fields say of the labels.
-    """
+def _labelled(
+    name: str, content: MaskContent, sidecar: Mapping[str, Any], volume: CTVolume
+) -> LabelledMask:
+    """A mask with what it and its sidecar say; refused where that is of another scan, or a contradiction."""
+    record = content.record
     for said in (record, sidecar):
         _check_scan(name, said.get("scan_sha256"), volume)
-    own = tuple(lesions) or _lesions(name, record)
+    own = content.lesions or _lesions(name, record)
     beside = sidecar.get("lesions", ())
     if own and beside:
         _check_agreement(name, own, beside)
     sha256 = record.get("scan_sha256") or sidecar.get("scan_sha256") or None
-    return {
+    known = sha256 or content.refers_to_scan
+    return LabelledMask(
+        content.labels_zyx,
         # The sidecar also says which lesion is locked or hidden.
-        "lesions": beside or own,
-        "scan_sha256": sha256,
-        "method": record.get("method") or sidecar.get("method"),
-        "identity": record.get("identity") or sidecar.get("identity") or "",
-        "notes": () if sha256 else (UNKNOWN_SCAN.format(name=name),),
-    }
+        beside or own,
+        sha256,
+        (*content.notes, *(() if known else (UNKNOWN_SCAN.format(name=name),))),
+        method=record.get("method") or sidecar.get("method"),
+        identity=record.get("identity") or sidecar.get("identity") or "",
+    )
 
 
 def _check_scan(name: str, sha256: Any, volume: CTVolume) -> None:
@@ -139,3 +161,81 @@ def _check_agreement(name: str, own: Sequence[Lesion], beside: Sequence[Lesion])
                 f"{lesions_path(Path(name)).name}",
                 "delete the file that is wrong, or save the mask again",
             )
+
+
+# --- Archives ----------------------------------------------------------------------------------------
+
+_SLICE = re.compile(r"(mask|labels)-(\d{3,})\.png")
+_JUNK = re.compile(r"(^|/)(__MACOSX/|\.)")
+_ZIP_RULE = "a mask in a zip is the archive of slices that this program writes, or one mask file"
+
+
+def _read_zip(path: Path, volume: CTVolume) -> LabelledMask:
+    """The archive of ``export.slices_zip``, or one mask that somebody zipped, with its sidecar if it has one."""
+    try:
+        with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
+            members = {
+                member.filename.rsplit("/", 1)[-1]: member
+                for member in archive.infolist()
+                if not (member.is_dir() or _JUNK.search(member.filename))
+            }
+            if any(_SLICE.fullmatch(name) for name in members):
+                return _labelled(
+                    path.name, _slices(path.name, archive, members, volume), {}, volume
+                )
+            masks = [name for name in members if not name.lower().endswith(".json")]
+            if len(masks) != 1:
+                received = f"this one has {len(masks)} other files"
+                raise refusal(path.name, _ZIP_RULE, received, "give the mask itself")
+            for name, member in members.items():
+                check_size(path.name, member.file_size, 1)
+                (Path(folder) / name).write_bytes(archive.read(member))
+            if zipfile.is_zipfile(Path(folder) / masks[0]):
+                raise refusal(path.name, _ZIP_RULE, "this one has another zip in it", "unpack it")
+            return _read(Path(folder) / masks[0], path.name, volume)
+    except InputError:
+        raise
+    except (
+        Exception
+    ) as error:  # zlib, lzma, bz2, zipfile and the pictures' reader each raise their own
+        received = "this one is damaged or cannot be unpacked"
+        raise refusal(path.name, _ZIP_RULE, received, "copy or download it again") from error
+
+
+def _slices(
+    name: str, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], volume: CTVolume
+) -> MaskContent:
+    """The labels in an archive of slices, else its mask, and what it says of them."""
+    depth, rows, columns = volume.shape_zyx
+    kinds = {found[1] for each in members if (found := _SLICE.fullmatch(each))}
+    kind = "labels" if "labels" in kinds else "mask"
+    there = sorted(
+        int(found[2]) for each in members if (found := _SLICE.fullmatch(each)) and found[1] == kind
+    )
+    if there != list(range(1, depth + 1)):
+        raise refusal(
+            name,
+            f"an archive of slices has a picture of each of the scan's {depth} slices",
+            f"this one has {len(there)}",
+            "give the archive that was made on this scan",
+        )
+    labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
+    for k in range(depth):
+        member = members[f"{kind}-{k + 1:03d}.png"]
+        check_size(name, member.file_size, 1)
+        picture = Image.open(io.BytesIO(archive.read(member)), formats=["PNG"])
+        if picture.size != (columns, rows) or picture.mode != "L":
+            raise refusal(
+                name,
+                f"a picture of a slice is {columns} x {rows} in grey",
+                f"that of slice {k + 1} is {picture.width} x {picture.height}",
+                "give the archive that was made on this scan",
+            )
+        labels[k] = np.asarray(picture)
+    record: dict[str, Any] = {}
+    if said := members.get(LESIONS_NAME):
+        check_size(name, said.file_size, 1)
+        record = json.loads(archive.read(said))
+    if kind == "mask":
+        labels = (labels != 0).astype(np.uint8)
+    return MaskContent(labels, record, _lesions(name, record))

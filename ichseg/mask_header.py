@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ichseg import NOTICE, __version__
 
@@ -19,8 +23,25 @@ if TYPE_CHECKING:
 #: The key by which a record is told from other people's comments.
 MADE_BY = "ichseg_mask"
 
-#: Bytes of NIfTI's ``descrip``, the last of which ends the text.
-_DESCRIP_BYTES = 80
+
+@dataclass(frozen=True, eq=False)
+class MaskContent:
+    """What one format's reader takes from a mask file, on the scan's grid.
+
+    Attributes:
+        labels_zyx: uint8 [z, y, x] of the scan's shape.
+        record: what the program that wrote it said (``mask_record``); empty for other people's files.
+        lesions: what the format's own fields say of the labels.
+        refers_to_scan: whether the file names the scan by other means than a record, as DICOM does.
+        notes: sentences to say to the user.
+
+    """
+
+    labels_zyx: npt.NDArray[np.uint8]
+    record: Mapping[str, Any] = field(default_factory=dict)
+    lesions: tuple[Lesion, ...] = ()
+    refers_to_scan: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def mask_record(
@@ -78,8 +99,8 @@ def parse_record(text: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and MADE_BY in record else None
 
 
-def short_text(record: Mapping[str, Any]) -> str:
-    """Scan, method and identity of a record in at most 79 ASCII characters, for NIfTI's ``descrip``.
+def short_text(record: Mapping[str, Any], most: int = 79) -> str:
+    """Scan, method and identity of a record in at most ``most`` ASCII characters, such as NIfTI's ``descrip`` takes.
 
     >>> record = {"scan_sha256": "0123456789abcdef" * 4, "method": "litemedsam-rslora", "identity": "model 89abcdef01"}
     >>> short_text(record)
@@ -89,6 +110,6 @@ def short_text(record: Mapping[str, Any]) -> str:
     said = f"scan {record['scan_sha256'][:12]}"
     by = " ".join(part for part in (method, identity) if part)
     end = "; not for clinical use"
-    room = _DESCRIP_BYTES - 1 - len(said) - len(", ") - len(end)
+    room = most - len(said) - len(", ") - len(end)
     text = f"{said}, {by[:room]}{end}" if by else f"{said}{end}"
     return text.encode("ascii", "replace").decode()

@@ -467,45 +467,67 @@ def place_labels(
             received = f"its voxels are up to {error_mm:.1f} mm off"
             raise refusal(name, "a mask lies where the scan lies", received, remedy)
         return np.ascontiguousarray(labels_zyx)
-    size, positions_mm = labels_zyx.shape, geometry.origins_mm @ scan.normal
-    slices, steps = grid_places(geometry.origins_mm, scan)
-    k, y, x = int(slices[0]), int(steps[0, 0]), int(steps[0, 1])
-    expected = scan.origins_mm[slices] + steps[0] @ np.stack([scan.y_step_mm, scan.x_step_mm])
-    placed = Geometry(expected, scan.y_step_mm, scan.x_step_mm)
-    error_mm = np.abs(_corners(geometry, size) - _corners(placed, size)).max()
-    beyond_mm = scan.slice_positions_mm[[0, -1]] + [-POSITION_TOLERANCE_MM, POSITION_TOLERANCE_MM]
-    inside_z = beyond_mm[0] <= positions_mm.min() and positions_mm.max() <= beyond_mm[1]
-    if inside_z and (
-        slices.tolist() != list(range(k, k + size[0])) or error_mm > POSITION_TOLERANCE_MM
-    ):
+    planes = [
+        place_plane(
+            name,
+            Geometry(origin[None], geometry.y_step_mm, geometry.x_step_mm),
+            labels_zyx.shape[1:],
+            volume,
+        )
+        for origin in geometry.origins_mm
+    ]
+    slices = [k for k, _, _ in planes]
+    if slices != list(range(slices[0], slices[0] + len(slices))):
         raise refusal(
             name,
             f"a mask has the scan's voxels, all of its {_size_text(shape)} or a box of them",
-            f"this one has {_size_text(size)} that lie elsewhere",
+            f"the slices of this one of {_size_text(labels_zyx.shape)} are not as far apart",
             remedy,
         )
-    if not inside_z or min(y, x) < 0 or y + size[1] > shape[1] or x + size[2] > shape[2]:
-        raise refusal(
-            name,
-            f"a mask lies inside the scan's {_size_text(shape)} voxels",
-            f"this one of {_size_text(size)} sticks out of them",
-            "crop it to the scan, or give the mask that was drawn on this scan",
-        )
     whole = np.zeros(shape, dtype=np.uint8)
-    whole[k : k + size[0], y : y + size[1], x : x + size[2]] = labels_zyx
+    for where, labels_yx in zip(planes, labels_zyx, strict=True):
+        whole[where] = labels_yx
     return whole
 
 
-def grid_places(origins_mm: Float, scan: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each place the scan's nearest slice [n], and the whole steps [n, 2] from its origin, down and across.
+def place_plane(
+    name: str, geometry: Geometry, shape_yx: tuple[int, ...], volume: CTVolume
+) -> tuple[int, slice, slice]:
+    """Where a plane lies in the scan's array: slice, rows and columns; ``place_labels`` for its rules.
 
-    ``origins_mm`` is [n, 3], RAS+ mm. How far a place is from the voxel that is found is for the caller to see.
+    ``geometry`` is of the plane alone: it has one slice.
     """
-    heights = origins_mm @ scan.normal
-    slices = np.abs(heights[:, None] - scan.slice_positions_mm).argmin(axis=1)
+    scan, (rows, columns) = volume.geometry, shape_yx
+    origin = geometry.origins_mm[0]
+    height = float(origin @ scan.normal) - scan.slice_positions_mm
+    k = int(np.abs(height).argmin())
     basis = np.stack([scan.normal, scan.y_step_mm, scan.x_step_mm], axis=1)
-    steps = np.linalg.solve(basis, (origins_mm - scan.origins_mm[slices]).T).T[:, 1:]
-    return slices, np.rint(np.clip(steps, -1e6, 1e6)).astype(np.int64)
+    steps = np.linalg.solve(basis, origin - scan.origins_mm[k])[1:]
+    y, x = (int(step) for step in np.rint(np.clip(steps, -1e6, 1e6)))
+    nearest = scan.origins_mm[k] + y * scan.y_step_mm + x * scan.x_step_mm
+    placed, size = Geometry(nearest[None], scan.y_step_mm, scan.x_step_mm), (1, rows, columns)
+    error_mm = float(np.abs(_corners(geometry, size) - _corners(placed, size)).max())
+    beyond = height[0] < -POSITION_TOLERANCE_MM or height[-1] > POSITION_TOLERANCE_MM
+    if error_mm > POSITION_TOLERANCE_MM and not beyond:
+        raise refusal(
+            name,
+            f"a mask has the scan's voxels, all of its {_size_text(volume.shape_zyx)} or a box of them",
+            f"a slice of {columns} x {rows} lies elsewhere, up to {error_mm:.1f} mm from the nearest voxels",
+            "give the mask that was drawn on this scan, not resampled",
+        )
+    if (
+        beyond
+        or min(y, x) < 0
+        or y + rows > volume.shape_zyx[1]
+        or x + columns > volume.shape_zyx[2]
+    ):
+        raise refusal(
+            name,
+            f"a mask lies inside the scan's {_size_text(volume.shape_zyx)} voxels",
+            f"a slice of {columns} x {rows} sticks out of them",
+            "crop it to the scan, or give the mask that was drawn on this scan",
+        )
+    return k, slice(y, y + rows), slice(x, x + columns)
 
 
 def _size_text(shape_zyx: Sequence[int]) -> str:

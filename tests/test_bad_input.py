@@ -756,7 +756,7 @@ def test_a_mask_of_another_shape(scan: Scan) -> None:
     with pytest.raises(VolumeError) as error:
         read_mask(path, scan.scan)
     assert str(error.value) == (
-        "mask.nii: a mask lies inside the scan's 48 x 40 x 9 voxels, but this one of 49 x 40 x 9 sticks out of them;"
+        "mask.nii: a mask lies inside the scan's 48 x 40 x 9 voxels, but a slice of 49 x 40 sticks out of them;"
         " crop it to the scan, or give the mask that was drawn on this scan."
     )
 

@@ -180,7 +180,8 @@ def test_a_segment_a_lesion_with_name_type_colour_and_algorithm(tmp_path: Path) 
     volume = a_scan(tmp_path)
     sha = {"litemedsam/model.safetensors": "ab" * 32}
     dataset = written(volume, labels_of(volume), weights_sha256=sha)
-    assert dataset.ContentDescription == NOTICE
+    said = f"scan {volume.sha256[:12]}, litemedsam; not for clinical use"
+    assert dataset.ContentDescription == said
     assert dataset.SegmentsOverlap == "NO"
     first, second = dataset.SegmentSequence
     assert [first.SegmentLabel, second.SegmentLabel] == ["Left thalamus", "Lesion 5"]

@@ -261,7 +261,7 @@ def test_a_mask_of_other_voxels_is_refused(
     tmp_path: Path, scan: CTVolume, change: npt.NDArray[np.float64]
 ) -> None:
     path = phantoms.store_nifti(tmp_path / "m.nii", np.ones((4, 20, 30), np.uint8), AFFINE @ change)
-    with pytest.raises(VolumeError, match="all of its 48 x 40 x 9 or a box of them, but this one"):
+    with pytest.raises(VolumeError, match="all of its 48 x 40 x 9 or a box of them, but "):
         read_labelled_mask(path, scan)
 
 
@@ -280,3 +280,67 @@ def test_a_mask_cropped_to_one_stack_of_an_uneven_series(tmp_path: Path) -> None
     np.testing.assert_array_equal(
         read_labelled_mask(tmp_path / "m.nii", volume).labels_zyx, expected
     )
+
+
+# --- Archives ----------------------------------------------------------------------------------------
+
+
+def uneven(folder: Path) -> CTVolume:
+    positions = [0.0, 4, 8, 12, 16, 23, 30, 37, 44]
+    images = phantoms.dicom_slices(phantoms.speckled_head(), positions, tilt_degrees=12)
+    return read_volume(phantoms.save_dicom(folder, images))
+
+
+@pytest.mark.parametrize("lesions", [LESIONS, ()])
+def test_our_archive_of_slices_is_read_on_any_series(
+    tmp_path: Path, lesions: tuple[Lesion, ...]
+) -> None:
+    volume = uneven(tmp_path / "ct")
+    labels = labels_of(volume)
+    if not lesions:
+        labels[labels != 0] = 1
+    export.save_mask(tmp_path / "m.zip", labels, volume, lesions, method="threshold")
+    given = read_labelled_mask(tmp_path / "m.zip", volume)
+    np.testing.assert_array_equal(given.labels_zyx, labels)
+    assert (given.lesions, given.notes, given.method) == (lesions, (), "threshold")
+    assert given.scan_sha256 == volume.sha256
+
+
+def test_an_archive_of_another_scan_is_refused(tmp_path: Path, scan: CTVolume) -> None:
+    volume = uneven(tmp_path / "ct")
+    export.save_mask(tmp_path / "m.zip", labels_of(volume), volume, LESIONS)
+    with pytest.raises(VolumeError, match=r"m\.zip: a mask belongs to the scan"):
+        read_labelled_mask(tmp_path / "m.zip", phantoms.scan(range(9), (40, 48)))
+    with pytest.raises(VolumeError, match=r"each of the scan's 4 slices, but this one has 9"):
+        read_labelled_mask(tmp_path / "m.zip", phantoms.scan())
+    with pytest.raises(VolumeError, match=r"is 16 x 12 in grey, but that of slice 1 is 48 x 40"):
+        read_labelled_mask(tmp_path / "m.zip", phantoms.scan(range(9)))
+
+
+def test_a_mask_that_somebody_zipped(tmp_path: Path, scan: CTVolume) -> None:
+    (tmp_path / "z").mkdir()
+    labels = labels_of(scan)
+    export.save_mask(tmp_path / "z" / "m.nii.gz", labels, scan, LESIONS)
+    given = read_labelled_mask(phantoms.save_zip(tmp_path / "z.zip", tmp_path / "z"), scan)
+    np.testing.assert_array_equal(given.labels_zyx, labels)
+    assert given.lesions == LESIONS
+    (tmp_path / "z" / "other.nii.gz").write_bytes(b"")
+    with pytest.raises(VolumeError, match="or one mask file, but this one has 2 other files; give"):
+        read_labelled_mask(phantoms.save_zip(tmp_path / "z.zip", tmp_path / "z"), scan)
+
+
+def test_a_damaged_archive_gives_a_mask_or_one_sentence(tmp_path: Path) -> None:
+    volume = uneven(tmp_path / "ct")
+    content = export.slices_zip(labels_of(volume), volume, LESIONS)
+    random = np.random.default_rng(0)
+    for number in range(120):
+        damaged = bytearray(content)
+        for _ in range(random.integers(1, 5)):
+            damaged[random.integers(2, len(damaged))] = random.integers(256)
+        if number % 4 == 0:
+            damaged = damaged[: random.integers(2, len(damaged))]
+        (tmp_path / "m.zip").write_bytes(damaged)
+        try:
+            read_labelled_mask(tmp_path / "m.zip", volume)
+        except InputError as error:
+            assert "\n" not in str(error)

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from ichseg import cohort
 from ichseg.__main__ import app
 from ichseg.errors import InputError
+from ichseg.mask import read_labelled_mask
 from ichseg.measure import volume_ml
 from ichseg.sample import sample_paths
 from ichseg.volume import read_mask, read_volume
@@ -85,8 +86,8 @@ def measured(*arguments: str | Path) -> dict[str, Any]:
 
 def test_09_a_mask_saved_with_a_scale(build: Build) -> None:
     for path in sorted(build("09").glob("*.nii.gz")):
-        volume_ml = measured(sample_paths()[0], path)["baseline"]["volume_ml"]
-        assert volume_ml == pytest.approx(30.15, abs=0.005), path.name
+        total_ml = measured(sample_paths()[0], path)["baseline"]["volume_ml"]
+        assert total_ml == pytest.approx(30.15, abs=0.005), path.name
 
 
 def test_10_an_identity_affine_is_a_warning(build: Build) -> None:
@@ -103,3 +104,17 @@ def test_11_a_unit_sform_beside_a_true_qform_is_read_right(build: Build) -> None
     assert volume_ml(mask != 0, volume) == pytest.approx(30.09, abs=0.01)
     assert volume.warnings == ()
     assert any("the qform was used" in note for note in volume.notes)
+
+
+def test_39_masks_of_an_uneven_series_are_read_again(shared_data: Path, tmp_path: Path) -> None:
+    scan, box = shared_data / "ge-head-ct", ("--slice", "14", "--box", "200,200,260,260")
+    files = [tmp_path / name for name in ("g.dcm", "g.zip")]
+    out = [part for file in files for part in ("--out", str(file))]
+    run = CliRunner().invoke(app, ["segment", str(scan), *box, *out, "--json"])
+    assert run.exit_code == 0, run.exception
+    total_ml = json.loads(run.stdout)["volume_ml"]
+    assert total_ml > 0.1
+    for file in files:
+        assert measured(scan, file)["baseline"]["volume_ml"] == pytest.approx(total_ml)
+    with pytest.raises(InputError, match=r"belongs to the scan|lies elsewhere"):
+        read_labelled_mask(files[0], read_volume(sample_paths()[0]))
