@@ -496,13 +496,18 @@ def measure_command(
         volumes.append(_read(later[0], followup_series, followup_add_offset))
         masks.append(read_labelled_mask(later[1], volumes[1]))
         said.append(labels.types_of_labels(followup_label) if followup_label else types)
-    masks = labels.with_types(masks, said)
+    typed = labels.with_types(masks, said)
     with Console(stderr=True).status("Measuring"):
         found = [
             evidence.assess(
-                one.labels_zyx, volume, one.lesions, model_title="Read from a mask file"
+                one.labels_zyx,
+                volume,
+                one.lesions,
+                model_title="Read from a mask file",
+                # Not what was noted when the file was read: that names the file.
+                notes=one.notes[len(given.notes) :],
             )
-            for one, volume in zip(masks, volumes, strict=True)
+            for one, given, volume in zip(typed, masks, volumes, strict=True)
         ]
     bloods = [one.blood for one in found]
     between = None
@@ -526,7 +531,7 @@ def measure_command(
         notes = _write_evidence(out, told, scan if identified else None)
     has_ivh = any(blood.has_ivh for blood in bloods)
     measured = [
-        _measured(one, given.notes, has_ivh) for one, given in zip(found, masks, strict=True)
+        _measured(one, given.notes, has_ivh) for one, given in zip(found, typed, strict=True)
     ]
     if as_json:
         _print_json(

@@ -74,6 +74,7 @@ class Assessment:
     growth: Growth | None = None
     role: Literal["baseline", "follow-up"] | None = None
     scores: tuple[Score, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def blood(self) -> Blood:
@@ -110,6 +111,7 @@ def assess(
     growth: Growth | None = None,
     role: Literal["baseline", "follow-up"] | None = None,
     scores: Sequence[Score] = (),
+    notes: Sequence[str] = (),
 ) -> Assessment:
     """Measure a labelled mask.
 
@@ -130,6 +132,7 @@ def assess(
         growth: to or from another scan of the same person.
         role: which of the two scans this one is.
         scores: bedside scores, also those that lack a finding.
+        notes: sentences to read with the numbers, such as what was assumed of the labels.
 
     Raises:
         VolumeError: another shape.
@@ -167,6 +170,7 @@ def assess(
         growth=growth,
         role=role,
         scores=tuple(scores),
+        notes=tuple(notes),
     )
 
 
@@ -315,7 +319,8 @@ def measures_record(found: Assessment) -> dict[str, Any]:
     ``second_look``; ``identity`` (``Identity.record``, null without a model); ``boxes`` (slice from 0, lesion,
     box_xyxy); ``slices_by``; ``total`` and ``lesions``, each the fields of ``Measures`` with ``range`` and
     ``not_computed`` {what: why}, a lesion also id, name, type, colour and is_blood; ``reading_error``; ``growth`` and
-    ``role``, null without a second scan; ``scores``; ``versions``; ``notice``. What was not computed is null.
+    ``role``, null without a second scan; ``scores``; ``notes``; ``versions``; ``notice``. What was not
+    computed is null.
     """
     return {
         "schema_version": 1,
@@ -335,6 +340,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
         "growth": None if found.growth is None else growth_record(found.growth),
         "role": found.role,
         "scores": [asdict(score) for score in found.scores],
+        "notes": list(found.notes),
         "versions": export.versions(),
         "notice": NOTICE,
     }

@@ -142,8 +142,9 @@ def read_lesions(mask_path: str | Path) -> list[Lesion]:
 
 
 def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
-    """What the file beside a mask says: ``lesions`` as a tuple of ``Lesion``, and the keys of ``mask_record``.
+    """What the file beside a mask says.
 
+    ``lesions`` (a tuple of ``Lesion``), ``volumes_ml`` by number where it has them, and the keys of ``mask_record``.
     Empty where there is no such file. Raises InputError where it is not what ``save_mask`` writes.
     """
     path = lesions_path(Path(mask_path))
@@ -151,7 +152,11 @@ def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return {**record, "lesions": read_lesion_rows(record["lesions"])}
+        rows = record["lesions"]
+        volumes_ml = {
+            operator.index(row["id"]): float(row["volume_ml"]) for row in rows if "volume_ml" in row
+        }
+        return {**record, "lesions": read_lesion_rows(rows), "volumes_ml": volumes_ml}
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not ({error}); "

@@ -126,8 +126,8 @@ def _known(mask: LabelledMask, said: Mapping[int, str], role: str) -> list[Lesio
 def _default(present: Sequence[int], usual: bool, role: str) -> tuple[tuple[Lesion, ...], str]:
     """The lesions of a mask of which nobody said anything, with a note that says so."""
     if usual and set(present) <= USUAL_TYPES.keys():
-        taken = " and ".join(f"{k} for {TYPES[USUAL_TYPES[k]]}" for k in present)
-        note = f"Nothing says what the labels of the {role} are: {taken} is taken ({_REMEDY})."
+        taken = ", ".join(f"{k} {TYPES[USUAL_TYPES[k]]}" for k in present)
+        note = f"Nothing says what the labels of the {role} are; they are taken for {taken} ({_REMEDY})."
         return tuple(Lesion(k, type=USUAL_TYPES[k]) for k in present), note
     if len(present) > 1:
         raise InputError(

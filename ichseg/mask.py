@@ -23,6 +23,7 @@ from PIL import Image
 from ichseg.errors import InputError
 from ichseg.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
 from ichseg.mask_header import MaskContent, parse_record
+from ichseg.measure import volume_ml
 from ichseg.segmentation import Lesion
 from ichseg.volume import CTVolume, ScanPath, check_size, read_nifti_mask, refusal
 
@@ -110,6 +111,7 @@ def _labelled(
     beside = sidecar.get("lesions", ())
     if own and beside:
         _check_agreement(name, own, beside)
+    changed = _changed_since(name, content.labels_zyx, volume, sidecar.get("volumes_ml", {}))
     sha256 = record.get("scan_sha256") or sidecar.get("scan_sha256") or None
     known = sha256 or content.refers_to_scan
     return LabelledMask(
@@ -117,7 +119,7 @@ def _labelled(
         # The sidecar also says which lesion is locked or hidden.
         beside or own,
         sha256,
-        (*content.notes, *(() if known else (UNKNOWN_SCAN.format(name=name),))),
+        (*content.notes, *(() if known else (UNKNOWN_SCAN.format(name=name),)), *changed),
         method=record.get("method") or sidecar.get("method"),
         identity=record.get("identity") or sidecar.get("identity") or "",
     )
@@ -132,6 +134,32 @@ def _check_scan(name: str, sha256: Any, volume: CTVolume) -> None:
             f" {volume.sha256[:12]}",
             "give that scan, with the same series and offset, or this scan's own mask",
         )
+
+
+def _changed_since(
+    name: str,
+    labels_zyx: npt.NDArray[np.uint8],
+    volume: CTVolume,
+    saved_ml: Mapping[int, float],
+) -> tuple[str, ...]:
+    """A note where a mask's labels have other volumes than when the list beside it was saved.
+
+    Refused where that list is not this mask's: a label is gone or is new, or two have changed places.
+    """
+    now_ml = {k: volume_ml(labels_zyx == k, volume) for k in saved_ml}
+    changed = [k for k, ml in saved_ml.items() if abs(now_ml[k] - ml) > 0.005 + 0.001 * ml]
+    if not changed:
+        return ()
+    what = ", ".join(f"label {k} {saved_ml[k]:.2f} mL, now {now_ml[k]:.2f} mL" for k in changed)
+    swapped = np.allclose(sorted(saved_ml.values()), sorted(now_ml.values()), rtol=1e-3, atol=0.005)
+    if swapped or any(min(saved_ml[k], now_ml[k]) == 0 for k in changed):
+        raise refusal(
+            name,
+            "a mask holds the labels that the list of lesions beside it was saved with",
+            f"it does not: {what}",
+            f"save the mask again, or take {lesions_path(Path(name)).name} away",
+        )
+    return (f"The mask was changed after the list of lesions beside it was saved: {what}.",)
 
 
 def _lesions(name: str, record: Mapping[str, Any]) -> tuple[Lesion, ...]:

@@ -357,7 +357,7 @@ def _measures(found: Assessment, most: int) -> list[Flowable]:
     rows += [_measure_row(found, one, lesion) for lesion, one in shown]
     if len(found.lesions) != 1:
         rows.append(_measure_row(found, found.total, None))
-    notes = _missing(found, most)
+    notes = [*found.notes, *_missing(found, most)]
     if hidden := len(found.lesions) - len(shown):
         notes.append(f"{hidden} more lesions are in the tables (CSV, JSON).")
     bars = [lesion.colour for lesion, _ in shown]

@@ -725,6 +725,8 @@ def test_measure_writes_each_kind_of_evidence(run: Run, head: Path, tmp_path: Pa
     assert (record["role"], record["growth"]["growth_ml"]) == ("baseline", 0)
     assert [score["name"] for score in record["scores"]] == ["BRAIN", "NAG", "ICH score"]
     assert record["model"] is None and record["model_title"] == "Read from a mask file"
+    (note,) = record["notes"]
+    assert "taken for 1 intraparenchymal hemorrhage, 2 intraventricular hemorrhage" in note
 
 
 def test_lesions_beside_a_mask_keep_their_names(run: Run, head: Path, tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def test_what_contradicts_or_is_not_said_is_refused_in_one_sentence(
 def test_1_and_2_together_are_iph_and_ivh_as_the_last_resort() -> None:
     (one,) = with_types([mask(1, 2)], [{}])
     assert types(one) == {1: "IPH", 2: "IVH"}
-    assert "1 for intraparenchymal hemorrhage and 2 for intraventricular" in one.notes[0]
+    assert (
+        "taken for 1 intraparenchymal hemorrhage, 2 intraventricular hemorrhage (" in one.notes[0]
+    )
     usual = (Lesion(1, type="IPH"), Lesion(2, type="IVH"))
     for both in (mask(1, 2), mask(1, 2, lesions=usual)):
         for lone, type_ in ((1, "IPH"), (2, "IVH")):

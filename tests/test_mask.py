@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from ichseg import export
 from ichseg.errors import InputError, VolumeError
-from ichseg.mask import read_labelled_mask
+from ichseg.mask import LabelledMask, read_labelled_mask
 from ichseg.mask_header import short_text
+from ichseg.measure import volume_ml
 from ichseg.segmentation import Lesion
 from ichseg.volume import CTVolume, read_volume, whole_labels
 
@@ -87,7 +89,7 @@ def test_a_mask_of_before_has_its_sidecar_and_a_note(tmp_path: Path, scan: CTVol
     path, labels = tmp_path / "m.nii.gz", labels_of(scan)
     phantoms.store_nifti(path, labels, AFFINE)
     row = {"id": 1, "name": "Ventricle", "type": "IVH", "colour": "#E69F00"}
-    rows = [{**row, "locked": False, "visible": True, "volume_ml": 1.0}]
+    rows = [{**row, "locked": False, "visible": True, "volume_ml": volume_ml(labels == 1, scan)}]
     export.lesions_path(path).write_text(json.dumps({"lesions": rows, "notice": ""}))
     given = read_labelled_mask(path, scan)
     assert given.lesions == (Lesion(1, "Ventricle", "IVH"),)
@@ -344,3 +346,31 @@ def test_a_damaged_archive_gives_a_mask_or_one_sentence(tmp_path: Path) -> None:
             read_labelled_mask(tmp_path / "m.zip", volume)
         except InputError as error:
             assert "\n" not in str(error)
+
+
+def test_a_list_beside_a_mask_that_has_changed_is_noted_or_refused(
+    tmp_path: Path, scan: CTVolume
+) -> None:
+    labels = np.zeros(scan.shape_zyx, np.uint8)
+    labels[1, 3, 2:12], labels[2, 4:6, 2:5] = 1, 3
+    path = tmp_path / "m.nii.gz"
+
+    def again(changed: npt.NDArray[np.uint8]) -> LabelledMask:
+        export.save_mask(path, labels, scan, LESIONS)
+        sidecar = export.lesions_path(path).read_bytes()
+        export.save_mask(path, changed, scan)
+        phantoms.store_nifti(path, changed, AFFINE)
+        export.lesions_path(path).write_bytes(sidecar)
+        return read_labelled_mask(path, scan)
+
+    assert again(labels).lesions == LESIONS
+    grown = labels.copy()
+    grown[1, 4, 2:12] = 1
+    given = again(grown)
+    assert given.lesions == LESIONS
+    ml = 10 * math.prod(scan.spacing_mm) / 1000
+    assert f"label 1 {ml:.2f} mL, now {2 * ml:.2f} mL" in given.notes[-1]
+    swapped = np.select([labels == 1, labels == 3], [np.uint8(3), np.uint8(1)], np.uint8(0))
+    for other in (swapped, np.where(labels == 3, np.uint8(0), labels)):
+        with pytest.raises(VolumeError, match="the list of lesions beside it was saved with"):
+            again(other)
