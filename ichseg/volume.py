@@ -142,6 +142,11 @@ class Geometry:
         return float(np.degrees(np.arctan2(across, self.normal @ stack)))
 
     @property
+    def is_tilted(self) -> bool:
+        """Whether the slices are stacked aslant, so that an affine of theirs is sheared, which ITK refuses."""
+        return self.tilt_degrees >= _LEAST_TILT_DEGREES
+
+    @property
     def is_even(self) -> bool:
         """Whether one affine holds every slice within ``POSITION_TOLERANCE_MM``."""
         even = np.linspace(self.origins_mm[0], self.origins_mm[-1], len(self.origins_mm))
@@ -659,7 +664,7 @@ def spacing_notes(geometry: Geometry) -> tuple[str, ...]:
     """
     notes = []
     tilt = f"gantry tilt {geometry.tilt_degrees:.1f} degrees, "
-    tilted = geometry.tilt_degrees >= _LEAST_TILT_DEGREES
+    tilted = geometry.is_tilted
     if tilted or not geometry.is_even:
         notes.append(f"{tilt if tilted else ''}slices {_spacing_text(geometry)}")
     if not geometry.is_even:
@@ -932,7 +937,7 @@ def _display_grid(volume: CTVolume) -> NiftiGrid:
     header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0))
     header.set_xyzt_units("mm")
     header.set_sform(affine, code="scanner")
-    if volume.geometry.tilt_degrees < _LEAST_TILT_DEGREES:
+    if not volume.geometry.is_tilted:
         header.set_qform(affine, code="scanner")
     return NiftiGrid(header, (2, 1, 0), (False, False, False))
 

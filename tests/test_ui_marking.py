@@ -305,6 +305,7 @@ def test_what_the_page_kept_of_a_lost_scan_is_put_back_by_the_weights_that_are_h
     fakes["one"].weights_sha256 = {"adapter.safetensors": "0" * 64}  # another version by now
     refused = again.ask("load", files=[uploaded(kept, tmp_path / "first")])
     assert "its own weights" in refused["error"]["text"]
+    assert export.load_session(kept).identity is not None
     reply = again.ask("load", anew=True, files=[uploaded(kept, tmp_path / "second")])
     assert reply["error"] is None and reply["method"]["weights_sha256"]
     assert reply["slices"]["3"]["origin"] == {"1": "edited"}

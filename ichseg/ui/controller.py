@@ -652,6 +652,7 @@ class Controller:
                 "model": method.name,
                 "weights_sha256": dict(method.weights_sha256),
                 "second_look": method.second_look,
+                "identity": None if method.identity is None else method.identity.record(),
             }
 
     def _method(self, model: str) -> measures.Method:
@@ -851,6 +852,7 @@ def _describe(case: Case, volume: CTVolume, voxels: Path | None) -> Reply:
         "warnings": list(volume.warnings),
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
+        "tilted": volume.geometry.is_tilted,
         "sample": case.upload is None,
         "dicom": volume.dicom is not None,
         "series": _series(volume.series),

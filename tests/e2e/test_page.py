@@ -605,6 +605,25 @@ def test_a_missing_offset_is_corrected_at_the_press_of_a_button(
     assert not viewer.page.locator(".ich-alert").is_visible()
 
 
+def test_what_makes_the_millilitres_doubtful_stays_in_sight(visit: Visit, tmp_path: Path) -> None:
+    """A writer's default in place of the voxel's size: every millilitre is of voxels of 1 mm."""
+    hu = np.asanyarray(nib.load(sample_paths()[0]).dataobj)[::4, ::4]
+    nib.save(nib.Nifti1Image(hu, np.eye(4)), tmp_path / "identity.nii.gz")
+    viewer = visit().open_files(tmp_path / "identity.nii.gz").opened()
+    strip = viewer.page.get_by_role("alert").filter(has_text="Millilitres in doubt")
+    assert "1 x 1 x 1 mm" in strip.inner_text()
+    viewer.draw((60, 40, 90, 80)).do("measure")
+    viewer.page.wait_for_selector(".ich-headline .ich-doubts")
+    assert strip.is_visible()
+    mark = "e => getComputedStyle(e, '::after').content"
+    for number in (".ich-head .ich-ml >> nth=1", ".ich-headline .ich-ml"):
+        assert "in doubt" in viewer.page.eval_on_selector(number, mark)
+    token = viewer.token
+    viewer.do("sample").page.click(".ich-ask button[value=yes]")
+    viewer.opened(token)
+    assert not strip.is_visible()
+
+
 def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
     visit: Visit, shared_data: Path, tmp_path: Path
 ) -> None:
@@ -614,6 +633,10 @@ def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
     notes = viewer.page.inner_text(".ich-notes")
     assert "tilt 18.5 degrees, slices 4.0 and 7.0 mm" in notes and "NIfTI" in notes
     viewer.draw((200, 200, 300, 300))
+    downloads = viewer.page.locator(".ich-downloads button:visible")
+    assert downloads.all_inner_texts()[0] == "DICOM-SEG"
+    assert "programs built on ITK" in viewer.page.inner_text(".ich-tilted")
+    assert viewer.download("dcm", tmp_path).suffix == ".dcm"
     assert viewer.download("mask", tmp_path).suffix == ".zip"
 
 

@@ -88,6 +88,20 @@ function doubts(sentences) {
   return list;
 }
 
+function showTilt() {
+  // An affine of slices that are stacked aslant is sheared.
+  one("[data-save=mask]").title = scan.even
+    ? "The left pane's mask as NIfTI on the scan's own grid"
+    : "The left pane's mask as a zip of PNG slices: NIfTI cannot hold uneven slices";
+  const note = one(".ich-tilted");
+  note.hidden = !scan.tilted;
+  one(".ich-seg-first").hidden = !scan.tilted || !scan.dicom;
+  const refused = "programs built on ITK (ITK-SNAP, elastix and others) refuse a NIfTI file of slices that are stacked aslant";
+  one("span", note).textContent = scan.dicom
+    ? "This series is tilted: take the DICOM-SEG, which holds every slice where it is; " + refused + "."
+    : "This scan is tilted: " + refused + ".";
+}
+
 function describe() {
   const [depth, rows, columns] = scan.shape;
   const [dz, dy, dx] = scan.spacing.map((mm) => String(Number(mm.toFixed(2))));
@@ -95,9 +109,7 @@ function describe() {
   one(".ich-grid").textContent = columns + " × " + rows + " × " + depth + ", " + dx + " × " + dy + " × " + dz + " mm";
   showWarnings();
   one(".ich-notes").textContent = scan.notes.map(sentence).join(" ");
-  one("[data-save=mask]").title = scan.even
-    ? "The left pane's mask as NIfTI on the scan's own grid"
-    : "The left pane's mask as a zip of PNG slices: NIfTI cannot hold uneven slices";
+  showTilt();
   one(".ich-label").value = labels.get(scan.token) ?? "";
   one(".ich-label").placeholder = scan.record.scan.sha256.slice(0, 8);
   showOtherSeries();
