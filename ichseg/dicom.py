@@ -8,15 +8,15 @@ again, and straight into the file, where a DICOM-SEG is asked for that carries t
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import os
-import stat
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,12 +32,13 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
-    MediaStorageDirectoryStorage,
 )
 
+from ichseg import intake
+from ichseg import series as rules
 from ichseg.errors import VolumeError
+from ichseg.intake import FORMATS, SERIES_REMEDY, FileNote, InputFile
 from ichseg.volume import (
-    FORMATS,
     CTVolume,
     Float,
     Geometry,
@@ -52,19 +53,26 @@ from ichseg.volume import (
     stack_hounsfield,
 )
 
-MAX_FILES = 20_000
-"""Most files that a folder or a zip may hold."""
-
-MAX_ZIP_BYTES = 4 << 30
-"""Most bytes that a zip may unpack to in all; its members are unpacked in memory, one by one."""
-
-_BOMB_RATIO, _BOMB_BYTES = 200, 100 << 20
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-_SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 1e-3
-_SAME_SPACING = 0.2
-_REMEDY = "give the folder or zip of an axial head CT series"
+_AXIAL_SERIES = "a scan is an axial CT series of 2 slices or more"
+_MOST_INFLATED = 1 << 16
+"""How much of a deflated file is inflated to learn which series it is of."""
+
+_MOST_COMPARED = 3
+"""Pairs of images at one place that are found to differ before the rest of a series is taken to differ, too."""
+
+_LEFT = {
+    "1.2.840.10008.1.3.10": "{} list{s} of files (DICOMDIR)",
+    "1.2.840.10008.5.1.4.1.1.88.": "{} structured report{s}",
+    "1.2.840.10008.5.1.4.1.1.11.": "{} presentation state{s}",
+    "1.2.840.10008.5.1.4.1.1.104.": "{} document{s}",
+    "1.2.840.10008.5.1.4.1.1.66.": "{} segmentation{s}",
+}
+"""What DICOM files that are no image are called, by how their SOP class begins."""
+
+_DICOMDIR, _NO_IMAGE = _LEFT["1.2.840.10008.1.3.10"], "{} DICOM file{s} without an image"
 
 _HEADER_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
@@ -72,6 +80,8 @@ _HEADER_TAGS = [
     *("ImageType", "NumberOfFrames", "SamplesPerPixel", "Rows", "Columns"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("RescaleSlope", "RescaleIntercept"),
+    *("ConvolutionKernel", "ContrastBolusAgent", "KVP", "BodyPartExamined"),
+    *("AcquisitionNumber", "TemporalPositionIdentifier"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 _PIXEL_TAGS = [
@@ -87,55 +97,93 @@ _FRAME_GROUPS = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
     "FrameType": "CTImageFrameTypeSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "KVP": "CTXRayDetailsSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
 }
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file on disk or in a zip: its base name and how to open it."""
-
-    name: str
-    open: Callable[[], BinaryIO]
+_PLAIN = {
+    "FrameType": "ImageType",
+    "FrameAcquisitionNumber": "AcquisitionNumber",
+    "TemporalPositionIndex": "TemporalPositionIdentifier",
+}
+"""What elements of a frame are called in a file of one frame."""
 
 
 @dataclass(frozen=True)
 class _Image:
-    """The header of one DICOM file."""
+    """The header of one DICOM file, and its SOP class."""
 
-    file: _File
+    file: InputFile
     header: pydicom.Dataset
+    kind: str = ""
 
     @property
     def frames(self) -> int:
         return int(self.header.get("NumberOfFrames") or 1)
 
+    @property
+    def modality(self) -> str:
+        """The modality; CT of an image of a CT class whose modality was blanked, as some anonymisers do."""
+        given = str(self.header.get("Modality") or "").strip().upper()
+        return given or ("CT" if self.kind in _CT_CLASSES else "unknown")
+
     def find(self, keyword: str, frame: int = 0) -> Any:
         """An element of a frame, from the functional groups of a multi-frame file if it has them."""
-        if "PerFrameFunctionalGroupsSequence" not in self.header:
-            return self.header.get("ImageType" if keyword == "FrameType" else keyword)
-        groups = list(self.header.PerFrameFunctionalGroupsSequence[frame : frame + 1])
-        groups += self.header.get("SharedFunctionalGroupsSequence", [])
-        for group in groups:
-            if items := group.get(_FRAME_GROUPS[keyword]):
-                return items[0].get(keyword)
-        return None
+        if "PerFrameFunctionalGroupsSequence" in self.header and keyword in _FRAME_GROUPS:
+            groups = list(self.header.PerFrameFunctionalGroupsSequence[frame : frame + 1])
+            groups += self.header.get("SharedFunctionalGroupsSequence", [])
+            for group in groups:
+                if items := group.get(_FRAME_GROUPS[keyword]):
+                    return items[0].get(keyword)
+            return None
+        return self.header.get(_PLAIN.get(keyword, keyword))
 
     def numbers(self, keyword: str, count: int, frame: int = 0) -> tuple[float, ...] | None:
-        """The ``count`` finite numbers of an element, or None."""
+        """The ``count`` finite numbers of an element, with decimal points or decimal commas, or None."""
         try:
             value = self.find(keyword, frame)
-            values = [value] if isinstance(value, (int, float)) else list(value or ())
-            numbers = tuple(float(number) for number in values)
+            values = [value] if isinstance(value, (int, float, str)) else list(value or ())
+            numbers = tuple(_number(number) for number in values)
         except (TypeError, ValueError):
             return None
         return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+    def text(self, keyword: str, frame: int = 0) -> str:
+        """An element as text, several values of it apart by spaces."""
+        value = self.find(keyword, frame)
+        if value is None:
+            return ""
+        parts = [value] if isinstance(value, (str, int, float)) else value
+        return " ".join(str(part) for part in parts).strip()
+
+    def traits(self, frame: int = 0) -> rules.Traits:
+        """What the header says of how a frame was made."""
+        return rules.Traits(
+            kernel=self.text("ConvolutionKernel", frame),
+            contrast_agent=self.text("ContrastBolusAgent"),
+            image_type=tuple(_image_type(self, frame)),
+            acquisition=self.text("FrameAcquisitionNumber", frame),
+            phase=self.text("TemporalPositionIndex", frame),
+            kvp=self.text("KVP", frame),
+            description=self.text("SeriesDescription"),
+            body_part=self.text("BodyPartExamined"),
+            study=self.text("StudyInstanceUID"),
+        )
+
+
+def _number(value: Any) -> float:
+    """A number as DICOM writes it, or with one decimal comma, as some exports do."""
+    if isinstance(value, str) and value.count(",") == 1 and "." not in value:
+        value = value.replace(",", ".")
+    return float(value)
 
 
 @dataclass(frozen=True)
 class _Slice:
     """One slice: where its pixels are stored and where in the patient they belong (LPS, mm)."""
 
-    file: _File
+    file: InputFile
     uids: tuple[str, str]
     frame: int
     frames: int
@@ -146,12 +194,54 @@ class _Slice:
     thickness: float | None
     slope: float
     intercept: float
+    traits: rules.Traits
+
+    @property
+    def along_normal_mm(self) -> float:
+        """Its place along the slices' normal."""
+        normal = _directions(self.orientation)[:, 0] * _LPS_TO_RAS
+        return float(normal @ self.position)
+
+
+_Left = tuple[str, str]
+"""What a file is that was passed over, and its name; see ``intake.passed_over``."""
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A damaged file, what to say of it, and the series that it is of, where that can still be read."""
+
+    file: InputFile
+    error: VolumeError
+    series_uid: str = ""
 
 
 @dataclass(frozen=True)
 class _Series:
+    """A series for the chooser, and what it is opened from; or, with ``error``, why it is not."""
+
     info: SeriesInfo
-    images: tuple[_Image, ...]
+    rank: tuple[int, ...] = ()
+    slices: tuple[_Slice, ...] = ()
+    header: pydicom.Dataset = field(default_factory=pydicom.Dataset)
+    holes: tuple[rules.Hole, ...] = ()
+    left: tuple[_Left, ...] = ()
+    error: VolumeError | None = None
+
+    def refused(self, error: VolumeError, reason: str) -> _Series:
+        """The same, which cannot be opened."""
+        return replace(self, error=error, info=replace(self.info, refusal=reason))
+
+
+@dataclass(frozen=True)
+class _Study:
+    """All that was found: the series, the best first, and what is no part of any."""
+
+    name: str
+    series: list[_Series]
+    left: list[_Left]
+    broken: list[_Broken]
+    others: int
 
 
 @dataclass(frozen=True)
@@ -210,206 +300,262 @@ def list_series(paths: ScanPath | Sequence[ScanPath]) -> tuple[SeriesInfo, ...]:
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     with ExitStack() as stack:
-        return tuple(series.info for series in _scan([Path(path) for path in given], stack))
+        found = intake.gather([Path(path) for path in given], stack)
+        if found.zips and not found.of("dicom"):
+            found = intake.unpack_zips(found, stack)
+        return tuple(series.info for series in _scan(found).series)
 
 
-def read_series(
-    paths: Sequence[Path], *, series: str | None = None, add_offset: int = 0
-) -> CTVolume:
+def read_series(given: intake.Given, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
     """Open one series as a ``CTVolume``; see ``ichseg.volume.read_volume``.
 
     Args:
-        paths: folders, zips and files that exist.
-        series: the key or the number of the series; the axial CT with most slices when None, one
-            straight from the scanner before a derived one.
+        given: the files, DICOM among them.
+        series: the key or the number of the series; the best one that can be opened when None
+            (``ichseg.series.preference``).
         add_offset: HU added to every voxel.
 
     Raises:
-        VolumeError: there is no such series, or it is not a complete head CT.
+        VolumeError: there is no such series, or none is a head CT; with every series in ``series``.
 
     """
-    name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
-    with ExitStack() as stack:
-        found = _scan(paths, stack)
-        chosen = _choose(name, found, series)
-        slices = _sorted_slices(name, chosen)
-        axes, flips, geometry = _geometry(name, slices)
-        hu_zyx = stack_hounsfield(name, _stored_values(name, slices, axes, flips, add_offset))
-    others = tuple(one.info for one in found if one is not chosen)
+    study = _scan(given)
+    refused: dict[str, VolumeError] = {}
+    for one in _candidates(study, series):
+        try:
+            volume = _open(study, one, add_offset)
+        except VolumeError as error:
+            refused[one.info.key] = error
+            continue
+        others = [other for other in study.series if other is not one]
+        return replace(
+            volume,
+            notes=(*volume.notes, *_refusal_notes(study, refused)),
+            series=_listed(others, refused),
+        )
+    raise VolumeError(str(next(iter(refused.values()))), _listed(study.series, refused))
+
+
+def _listed(found: Iterable[_Series], refused: dict[str, VolumeError]) -> tuple[SeriesInfo, ...]:
+    """What a chooser shows: the series that can be opened, then the others with their reasons."""
+    infos = []
+    for one in found:
+        error = refused.get(one.info.key)
+        reason = one.info.refusal or (str(error) if error else "")
+        infos.append(replace(one.info, refusal=reason))
+    return tuple(sorted(infos, key=lambda info: bool(info.refusal)))
+
+
+def _open(study: _Study, one: _Series, add_offset: int) -> CTVolume:
+    if one.error is not None:
+        raise one.error
+    name, slices = study.name, one.slices
+    height, width = slices[0].shape
+    check_size(name, len(slices) * height * width, 2)
+    axes, flips, geometry = _geometry(name, slices)
+    hu_zyx = stack_hounsfield(name, _stored_values(name, slices, axes, flips, add_offset))
+    elsewhere = [broken for broken in study.broken if not broken.series_uid]
+    left = [*study.left, *one.left, *(("{} damaged file{s}", b.file.name) for b in study.broken)]
     return CTVolume(
         hu_zyx=hu_zyx,
         geometry=geometry,
-        name=f"{chosen.info.label}, {len(slices)} slices",
+        name=f"{one.info.label}, {len(slices)} slices",
         notes=(
             *spacing_notes(geometry),
-            *_choice_notes(chosen.info, len(found) - 1),
+            *_choice_notes(one, len(study.series) - 1),
             *_turn_notes(axes, flips),
             *offset_notes(add_offset),
+            *intake.passed_over(left, study.others),
         ),
-        series=others,
-        dicom=_source(chosen, slices, axes, flips, geometry.slice_heights_mm.tolist()),
+        warnings=(
+            *rules.hole_warnings(one.holes),
+            *_series_warnings(one),
+            *_end_warnings(elsewhere),
+        ),
+        dicom=_source(one, axes, flips, geometry.slice_heights_mm.tolist()),
+    )
+
+
+def _series_warnings(one: _Series) -> tuple[str, ...]:
+    """What makes millilitres of the series doubtful: contrast medium, values of no tissue, a bone kernel."""
+    traits, found = one.slices[0].traits, []
+    if rules.has_contrast(traits.contrast_agent, traits.description):
+        found.append("This series was taken with contrast medium, which is as bright as blood.")
+    if rules.is_processed(traits.image_type, traits.description):
+        found.append(
+            "This series is a projection, a map or a subtraction: its values are not those of tissue."
+        )
+    if rules.sharpness(traits.kernel, traits.description) == 2:
+        found.append(
+            "This series has a kernel for bone or lung, whose noise blurs the edge of blood."
+        )
+    return tuple(found)
+
+
+def _end_warnings(broken: Sequence[_Broken]) -> tuple[str, ...]:
+    if not broken:
+        return ()
+    count = "A damaged file was" if len(broken) == 1 else f"{len(broken)} damaged files were"
+    return (
+        f"{count} passed over: if it was an end slice of this series, blood on it is not counted.",
     )
 
 
 # --- Files -----------------------------------------------------------------------------------------
 
 
-def _scan(paths: Sequence[Path], stack: ExitStack) -> list[_Series]:
-    """Every image series in ``paths``, best first; zips stay open until ``stack`` closes."""
-    name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
-    files = [file for path in paths for file in _files(path, stack)]
-    if not files:
-        raise refusal(name, "a scan needs DICOM files", "there is no file in it", _REMEDY)
-    images = [image for file in files if (image := _read_header(file))]
+def _scan(given: intake.Given) -> _Study:
+    """Every image series among the files, the one to open first."""
+    left: list[_Left] = []
+    broken = [_Broken(file, error) for file, error in given.broken]
+    images: list[_Image] = []
+    for file in given.of("dicom"):
+        try:
+            found = _read_header(file)
+        except VolumeError as error:
+            broken.append(_Broken(file, error, _series_uid(file)))
+            continue
+        if isinstance(found, _Image):
+            images.append(found)
+        elif found is not None:
+            left.append((found, file.name))
+    others = given.count - len(images) - len(left) - len(broken)
     if not images:
-        raise refusal(
-            name,
-            FORMATS,
-            "this file is neither" if len(files) == 1 else f"none of its {len(files)} files is one",
-            "export the CT in one of these formats",
-        )
-    grouped: dict[tuple[str, bool], list[_Image]] = {}
+        raise _no_images(given, left, broken)
+    grouped: dict[tuple[str, ...], list[_Image]] = {}
     for image in images:
-        key = (str(image.header.get("SeriesInstanceUID", "")), _is_localizer(image))
-        grouped.setdefault(key, []).append(image)
-    series = [_Series(_info(group), tuple(group)) for group in grouped.values()]
-    return sorted(series, key=lambda one: _preference(one.info))
+        grouped.setdefault(_group_key(image), []).append(image)
+    series = [
+        one
+        for number, group in enumerate(grouped.values(), 1)
+        for one in _series_of(given.name, group, f"no-uid-{number}", broken)
+    ]
+    series.sort(key=lambda one: (bool(one.error), one.rank, one.info.number or 0, one.info.key))
+    shorts = Counter(one.info.short for one in series)
+    named = [
+        replace(one, info=replace(one.info, short=one.info.key))
+        if shorts[one.info.short] > 1 or not one.info.short
+        else one
+        for one in series
+    ]
+    return _Study(given.name, named, left, broken, others)
 
 
-def _preference(info: SeriesInfo) -> tuple[bool, bool, int, int, str]:
-    return bool(info.refusal), info.derived, -info.slices, info.number or 0, info.key
-
-
-def _files(path: Path, stack: ExitStack) -> Iterator[_File]:
-    """The files of a folder (with its subfolders) or a zip, or the file itself."""
-    if path.is_dir():
-        for count, file in enumerate(_walk(path)):
-            if count >= MAX_FILES:
-                raise _too_many(path.name, f"more than {MAX_FILES:,}")
-            if file.is_file():
-                yield _on_disk(file)
-    elif zipfile.is_zipfile(path):
-        archive = stack.enter_context(zipfile.ZipFile(path))
-        for member in _checked_members(path.name, archive):
-            name = member.filename.rsplit("/", 1)[-1]
-            yield _File(name, functools.partial(_unpack, path.name, archive, member))
-    elif path.suffix.lower() == ".zip":
-        raise refusal(
-            path.name,
-            "a zip must be whole",
-            "this one is empty, truncated or not a zip",
-            "copy or download it again",
+def _no_images(
+    given: intake.Given, left: Sequence[_Left], broken: Sequence[_Broken]
+) -> VolumeError:
+    """What to say where no DICOM file holds an image."""
+    if broken:
+        return broken[0].error
+    if not left:
+        return replace(given, files=[], others=given.count, zips=[], archives=[]).nothing()
+    if all(what == _DICOMDIR for what, _ in left) and given.count == len(left):
+        return refusal(
+            given.name,
+            "a DICOMDIR is a list of a CD's files, not the files",
+            "it was given by itself",
+            "give the whole folder that it lies in",
         )
-    else:
-        yield _on_disk(path)
+    (note,) = intake.passed_over(left)
+    received = f"of its DICOM files none is an image ({note.nameless[len('Passed over: ') : -1]})"
+    return refusal(given.name, FORMATS, received, SERIES_REMEDY)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for below, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(below) / name for name in sorted(names))
+def _group_key(image: _Image) -> tuple[str, ...]:
+    """What images of one series share: its UID, or, where an anonymiser took that out, what else there is."""
+    localizer = str(_is_localizer(image))
+    if uid := image.text("SeriesInstanceUID"):
+        return uid, localizer
+    words = ("StudyInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
+    return "", localizer, *map(image.text, words)
 
 
-def _on_disk(path: Path) -> _File:
-    return _File(path.name, lambda: path.open("rb"))
-
-
-def _too_many(name: str, received: str) -> VolumeError:
-    return refusal(name, f"at most {MAX_FILES:,} files are read", f"it holds {received}", _REMEDY)
-
-
-def _checked_members(name: str, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files in a zip, refused where one could leave the folder or fill the memory."""
-    members = archive.infolist()
-    if len(members) > MAX_FILES:
-        raise _too_many(name, f"{len(members):,}")
-    for member in members:
-        parts = member.filename.replace("\\", "/").split("/")
-        unsafe = {
-            "a link": stat.S_ISLNK(member.external_attr >> 16),
-            "an absolute name": not parts[0] or parts[0][1:2] == ":",
-            "a name with '..'": ".." in parts,
-        }
-        for what, found in unsafe.items():
-            if found:
-                raise refusal(
-                    name,
-                    "a zip may hold only files inside its own folder",
-                    f"it has {what}",
-                    "zip the DICOM folder anew",
-                )
-        if member.flag_bits & 1:
-            raise refusal(
-                name,
-                "a zip must open without a password",
-                f"'{parts[-1]}' is encrypted",
-                "unpack it and zip it anew without one",
-            )
-    packed = sum(member.compress_size for member in members)
-    unpacked = sum(member.file_size for member in members)
-    bomb = unpacked > _BOMB_BYTES and unpacked > _BOMB_RATIO * packed
-    if bomb or unpacked > MAX_ZIP_BYTES:
-        raise refusal(
-            name,
-            f"a zip may unpack to {MAX_ZIP_BYTES / 2**30:g} GiB and {_BOMB_RATIO} times its size",
-            f"this one has {unpacked / 2**20:,.0f} MiB, {round(unpacked / max(packed, 1), -1):,.0f}"
-            " times",
-            "zip only the head CT series",
-        )
-    for member in members:
-        check_size(name, member.file_size, 1)
-    return [member for member in members if not member.is_dir()]
-
-
-def _unpack(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
-    """One member in memory; zipfile reads no more than the size that was checked."""
-    try:
-        return io.BytesIO(archive.read(member))
-    except Exception as error:  # zlib, lzma, bz2 and zipfile each raise their own
-        raise refusal(
-            name,
-            "a zip must unpack whole",
-            f"'{member.filename.rsplit('/', 1)[-1]}' is damaged",
-            "copy or download it again",
-        ) from error
-
-
-def _read_header(file: _File) -> _Image | None:
-    """The header of a DICOM image, without its pixels; None for any other file."""
+def _read_header(file: InputFile) -> _Image | str | None:
+    """The header of a DICOM image, without its pixels; what else a DICOM file is; None for any other file."""
     with file.open() as stream:
         head = stream.read(1024)
         marked = head[128:132] == b"DICM"
-        # Some old exports lack the preamble and begin with group 2 or 8 at once.
-        if not marked and (head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3:4] != b"\x00"):
-            return None
+        stream.seek(0)
         if DeflatedExplicitVRLittleEndian.encode() in head:
             # Rare, and pydicom inflates it without a limit: a small file could fill the memory.
+            if left := _left(_meta_class(file, stream)):
+                return left
             raise _undecodable(file, DeflatedExplicitVRLittleEndian)
-        stream.seek(0)
         try:
             header = pydicom.dcmread(
                 stream, stop_before_pixels=True, force=not marked, specific_tags=_HEADER_TAGS
             )
             list(header.iterall())  # pydicom converts, and checks, a value when it is first seen
             meta = getattr(header, "file_meta", {})
-            kind = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
+            kind = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
         except Exception as error:  # pydicom raises many kinds on damaged files
             if not marked:
                 return None
             raise _truncated(file) from error
-    if kind == MediaStorageDirectoryStorage or not (marked or kind):
+    if left := _left(kind):
+        return left
+    if not (marked or kind):
         return None
     if "Rows" not in header and kind not in _CT_CLASSES:
-        return None  # a report, a presentation state and the like
+        return _NO_IMAGE
     counts = [header.get("Rows"), header.get("Columns"), header.get("NumberOfFrames") or 1]
-    if "SeriesInstanceUID" not in header or not all(
-        isinstance(count, int) and count > 0 for count in counts
-    ):
+    if not all(isinstance(count, int) and count > 0 for count in counts):
         raise _truncated(file)
-    return _Image(file, header)
+    return _Image(file, header, kind)
 
 
-def _truncated(file: _File, detail: str = "it breaks off or is damaged") -> VolumeError:
+def _left(kind: str) -> str:
+    """What a file of an SOP class is called that is passed over, empty where it may be an image."""
+    return next((what for start, what in _LEFT.items() if kind.startswith(start)), "")
+
+
+def _file_meta(stream: BinaryIO) -> pydicom.Dataset:
+    """The file's meta information, which is never deflated; the stream stands behind it then."""
+    pydicom.filereader.read_preamble(stream, force=True)
+    return pydicom.filereader.read_dataset(stream, False, True, stop_when=_after_meta)
+
+
+def _after_meta(tag: Any, *_: Any) -> bool:
+    return bool(tag.group != 2)
+
+
+def _meta_class(file: InputFile, stream: BinaryIO) -> str:
+    """The SOP class of a deflated file."""
+    try:
+        return str(_file_meta(stream).get("MediaStorageSOPClassUID", ""))
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        raise _truncated(file) from error
+
+
+def _series_uid(file: InputFile) -> str:
+    """The series that a damaged file is of, as far as it can be read; empty where it cannot."""
+    try:
+        with file.open() as stream:
+            content = stream.read(1 << 20)
+    except VolumeError:  # a member of a zip that does not unpack
+        return ""
+    source = io.BytesIO(content)
+    try:
+        if DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
+            _file_meta(source)
+            inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
+                content[source.tell() :], _MOST_INFLATED
+            )
+            part = pydicom.filereader.read_dataset(
+                io.BytesIO(inflated), False, True, stop_when=_after_series_uid
+            )
+        else:
+            part = pydicom.filereader.read_partial(source, _after_series_uid)
+        return str(part.get("SeriesInstanceUID", "")).strip()
+    except Exception:  # pydicom raises many kinds on damaged files, and this one is damaged
+        return ""
+
+
+def _after_series_uid(tag: Any, *_: Any) -> bool:
+    return bool(tag > 0x0020000E)
+
+
+def _truncated(file: InputFile, detail: str = "it breaks off or is damaged") -> VolumeError:
     rule = "a DICOM file must be whole"
     return refusal(file.name, rule, detail, "copy it or send it from the archive again")
 
@@ -417,71 +563,294 @@ def _truncated(file: _File, detail: str = "it breaks off or is damaged") -> Volu
 # --- Series ----------------------------------------------------------------------------------------
 
 
-def _image_type(image: _Image) -> list[str]:
-    value = image.find("FrameType") or image.header.get("ImageType") or []
-    return [value] if isinstance(value, str) else [str(part).upper() for part in value]
+def _image_type(image: _Image, frame: int = 0) -> list[str]:
+    value = image.find("FrameType", frame) or image.header.get("ImageType") or []
+    return [value.upper()] if isinstance(value, str) else [str(part).upper() for part in value]
 
 
 def _is_localizer(image: _Image) -> bool:
     return "LOCALIZER" in _image_type(image) or "SCOUT" in _image_type(image)
 
 
-def _info(images: Sequence[_Image]) -> SeriesInfo:
+def _series_of(
+    name: str, images: Sequence[_Image], fallback_key: str, broken: Sequence[_Broken]
+) -> list[_Series]:
+    """The series under one UID: usually one; several where kernels, phases or grids share the UID."""
+    bare = _Series(_info(images, fallback_key), header=images[0].header)
+    if images[0].modality != "CT":
+        return [_refused(name, bare, f"its modality is {images[0].modality}, not CT")]
+    if _is_localizer(images[0]):
+        return [_refused(name, bare, "it is a localizer")]
+    slices, unfit = _fit_slices(images)
+    if not slices or len(unfit) > len(slices):
+        flaw, file = unfit[0]
+        alike = sum(one == flaw for one, _ in unfit)
+        which = "is an image" if alike == 1 else f"and {alike - 1} more are images"
+        return [_refused(name, bare, f"'{file}' {which} {flaw}")]
+    grids = _grids(slices)
+    whole = [grid for grid in grids if len(grid) > 1] or grids[:1]
+    left = [(f"{{}} image{{s}} {flaw}", file) for flaw, file in unfit]
+    left += _odd_grids([grid for grid in grids if grid not in whole], whole[0])
+    found = []
+    for grid in whole:
+        title = "" if len(whole) == 1 else f"{grid[0].shape[1]} x {grid[0].shape[0]} pixels"
+        found += _stacked(name, bare, grid, title)
+    if len(found) > 1:
+        found = [_with_key(one, number) for number, one in enumerate(found, 1)]
+    found[0] = replace(found[0], left=(*left, *found[0].left))
+    return [_complete(name, one, broken) for one in found]
+
+
+def _info(images: Sequence[_Image], fallback_key: str) -> SeriesInfo:
     """What a chooser shows of the images of one series."""
     header = images[0].header
     label = str(header.get("SeriesDescription") or "").strip()
-    number = str(header.get("SeriesNumber") or "")
-    slices = sum(image.frames for image in images)
+    number = images[0].text("SeriesNumber")
+    is_number = bool(re.fullmatch(r"-?[0-9]{1,12}", number))
     return SeriesInfo(
-        key=str(header.SeriesInstanceUID),
-        number=int(number) if number.lstrip("-").isdigit() else None,
+        key=images[0].text("SeriesInstanceUID") or fallback_key,
+        number=int(number) if is_number else None,
+        short=str(int(number)) if is_number else "",
         label=label or f"{header.get('Modality') or 'DICOM'} series {number}".strip(),
-        slices=slices,
-        derived=_image_type(images[0])[:1] == ["DERIVED"],
-        refusal=_unfit(images, slices),
+        slices=sum(image.frames for image in images),
+        derived=images[0].traits().derived,
     )
 
 
-def _unfit(images: Sequence[_Image], slices: int) -> str:
-    """Why a series is no axial head CT, or an empty string."""
-    modality = images[0].header.get("Modality") or "unknown"
-    if modality != "CT":
-        return f"its modality is {modality}, not CT"
-    if _is_localizer(images[0]):
-        return "it is a localizer"
-    if any((image.header.get("SamplesPerPixel") or 1) != 1 for image in images):
-        return "it is in colour"
+def _refused(name: str, one: _Series, reason: str, rule: str = "", remedy: str = "") -> _Series:
+    """A series that is refused for a reason, under the rule of all series or one of its own."""
+    received = reason if rule else f"in {_title(one.info)} {reason}"
+    error = refusal(name, rule or _AXIAL_SERIES, received, remedy or SERIES_REMEDY)
+    return one.refused(error, reason)
+
+
+def _fit_slices(images: Sequence[_Image]) -> tuple[list[_Slice], list[_Left]]:
+    """The slices of a series, and what is wrong with its other images, each with its file."""
+    slices: list[_Slice] = []
+    unfit: list[_Left] = []
+    for image in images:
+        for frame in range(image.frames):
+            flaw = _flaw(image, frame)
+            if flaw:
+                unfit.append((flaw, image.file.name))
+            else:
+                slices.append(_slice(image, frame))
+    return slices, unfit
+
+
+def _flaw(image: _Image, frame: int) -> str:
+    """Why an image is no slice of a scan, or an empty string."""
+    if (image.header.get("SamplesPerPixel") or 1) != 1:
+        return "in colour"
     for keyword, count in (
         ("ImagePositionPatient", 3),
         ("ImageOrientationPatient", 6),
         ("PixelSpacing", 2),
     ):
-        if any(image.numbers(keyword, count) is None for image in images):
-            return f"'{images[0].file.name}' or another of its images lacks {keyword}"
-    orientation = images[0].numbers("ImageOrientationPatient", 6) or ()
+        if image.numbers(keyword, count, frame) is None:
+            given = image.text(keyword, frame)
+            return f"with {keyword} '{given}'" if _is_numeric(given) else f"without {keyword}"
+    orientation = image.numbers("ImageOrientationPatient", 6, frame) or ()
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     if max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)) > 0.01:
-        return "its ImageOrientationPatient is not two perpendicular unit vectors"
-    if display_axes(_directions(orientation))[0][0] != 0:
-        return "its slices are not axial"
-    return "it has a single slice" if slices < 2 else ""
+        return "whose ImageOrientationPatient is not two perpendicular unit vectors"
+    return ""
 
 
-def _choose(name: str, found: Sequence[_Series], wanted: str | None) -> _Series:
-    """The wanted series, or the best one; refused with what there is."""
-    rule = "a scan is an axial CT series of 2 slices or more"
+def _is_numeric(text: str) -> bool:
+    """Whether a text is made of numbers, and may be quoted."""
+    return bool(re.fullmatch(r"[-+0-9.,eE ]{1,80}", text))
+
+
+def _grids(slices: Sequence[_Slice]) -> list[list[_Slice]]:
+    """The slices by size, direction and pixel spacing, the grid with most of them first."""
+    found: list[list[_Slice]] = []
+    for one in slices:
+        for grid in found:
+            if _same_grid(grid[0], one):
+                grid.append(one)
+                break
+        else:
+            found.append([one])
+    return sorted(found, key=len, reverse=True)
+
+
+def _same_grid(one: _Slice, other: _Slice) -> bool:
+    return (
+        one.shape == other.shape
+        and np.allclose(one.orientation, other.orientation, rtol=0, atol=_SAME_DIRECTION)
+        and np.allclose(one.spacing, other.spacing, rtol=1e-3, atol=0)
+    )
+
+
+def _odd_grids(grids: Iterable[Sequence[_Slice]], main: Sequence[_Slice]) -> list[_Left]:
+    """What to say of single images that are on another grid than the series."""
+    left = []
+    for one in (one for grid in grids for one in grid):
+        what = "of another size" if one.shape != main[0].shape else "at another angle"
+        if what != "of another size" and np.allclose(
+            one.orientation, main[0].orientation, rtol=0, atol=_SAME_DIRECTION
+        ):
+            what = "of another pixel spacing"
+        left.append((f"{{}} image{{s}} {what}", one.file.name))
+    return left
+
+
+def _stacked(name: str, bare: _Series, grid: Sequence[_Slice], title: str) -> list[_Series]:
+    """The stacks on one grid, each checked."""
+    if display_axes(_directions(grid[0].orientation))[0][0] != 0:
+        info = replace(bare.info, slices=len(grid))
+        return [
+            _refused(name, _titled(replace(bare, info=info), title), "its slices are not axial")
+        ]
+    ordered = sorted(grid, key=lambda one: one.along_normal_mm)
+    kept, left = _without_copies(ordered)
+    places = np.array([one.along_normal_mm for one in kept])
+    found = rules.stacks([one.traits for one in kept], places)
+    if len(found) > rules.MOST_STACKS or rules.most_at_a_place(places) > rules.MOST_STACKS:
+        count = rules.most_at_a_place(places)
+        info = replace(bare.info, slices=len(kept))
+        reason = (
+            f"it has up to {count} images at one place, as a perfusion or another time series has"
+        )
+        return [_refused(name, _titled(replace(bare, info=info), title), reason)]
+    series = []
+    for stack in found:
+        slices = tuple(kept[member] for member in stack.members)
+        odd = [("{} image{s} of another reconstruction", kept[one].file.name) for one in stack.odd]
+        one = replace(
+            bare,
+            info=replace(bare.info, slices=len(slices), derived=slices[0].traits.derived),
+            slices=slices,
+            rank=rules.preference(
+                slices[0].traits, np.array([each.along_normal_mm for each in slices])
+            ),
+            left=tuple(left) + tuple(odd),
+        )
+        series.append(_titled(one, ", ".join(filter(None, (title, stack.title)))))
+        left = []
+    return series
+
+
+def _titled(one: _Series, title: str) -> _Series:
+    """A series that shares its UID, with what tells it from the others in its label."""
+    if not title:
+        return one
+    return replace(one, info=replace(one.info, label=f"{one.info.label}, {title}"))
+
+
+def _with_key(one: _Series, number: int) -> _Series:
+    short = one.info.short and f"{one.info.short}:{number}"
+    return replace(one, info=replace(one.info, key=f"{one.info.key}:{number}", short=short))
+
+
+def _complete(name: str, one: _Series, broken: Sequence[_Broken]) -> _Series:
+    """A stack with its lost slices; refused where two slices lie at one place, or too much is lost."""
+    if one.error is not None:
+        return one
+    if len(one.slices) < 2:
+        return _refused(name, one, "it has a single slice")
+    places = np.array([each.along_normal_mm for each in one.slices])
+    gaps = np.diff(places)
+    for index in np.flatnonzero(gaps < rules.SAME_PLACE_MM)[:1]:
+        pair = f"'{one.slices[index].file.name}' and '{one.slices[index + 1].file.name}'"
+        return _refused(
+            name,
+            one,
+            f"2 different slices lie at {places[index]:.1f} mm ({pair})",
+            "every slice has a place of its own",
+            "give one pass of the scan only",
+        )
+    holes = rules.holes(gaps, [each.thickness for each in one.slices])
+    uid = one.header.get("SeriesInstanceUID", "")
+    for damaged in broken:
+        if (damaged.series_uid and damaged.series_uid == uid) or (holes and not damaged.series_uid):
+            return one.refused(damaged.error, f"'{damaged.file.name}' is damaged")
+    for hole in holes:
+        if hole.gap_mm > rules.MOST_GAP_MM:
+            slices = "1 slice is" if hole.lost == 1 else f"{hole.lost} slices are"
+            return _refused(
+                name,
+                one,
+                f"{slices} missing {hole.text}",
+                f"the gap that lost slices leave is at most {rules.MOST_GAP_MM:g} mm, for more hides a hematoma",
+                "send the series from the archive again, or give another of the study",
+            )
+    return replace(one, holes=tuple(holes))
+
+
+def _without_copies(ordered: Sequence[_Slice]) -> tuple[list[_Slice], list[_Left]]:
+    """Slices in order of place without those that are there twice: the same pixels at the same place.
+
+    The pixels of two are looked at only where they share a place and all their traits.
+    """
+    kept: list[_Slice] = []
+    left: list[_Left] = []
+    different = 0
+    for one in ordered:
+        for other in reversed(kept):
+            if one.along_normal_mm - other.along_normal_mm >= rules.SAME_PLACE_MM:
+                kept.append(one)
+                break
+            if one.traits != other.traits or different >= _MOST_COMPARED:
+                continue
+            copy = _copy_of(one, other)
+            if copy is None:
+                different += 1
+                continue
+            left.append(("{} file{s} that {are} there twice", copy.file.name))
+            if copy is other:
+                kept[kept.index(other)] = one
+            break
+        else:
+            kept.append(one)
+    return kept, left
+
+
+def _copy_of(one: _Slice, other: _Slice) -> _Slice | None:
+    """Which of two slices at one place is not needed, for both have the same pixels or its own are damaged."""
+    if one.file is other.file or not np.allclose(one.position, other.position, rtol=0, atol=1e-3):
+        return None
+    with one.file.open() as first, other.file.open() as second:
+        if first.read() == second.read():
+            return one
+    try:
+        pixels = _decode(one)[one.frame]
+    except VolumeError:
+        return one if one.uids == other.uids else None
+    try:
+        others = _decode(other)[other.frame]
+    except VolumeError:
+        return other if one.uids == other.uids else None
+    scales = (one.slope, one.intercept) == (other.slope, other.intercept)
+    return one if scales and np.array_equal(pixels, others) else None
+
+
+def _candidates(study: _Study, wanted: str | None) -> list[_Series]:
+    """The series to try, in order: the wanted one, or all that can be opened, or the best of what is refused."""
     if wanted is None:
-        best = found[0]
-    else:
-        matches = [one for one in found if wanted in (one.info.key, str(one.info.number))]
-        if not matches:
-            there = ", ".join(_title(one.info) for one in found[:5])
-            received = f"there is no '{wanted}', only {there}"
-            raise refusal(name, "the series must be in the folder", received, "choose one of these")
-        best = matches[0]
-    if best.info.refusal:
-        raise refusal(name, rule, f"in {_title(best.info)} {best.info.refusal}", _REMEDY)
-    return best
+        return [one for one in study.series if one.error is None] or study.series[:1]
+    matches = [one for one in study.series if wanted in (one.info.key, one.info.short)]
+    if not matches:
+        matches = [
+            one
+            for one in study.series
+            if wanted in (str(one.info.number), one.header.get("SeriesInstanceUID"))
+        ][:1]
+    if not matches:
+        there = ", ".join(_title(one.info) for one in study.series[:5])
+        raise VolumeError(
+            str(
+                refusal(
+                    study.name,
+                    "the series must be in the folder",
+                    f"there is no '{wanted}', only {there}",
+                    "choose one of these",
+                )
+            ),
+            _listed(study.series, {}),
+        )
+    return matches
 
 
 def _title(info: SeriesInfo) -> str:
@@ -491,15 +860,25 @@ def _title(info: SeriesInfo) -> str:
     )
 
 
-def _choice_notes(info: SeriesInfo, others: int) -> tuple[str, ...]:
+def _choice_notes(one: _Series, others: int) -> tuple[str, ...]:
     notes = []
     if others:
         rest = "1 other series was" if others == 1 else f"{others} other series were"
-        notes.append(f"Opened {_title(info)}; {rest} left aside.")
-    if info.derived:
+        notes.append(f"Opened {_title(one.info)}; {rest} left aside.")
+    if one.info.derived:
         notes.append(
             "This series was derived from another one, not taken straight from the scanner."
         )
+    return tuple(notes)
+
+
+def _refusal_notes(study: _Study, refused: dict[str, VolumeError]) -> tuple[FileNote, ...]:
+    """What to say of series that would have been opened first but could not be."""
+    notes = []
+    for one in study.series:
+        if error := refused.get(one.info.key):
+            start = f"{_title(one.info)[0].upper()}{_title(one.info)[1:]} could not be opened"
+            notes.append(FileNote(f"{start} ({str(error).rstrip('.')}).", f"{start}."))
     return tuple(notes)
 
 
@@ -514,52 +893,19 @@ def _turn_notes(axes: tuple[int, ...], flips: tuple[bool, ...]) -> tuple[str, ..
 # --- Slices ----------------------------------------------------------------------------------------
 
 
-def _sorted_slices(name: str, series: _Series) -> list[_Slice]:
-    """The slices from foot to head, checked to be one stack without a hole."""
-    slices = [_slice(image, frame) for image in series.images for frame in range(image.frames)]
-    first = slices[0]
-    height, width = first.shape
-    check_size(name, len(slices) * height * width, 2)
-    sizes = sorted({one.shape for one in slices})
-    if len(sizes) > 1:
-        text = " and ".join(f"{columns} x {rows}" for rows, columns in sizes[:3])
-        raise _mixed(name, "size", f"they have {text} pixels")
-    for one in slices:
-        if not np.allclose(one.orientation, first.orientation, rtol=0, atol=_SAME_DIRECTION):
-            raise _mixed(name, "direction", f"'{one.file.name}' lies at another angle")
-        if not np.allclose(one.spacing, first.spacing, rtol=1e-3, atol=0):
-            raise _mixed(
-                name, "pixel spacing", f"it is {first.spacing[0]:g} and {one.spacing[0]:g} mm"
-            )
-    normal = _directions(first.orientation)[:, 0] * _LPS_TO_RAS
-    slices.sort(key=lambda one: float(normal @ one.position))
-    _check_places(name, np.array([normal @ one.position for one in slices]), slices)
-    return slices
-
-
-def _mixed(name: str, what: str, received: str) -> VolumeError:
-    rule = f"the slices of a series have one {what}"
-    return refusal(name, rule, received, "give the files of one series only")
-
-
 def _slice(image: _Image, frame: int) -> _Slice:
-    header, file = image.header, image.file
+    """A slice of an image that has no flaw."""
+    header = image.header
     position = image.numbers("ImagePositionPatient", 3, frame)
     orientation = image.numbers("ImageOrientationPatient", 6, frame)
     spacing = image.numbers("PixelSpacing", 2, frame)
-    if position is None or orientation is None or spacing is None:
-        raise refusal(
-            file.name,
-            "every slice says where it lies",
-            f"frame {frame + 1} lacks its position, orientation or pixel spacing",
-            "export the series from the archive again",
-        )
+    assert position is not None and orientation is not None and spacing is not None
     (slope,) = image.numbers("RescaleSlope", 1, frame) or (1.0,)
     (intercept,) = image.numbers("RescaleIntercept", 1, frame) or (0.0,)
     (thickness,) = image.numbers("SliceThickness", 1, frame) or (None,)
     return _Slice(
-        file=file,
-        uids=(str(header.get("SOPClassUID", "")), str(header.get("SOPInstanceUID", ""))),
+        file=image.file,
+        uids=(image.kind, str(header.get("SOPInstanceUID", ""))),
         frame=frame,
         frames=image.frames,
         shape=(int(header.Rows), int(header.Columns)),
@@ -569,67 +915,8 @@ def _slice(image: _Image, frame: int) -> _Slice:
         thickness=thickness,
         slope=slope,
         intercept=intercept,
+        traits=image.traits(frame),
     )
-
-
-def _check_places(name: str, positions_mm: Float, slices: Sequence[_Slice]) -> None:
-    """Refuse two slices at one place, and a place without its slice."""
-    gaps = np.diff(positions_mm)
-    for index in np.flatnonzero(gaps < _SAME_PLACE_MM)[:1]:
-        pair = f"'{slices[index].file.name}' and '{slices[index + 1].file.name}'"
-        raise refusal(
-            name,
-            "every slice has a place of its own",
-            f"2 slices lie at {positions_mm[index]:.1f} mm ({pair})",
-            "remove the duplicate, or give one pass of the scan only",
-        )
-    for index, spacing in _holes(gaps, [one.thickness for one in slices])[:1]:
-        missing = round(gaps[index] / spacing) - 1
-        raise refusal(
-            name,
-            f"a series spaced {spacing:.1f} mm has a slice at every step",
-            f"{missing} {'is' if missing == 1 else 'are'} missing between"
-            f" {positions_mm[index]:.1f} and {positions_mm[index + 1]:.1f} mm"
-            f" (slices {index + 1} and {index + 2})",
-            "send the complete series from the archive again",
-        )
-
-
-def _holes(gaps_mm: Float, thickness: Sequence[float | None]) -> list[tuple[int, float]]:
-    """The gaps where slices are missing, each as (index of the gap, spacing around it in mm).
-
-    A hole is a gap of about 2, 3, ... times the spacing around it. Series in two stacks, such as 5
-    mm through the skull base and 10 mm above, are whole all the same. What tells them apart: a hole
-    lies between gaps of one spacing, while a second stack goes on to the end of the series. At an
-    end, 1 or 2 wide gaps are a hole unless their slices are thicker as well.
-    """
-    runs: list[tuple[int, int, float]] = []  # first gap, number of gaps, spacing
-    for index, gap in enumerate(gaps_mm):
-        if runs and abs(gap - runs[-1][2]) <= _SAME_SPACING * min(gap, runs[-1][2]):
-            start, count, spacing = runs[-1]
-            runs[-1] = start, count + 1, (spacing * count + gap) / (count + 1)
-        else:
-            runs.append((index, 1, float(gap)))
-    holes = []
-    for place, (start, count, spacing) in enumerate(runs):
-        beside = runs[max(place - 1, 0) : place] + runs[place + 1 : place + 2]
-        regular = float(np.mean([around for _, _, around in beside])) if beside else spacing
-        alike = all(abs(around - regular) <= _SAME_SPACING * regular for _, _, around in beside)
-        multiple = spacing / regular
-        if multiple < 1.5 or abs(multiple - round(multiple)) > _SAME_SPACING or not alike:
-            continue
-        at_end = len(beside) == 1
-        evidence = sum(number for _, number, _ in beside)
-        if at_end and (count > 2 or evidence < 2 or _thicker(thickness, start, count, place == 0)):
-            continue
-        holes += [(index, regular) for index in range(start, start + count)]
-    return holes
-
-
-def _thicker(thickness: Sequence[float | None], start: int, count: int, first: bool) -> bool:
-    """Whether the slices at the outer end of a run of gaps are thicker than those next to it."""
-    outer, inner = thickness[0 if first else -1], thickness[start + count if first else start]
-    return outer is not None and inner is not None and outer > 1.2 * inner
 
 
 def _directions(orientation: Sequence[float]) -> Float:
@@ -700,15 +987,15 @@ def _stored_values(
 
 def _source(
     series: _Series,
-    slices: Sequence[_Slice],
     axes: tuple[int, int, int],
     flips: tuple[bool, bool, bool],
     heights_mm: Sequence[float],
 ) -> DicomSource:
-    header, one = series.images[0].header, slices[0]
+    header, slices = series.header, series.slices
+    one = slices[0]
     return DicomSource(
         study_uid=str(header.get("StudyInstanceUID", "")),
-        series_uid=str(header.SeriesInstanceUID),
+        series_uid=str(header.get("SeriesInstanceUID", "")),
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID", "")),
         slices=tuple(
             SourceSlice(
@@ -731,7 +1018,7 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def _undecodable(file: _File, syntax: UID) -> VolumeError:
+def _undecodable(file: InputFile, syntax: UID) -> VolumeError:
     return refusal(
         file.name,
         "pixels are plain, RLE, JPEG, JPEG-LS or JPEG 2000",
@@ -779,16 +1066,22 @@ def read_elements(
     wanted = source.slices[0].sop_instance_uid
     # A warning about a value that breaks DICOM's rules would quote it, and this must reach no log.
     with ExitStack() as stack, pydicom.config.disable_value_validation():
-        for file in (file for path in given for file in _files(Path(path), stack)):
-            image = _read_header(file)
-            if image is None or image.header.get("SOPInstanceUID") != wanted:
+        found = intake.gather([Path(path) for path in given], stack)
+        if found.zips and not found.of("dicom"):
+            found = intake.unpack_zips(found, stack)
+        for file in found.of("dicom"):
+            try:
+                image = _read_header(file)
+            except VolumeError:  # a damaged file beside the scan
+                continue
+            if not isinstance(image, _Image) or image.header.get("SOPInstanceUID") != wanted:
                 continue
             with file.open() as stream:
-                found = pydicom.dcmread(stream, force=True, specific_tags=list(keywords))
+                source_image = pydicom.dcmread(stream, force=True, specific_tags=list(keywords))
             elements = pydicom.Dataset()
             for keyword in keywords:
-                if keyword in found:
-                    setattr(elements, keyword, found[keyword].value)
+                if keyword in source_image:
+                    setattr(elements, keyword, source_image[keyword].value)
             return elements
     raise refusal(
         Path(given[0]).name,

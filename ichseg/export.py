@@ -608,7 +608,7 @@ def scan_record(volume: CTVolume) -> dict[str, Any]:
 
     Keys: ``sha256`` (``content_sha256`` of the HU), ``label`` (what a person calls it, or null), ``shape_zyx``,
     ``spacing_mm`` (z, y, x; z is the median height), ``slice_heights_mm``, ``tilt_degrees``, ``evenly_spaced``,
-    ``notes``, ``warnings`` (sentences that make a millilitre doubtful).
+    ``notes`` (without the names of files), ``warnings`` (sentences that make a millilitre doubtful).
     """
     return {
         "sha256": volume.sha256,
@@ -618,7 +618,7 @@ def scan_record(volume: CTVolume) -> dict[str, Any]:
         "slice_heights_mm": [float(height) for height in volume.slice_heights_mm],
         "tilt_degrees": float(volume.geometry.tilt_degrees),
         "evenly_spaced": bool(volume.geometry.is_even),
-        "notes": list(volume.notes),
+        "notes": [getattr(note, "nameless", note) for note in volume.notes],
         "warnings": list(volume.warnings),
     }
 

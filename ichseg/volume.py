@@ -20,10 +20,11 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -31,9 +32,10 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
-from ichseg import plausible
+from ichseg import intake, plausible
 from ichseg.errors import VolumeError
 from ichseg.errors import refusal as refusal
+from ichseg.intake import FORMATS as FORMATS
 from ichseg.mask_header import mask_record, record_text, short_text
 from ichseg.nifti_header import Placement, place_voxels
 
@@ -49,9 +51,6 @@ LOWEST_HU = -1024
 
 MAX_BYTES = 1 << 30
 """Largest voxel array that is opened: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
-
-FORMATS = "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)"
-"""The rule that every unreadable file is told."""
 
 POSITION_TOLERANCE_MM = 0.1
 """Less than a quarter of a head CT's pixel: closer than this two grids are one and the same."""
@@ -730,50 +729,130 @@ def whole_labels(name: str, mask: NDArray[Any], quantum: float = 0.0) -> NDArray
 
 
 def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
-    """Hand the paths to the reader of their format."""
+    """Open what the paths hold; the zips among their files only where nothing else is a scan."""
     if len(paths) == 1 and paths[0].is_file() and paths[0].stat().st_size == 0:
         raise refusal(paths[0].name, FORMATS, "this file is empty", "copy or download it again")
-    nifti = [path for path in paths if path.is_file() and _is_nifti(path)]
-    if nifti and len(paths) > 1:
+    with ExitStack() as stack:
+        given = intake.gather(paths, stack)
+        try:
+            return _read_given(given, series, add_offset)
+        except VolumeError as error:
+            if not given.zips:
+                raise
+            first = error
+        try:
+            return _read_given(intake.unpack_zips(given, stack), series, add_offset)
+        except VolumeError as error:
+            raise (first if given.files else error) from error
+
+
+def _read_given(given: intake.Given, series: str | None, add_offset: int) -> CTVolume:
+    """Hand the files to the reader of their format: DICOM, or else the one NIfTI among them."""
+    niftis = [*given.of("nifti"), *_pairs(given)]
+    if not given.of("dicom"):
+        return _read_one(given, niftis, series, add_offset)
+
+    from ichseg import dicom  # pydicom takes a while to import: only when there is DICOM to read
+
+    try:
+        return dicom.read_series(given, series=series, add_offset=add_offset)
+    except VolumeError as error:
+        if len(niftis) != 1 or series is not None:
+            raise
+        refused = error
+    try:
+        return _read_one(given, niftis, series, add_offset)
+    except VolumeError:
+        raise refused from None
+
+
+def _read_one(
+    given: intake.Given, niftis: Sequence[intake.InputFile], series: str | None, add_offset: int
+) -> CTVolume:
+    """Open the one NIfTI among the files."""
+    if not niftis and given.files:
+        lone = given.files[0].name
         raise refusal(
-            nifti[0].name,
-            "a NIfTI scan is opened by itself",
-            f"{len(paths)} files were given together",
-            "give one NIfTI file, or the files of one DICOM series",
+            given.name,
+            "a .hdr and its .img are one NIfTI or Analyze image in two files",
+            f"only '{lone}' is here",
+            "give both together, or convert them to one .nii",
         )
-    if nifti and series is not None:
+    if not niftis:
+        raise given.nothing()
+    if len(niftis) > 1:
+        names = ", ".join(f"'{file.name}'" for file in niftis[:5])
         raise refusal(
-            nifti[0].name,
+            given.name,
+            "a NIfTI scan is opened by itself",
+            f"there are {len(niftis)} ({names}{', ...' if len(niftis) > 5 else ''})",
+            "give one of them",
+        )
+    if series is not None:
+        raise refusal(
+            niftis[0].name,
             "only DICOM comes in series",
             f"series '{series}' of a NIfTI file was asked for",
             "leave the series out",
         )
-    if nifti:
-        return _read_nifti(nifti[0], add_offset)
-
-    from ichseg import dicom  # pydicom takes a while to import: only when there is DICOM to read
-
-    return dicom.read_series(paths, series=series, add_offset=add_offset)
+    volume = _read_nifti(niftis[0], add_offset)
+    parts = 2 if niftis[0].kind == "header" else 1
+    notes = intake.passed_over([], given.count - parts)
+    return replace(volume, notes=(*volume.notes, *notes))
 
 
 def _is_nifti(path: Path) -> bool:
-    """Whether the file is NIfTI by name or by content (so that a damaged one is named as such)."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        return True
-    with path.open("rb") as stream:
-        head = stream.read(348)
-    return head[:2] == b"\x1f\x8b" or head[344:347] == b"n+1" or head[4:7] == b"n+2"
+    """Whether the file is NIfTI by name or by content."""
+    return intake.kind_on_disk(path) == "nifti"
 
 
-def _read_nifti(path: Path, add_offset: int) -> CTVolume:
+def _read_nifti(path: Path | intake.InputFile, add_offset: int) -> CTVolume:
     raw_zyx, (slope, intercept), grid, geometry, placement = _open_nifti(path)
     check_spacing(path.name, geometry)
     hu_zyx = stack_hounsfield(
         path.name, ((plane, slope, intercept + add_offset) for plane in raw_zyx)
     )
     notes = (*spacing_notes(geometry), *placement.notes, *offset_notes(add_offset))
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".hdr")
     return CTVolume(hu_zyx, geometry, name, notes, placement.warnings, source=grid)
+
+
+def _pairs(given: intake.Given) -> list[intake.InputFile]:
+    """The images in two files, .hdr and .img, each as the one NIfTI file that it would be."""
+    images = {file.place: file for file in given.of("image")}
+    return [
+        replace(header, opener=partial(_joined, header, image))
+        for header in given.of("header")
+        if (image := images.get(header.place))
+    ]
+
+
+def _joined(header: intake.InputFile, image: intake.InputFile) -> BinaryIO:
+    """A NIfTI-1 file of the two files of a pair: their bytes, with what Analyze has in NIfTI's fields set to 0.
+
+    The two formats have one layout but for those (NIfTI-1 was made so); what an Analyze header lacks is where its
+    voxels lie, and a missing scale is none in both.
+    """
+    with header.open() as stream:
+        head = bytearray(stream.read(348))
+    if len(head) < 348:
+        remedy = "copy or download it again"
+        raise refusal(header.name, "a .hdr has 348 bytes", f"this one has {len(head)}", remedy)
+    if head[344:347] != b"ni1":
+        for start, end in _ONLY_NIFTI:
+            head[start:end] = bytes(end - start)
+    order = "<" if head[:4] == (348).to_bytes(4, "little") else ">"
+    offset = np.frombuffer(head, f"{order}f4", 1, 108)[0]
+    head[108:112] = np.array(352, f"{order}f4").tobytes()
+    head[344:348] = b"n+1\0"
+    with image.open() as stream:
+        voxels = stream.read(MAX_BYTES)
+    start = int(offset) if 0 < offset < len(voxels) else 0
+    return io.BytesIO(bytes(head) + bytes(4) + voxels[start:])
+
+
+_ONLY_NIFTI = ((56, 70), (116, 124), (252, 348))
+"""Bytes of a header that mean something else in Analyze 7.5 than in NIfTI-1: units, funused2 and 3, history."""
 
 
 def offset_notes(add_offset: int) -> tuple[str, ...]:
@@ -805,14 +884,15 @@ def _comments(path: Path) -> tuple[str, ...]:
 
 
 def _open_nifti(
-    path: Path, least: int = 2
+    path: Path | intake.InputFile, least: int = 2
 ) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry, Placement]:
     """The stored values as a [z, y, x] view, their slope and intercept, the grid, the geometry, and how it was told."""
     name = path.name
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, ExitStack() as stack:
             gzipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if gzipped else path.open("rb") as stream:
+            file.seek(0)
+            stream = stack.enter_context(gzip.GzipFile(fileobj=file)) if gzipped else file
             header = _read_header(name, stream.read(540))
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
             _check_array(name, shape, dtype, least)

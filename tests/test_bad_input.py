@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import stat
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,21 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import phantoms
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import MPEG2MPML, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+    generate_uid,
+)
 
-from ichseg import dicom, volume
+from ichseg import intake, volume
 from ichseg.errors import BoxError, InputError, VolumeError
 from ichseg.prompt import Box
 from ichseg.volume import read_mask, read_volume, write_mask
@@ -38,6 +48,8 @@ PLACE = "the affine must give every voxel its place"
 HEADER = "correct the header or export the scan again"
 VOLUME = "give the whole volume, not a single slice"
 AXIAL = "a scan is an axial CT series of 2 slices or more"
+GAP = "the gap that lost slices leave is at most 22 mm, for more hides a hematoma"
+OTHER_SERIES = "send the series from the archive again, or give another of the study"
 OWN_FOLDER = "a zip may hold only files inside its own folder"
 
 
@@ -199,8 +211,8 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "two scans at once": (
         two_nifti_files,
-        "one.nii: a NIfTI scan is opened by itself, but 2 files were given together;"
-        " give one NIfTI file, or the files of one DICOM series.",
+        "2 files: a NIfTI scan is opened by itself, but there are 2 ('one.nii', 'two.nii');"
+        " give one of them.",
     ),
     "truncated .nii": (
         lambda folder: cut(nifti(folder, name="scan.nii"), 0.5),
@@ -346,12 +358,6 @@ def without(keyword: str) -> Callable[[list[Any]], None]:
     return change
 
 
-def one_of_another_size(images: list[Any]) -> None:
-    (small,) = phantoms.dicom_slices(phantoms.speckled_head((1, 20, 24)), [10.0])
-    small.SeriesInstanceUID = images[2].SeriesInstanceUID
-    images[2] = small
-
-
 def in_colour(images: list[Any]) -> None:
     for image in images:
         image.SamplesPerPixel, image.PhotometricInterpretation = 3, "RGB"
@@ -372,12 +378,6 @@ def as_deflated(images: list[Any]) -> None:
     images[0].file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
 
-def duplicate_file(folder: Path) -> Path:
-    series(folder)
-    (folder / "ct" / "copy.dcm").write_bytes((folder / "ct" / "4.dcm").read_bytes())
-    return folder / "ct"
-
-
 def cut_image(keep: float, encode: bool = False) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         file = series(folder) / "4.dcm"
@@ -389,8 +389,44 @@ def cut_image(keep: float, encode: bool = False) -> Callable[[Path], Path]:
     return make
 
 
-def mixed_formats(folder: Path) -> list[Path]:
-    return [*series(folder).iterdir(), nifti(folder, name="scan.nii")]
+def two_versions(folder: Path) -> Path:
+    series(folder)
+    image = pydicom.dcmread(folder / "ct" / "4.dcm")
+    image.PixelData = image.PixelData[:-2] + b"\x01\x00"
+    image.save_as(folder / "ct" / "4b.dcm")
+    return folder / "ct"
+
+
+def perfusion(folder: Path) -> Path:
+    images = []
+    for time in range(5):
+        one = phantoms.dicom_slices(
+            phantoms.speckled_head(seed=time), POSITIONS_MM, AcquisitionNumber=time + 1
+        )
+        images += one
+    for image in images:
+        image.SeriesInstanceUID = images[0].SeriesInstanceUID
+    return phantoms.save_dicom(folder / "ct", images, [f"{k:02}.dcm" for k in range(len(images))])
+
+
+def other_dicom(path: Path, kind: str) -> Path:
+    """A DICOM file that is no image."""
+    report = pydicom.Dataset()
+    report.file_meta = pydicom.dataset.FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = kind
+    report.file_meta.MediaStorageSOPInstanceUID = report.SOPInstanceUID = generate_uid()
+    report.Modality = "SR"
+    report.save_as(path, enforce_file_format=True)
+    return path
+
+
+def dicomdir(folder: Path) -> Path:
+    return other_dicom(folder / "DICOMDIR", MediaStorageDirectoryStorage)
+
+
+def only_a_report(folder: Path) -> Path:
+    return other_dicom(folder / "SR", "1.2.840.10008.5.1.4.1.1.88.67")
 
 
 DAMAGED = "a DICOM file must be whole, but"
@@ -429,64 +465,63 @@ DICOM_CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "colour DICOM": (
         lambda folder: series(folder, in_colour),
-        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) it is in colour; {SERIES}.",
+        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) '0.dcm' and 8 more are images in colour;"
+        f" {SERIES}.",
     ),
     "no positions": (
         lambda folder: series(folder, without("ImagePositionPatient")),
-        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) '0.dcm' or another of its images lacks"
+        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) '0.dcm' and 8 more are images without"
         f" ImagePositionPatient; {SERIES}.",
     ),
     "an orientation that is none": (
         lambda folder: series(folder, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]),
-        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) its ImageOrientationPatient is not two"
-        f" perpendicular unit vectors; {SERIES}.",
+        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) '0.dcm' and 8 more are images whose"
+        f" ImageOrientationPatient is not two perpendicular unit vectors; {SERIES}.",
     ),
     "zero pixel spacing": (
         lambda folder: series(folder, PixelSpacing=[0, 0]),
         "ct: the distance between voxels is 0.01 to 100 mm,"
         " but this file says 0 mm; correct its header or export the scan again.",
     ),
-    "a missing slice": (
-        lambda folder: series(folder, lambda images: images[:4] + images[5:]),
-        "ct: a series spaced 5.0 mm has a slice at every step,"
-        " but 1 is missing between 15.0 and 25.0 mm (slices 4 and 5);"
-        " send the complete series from the archive again.",
-    ),
-    "a duplicated slice": (
-        duplicate_file,
-        "ct: every slice has a place of its own,"
-        " but 2 slices lie at 20.0 mm ('4.dcm' and 'copy.dcm');"
-        " remove the duplicate, or give one pass of the scan only.",
+    "missing slices": (
+        lambda folder: series(folder, lambda images: images[:2] + images[6:]),
+        f"ct: {GAP}, but 4 slices are missing between slices 2 and 3 (25.0 mm where 5.0 mm is usual);"
+        f" {OTHER_SERIES}.",
     ),
     "two passes in one series": (
         lambda folder: series(folder, set_one(5, ImagePositionPatient=[-12.0, -20.0, 20.0])),
         "ct: every slice has a place of its own,"
-        " but 2 slices lie at 20.0 mm ('4.dcm' and '5.dcm');"
-        " remove the duplicate, or give one pass of the scan only.",
+        " but 2 different slices lie at 20.0 mm ('4.dcm' and '5.dcm');"
+        " give one pass of the scan only.",
     ),
-    "mixed sizes": (
-        lambda folder: series(folder, one_of_another_size),
-        "ct: the slices of a series have one size, but they have 24 x 20 and 48 x 40 pixels;"
-        " give the files of one series only.",
+    "two copies of one image with other pixels": (
+        two_versions,
+        "ct: every slice has a place of its own,"
+        " but 2 different slices lie at 20.0 mm ('4.dcm' and '4b.dcm');"
+        " give one pass of the scan only.",
     ),
-    "mixed directions": (
-        lambda folder: series(folder, set_one(6, ImageOrientationPatient=[1, 0, 0, 0, 0.8, 0.6])),
-        "ct: the slices of a series have one direction, but '6.dcm' lies at another angle;"
-        " give the files of one series only.",
+    "a perfusion": (
+        perfusion,
+        f"ct: {AXIAL}, but in series 2 'HEAD' (45 slices) it has up to 5 images at one place, as a"
+        f" perfusion or another time series has; {SERIES}.",
     ),
-    "mixed pixel spacings": (
-        lambda folder: series(folder, set_one(6, PixelSpacing=[0.5, 0.5])),
-        "ct: the slices of a series have one pixel spacing, but it is 0.9 and 0.5 mm;"
-        " give the files of one series only.",
+    "a DICOMDIR by itself": (
+        dicomdir,
+        "DICOMDIR: a DICOMDIR is a list of a CD's files, not the files, but it was given by itself;"
+        " give the whole folder that it lies in.",
+    ),
+    "only a report": (
+        only_a_report,
+        f"SR: {FORMATS}, but of its DICOM files none is an image (1 structured report); {SERIES}.",
+    ),
+    "positions that are no numbers": (
+        lambda folder: series(folder, PixelSpacing="0.7"),
+        f"ct: {AXIAL}, but in series 2 'HEAD' (9 slices) '0.dcm' and 8 more are images with"
+        f" PixelSpacing '0.7'; {SERIES}.",
     ),
     "a series of its own for each slice": (
         lambda folder: series(folder, each_its_own_series),
         f"ct: {AXIAL}, but in series 2 'HEAD' (1 slice) it has a single slice; {SERIES}.",
-    ),
-    "DICOM and NIfTI together": (
-        mixed_formats,
-        "scan.nii: a NIfTI scan is opened by itself, but 10 files were given together;"
-        " give one NIfTI file, or the files of one DICOM series.",
     ),
     "a syntax nobody decodes": (
         lambda folder: series(folder, as_video),
@@ -527,6 +562,46 @@ def link(folder: Path) -> Path:
 
 def bomb(folder: Path) -> Path:
     return save_members(folder / "ct.zip", ("ct/1.dcm", bytes(101 << 20)))
+
+
+def deflate64(folder: Path) -> Path:
+    """A zip whose directory says that its member is packed as Windows packs large ones."""
+    path = save_members(folder / "ct.zip", ("ct/1.dcm", b"data" * 100))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 10] = data[8] = 9
+    path.write_bytes(data)
+    return path
+
+
+def unknown_version(folder: Path) -> Path:
+    path = save_members(folder / "ct.zip", ("ct/1.dcm", b"data" * 100))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 255
+    path.write_bytes(data)
+    return path
+
+
+def nested(path: Path) -> Path:
+    """A zip that holds this file alone."""
+    return save_members(path.with_name(f"{path.name}.zip"), (path.name, path.read_bytes()))
+
+
+def tar(folder: Path) -> Path:
+    with tarfile.open(folder / "ct.tar", "w") as archive:
+        archive.add(series(folder), "ct")
+    return folder / "ct.tar"
+
+
+def gzipped(path: Path) -> Path:
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    return packed
+
+
+def half_a_pair(folder: Path) -> Path:
+    nib.save(nib.Nifti1Pair(np.zeros((4, 4, 4), np.int16), AFFINE), folder / "scan.hdr")
+    (folder / "scan.img").unlink()
+    return folder / "scan.hdr"
 
 
 def damaged_member(folder: Path) -> Path:
@@ -570,6 +645,45 @@ ZIP_CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: save_members(folder / "ct.zip", ("a.txt", b"x"), ("b.txt", b"y")),
         f"ct.zip: {FORMATS}, but none of its 2 files is one; {EXPORT}.",
     ),
+    "packed with Deflate64": (
+        deflate64,
+        "ct.zip: a zip is packed with Deflate, bzip2 or LZMA, or not at all,"
+        " but '1.dcm' is packed with Deflate64; unpack it and zip it anew, or give the folder.",
+    ),
+    "a version of zip that nobody knows": (
+        unknown_version,
+        f"ct.zip: a zip must be whole, but its list of files is damaged; {AGAIN}.",
+    ),
+    "several NIfTI files": (
+        lambda folder: save_members(
+            folder / "ct.zip", ("a.nii", b"x" * 400), ("b.nii.gz", b"x"), ("c.nii", b"x")
+        ),
+        "ct.zip: a NIfTI scan is opened by itself,"
+        " but there are 3 ('a.nii', 'b.nii.gz', 'c.nii'); give one of them.",
+    ),
+    "a zip in a zip in a zip": (
+        lambda folder: nested(nested(save_members(folder / "ct.zip", ("a.dcm", b"x")))),
+        f"ct.zip.zip.zip: {FORMATS}, but it holds a zip in a zip in a zip;"
+        " unpack it and give the folder.",
+    ),
+    "a damaged zip in a zip": (
+        lambda folder: save_members(folder / "ct.zip", ("inner.zip", b"PK\x03\x04" + b"x" * 99)),
+        f"inner.zip: a zip must be whole, but its list of files is damaged; {AGAIN}.",
+    ),
+    "a tar": (
+        tar,
+        f"ct.tar: {FORMATS}, but this is a tar archive; unpack it and give the folder.",
+    ),
+    "a tar in a gzip": (
+        lambda folder: gzipped(tar(folder)),
+        f"ct.tar.gz: {FORMATS}, but this is a tar archive in a gzip;"
+        " unpack it and give the folder.",
+    ),
+    "half of a pair": (
+        lambda folder: half_a_pair(folder),
+        "scan.hdr: a .hdr and its .img are one NIfTI or Analyze image in two files,"
+        " but only 'scan.hdr' is here; give both together, or convert them to one .nii.",
+    ),
     "a zip of nothing": (
         lambda folder: save_members(folder / "ct.zip"),
         f"ct.zip: a scan needs DICOM files, but there is no file in it; {SERIES}.",
@@ -578,13 +692,12 @@ ZIP_CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: cut(phantoms.save_zip(folder / "ct.zip", series(folder)), 0.9),
         f"ct.zip: a zip must be whole, but this one is empty, truncated or not a zip; {AGAIN}.",
     ),
-    "a zip with a missing slice": (
+    "a zip with missing slices": (
         lambda folder: phantoms.save_zip(
-            folder / "ct.zip", series(folder, lambda images: images[:4] + images[6:])
+            folder / "ct.zip", series(folder, lambda images: images[:2] + images[6:])
         ),
-        "ct.zip: a series spaced 5.0 mm has a slice at every step,"
-        " but 2 are missing between 15.0 and 30.0 mm (slices 4 and 5);"
-        " send the complete series from the archive again.",
+        f"ct.zip: {GAP}, but 4 slices are missing between slices 2 and 3 (25.0 mm where 5.0 mm is"
+        f" usual); {OTHER_SERIES}.",
     ),
 }
 
@@ -634,6 +747,7 @@ def test_over_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -
     }
     path = make[kind]()
     monkeypatch.setattr(volume, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(intake, "MAX_FILE_BYTES", 20_000)
     with pytest.raises(VolumeError) as error:
         read_volume(path)
     assert str(error.value).startswith(f"{path.name}: a scan is at most 0 MiB unpacked, but this")
@@ -656,14 +770,14 @@ def test_over_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     folder = series(tmp_path)
     path = folder if kind == "folder" else phantoms.save_zip(tmp_path / "ct.zip", folder)
-    monkeypatch.setattr(dicom, "MAX_FILES", 5)
+    monkeypatch.setattr(intake, "MAX_FILES", 5)
     with pytest.raises(VolumeError, match=rf"{path.name}: at most 5 files are read, but it holds"):
         read_volume(path)
 
 
 def test_a_zip_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = phantoms.save_zip(tmp_path / "ct.zip", series(tmp_path))
-    monkeypatch.setattr(dicom, "MAX_ZIP_BYTES", 10_000)
+    monkeypatch.setattr(intake, "MAX_ZIP_BYTES", 10_000)
     with pytest.raises(VolumeError, match=r"^ct\.zip: a zip may unpack to .* GiB .*; zip only"):
         read_volume(path)
 

@@ -458,30 +458,53 @@ def test_a_short_stack_of_thicker_slices_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gaps", "text"),
     [
-        ([5, 5, 10, 5, 5], "1 is missing between 10.0 and 20.0 mm (slices 3 and 4)"),
-        ([5, 5, 20, 5, 5], "3 are missing between 10.0 and 30.0 mm (slices 3 and 4)"),
-        ([10, 5, 5, 5], "1 is missing between 0.0 and 10.0 mm (slices 1 and 2)"),
-        ([5, 5, 5, 10], "1 is missing between 15.0 and 25.0 mm (slices 4 and 5)"),
-        ([5, 5, 5, 10, 10], "1 is missing between 15.0 and 25.0 mm (slices 4 and 5)"),
-        ([5, 10, 5, 10, 5], "1 is missing between 5.0 and 15.0 mm (slices 2 and 3)"),
-        ([5, 5, 10, 10, 5, 5], "1 is missing between 10.0 and 20.0 mm (slices 3 and 4)"),
-        (
-            [4] * 4 + [8] + [4] * 3 + [1.1] + [7] * 5,
-            "1 is missing between 16.0 and 24.0 mm (slices 5 and 6)",
-        ),
-        (
-            [4] * 4 + [1.1] + [7] * 3 + [14] + [7] * 3,
-            "1 is missing between 38.1 and 52.1 mm (slices 9 and 10)",
-        ),
+        ([5, 5, 10, 5, 5], "1 slice is missing between slices 3 and 4 (10.0 mm where 5.0"),
+        ([5, 5, 20, 5, 5], "3 slices are missing between slices 3 and 4 (20.0 mm where 5.0"),
+        ([10, 5, 5, 5], "1 slice is missing between slices 1 and 2 (10.0 mm where 5.0"),
+        ([5, 5, 5, 10], "1 slice is missing between slices 4 and 5 (10.0 mm where 5.0"),
+        ([5, 5, 5, 10, 10], "2 slices are missing between slices 4 and 5 (10.0 mm where 5.0"),
+        ([5, 10, 5, 10, 5], "2 slices are missing between slices 2 and 3 (10.0 mm where 5.0"),
+        ([5, 5, 10, 10, 5, 5], "2 slices are missing between slices 3 and 4 (10.0 mm where"),
+        ([5, 5, 17, 5, 5], "2 slices are missing between slices 3 and 4 (17.0 mm where 5.0"),
+        ([1] * 5 + [11] + [1] * 5, "10 slices are missing between slices 6 and 7 (11.0 mm"),
+        ([4] * 4 + [8] + [4] * 3 + [1.1] + [7] * 5, "1 slice is missing between slices 5 and 6"),
+        ([4] * 4 + [1.1] + [7] * 3 + [14] + [7] * 3, "1 slice is missing between slices 9 and"),
     ],
 )
-def test_a_hole_is_refused(tmp_path: Path, gaps: list[float], text: str) -> None:
+def test_a_lost_slice_is_warned_of_and_the_volume_goes_by_places(
+    tmp_path: Path, gaps: list[float], text: str
+) -> None:
     positions = from_gaps(*gaps)
     hu_zyx = phantoms.speckled_head((len(positions), 24, 28))
-    with pytest.raises(VolumeError) as error:
+    volume = read_volume(save_head(tmp_path / "ct", hu_zyx=hu_zyx, positions_mm=positions))
+    np.testing.assert_allclose(volume.geometry.slice_positions_mm, positions)
+    (warning,) = volume.warnings
+    assert text in warning
+    # A block through all slices stands for the whole range, and half of each outer gap.
+    mask = np.zeros(volume.shape_zyx, bool)
+    mask[:, 4:8, 4:8] = True
+    height_mm = positions[-1] - positions[0] + (gaps[0] + gaps[-1]) / 2
+    assert volume_ml(mask, volume) == pytest.approx(16 * 0.9 * 0.7 * height_mm / 1000, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "text"),
+    [
+        ([5, 5, 25, 5, 5], "4 slices are missing between slices 3 and 4 (25.0 mm where 5.0 mm is"),
+        ([10, 10, 30, 10], "2 slices are missing between slices 3 and 4 (30.0 mm where 10.0 mm is"),
+    ],
+)
+def test_a_gap_that_could_hide_a_hematoma_is_refused(
+    tmp_path: Path, gaps: list[float], text: str
+) -> None:
+    positions = from_gaps(*gaps)
+    hu_zyx = phantoms.speckled_head((len(positions), 24, 28))
+    with pytest.raises(
+        VolumeError, match="the gap that lost slices leave is at most 22 mm"
+    ) as error:
         read_volume(save_head(tmp_path / "ct", hu_zyx=hu_zyx, positions_mm=positions))
     assert text in str(error.value)
-    assert str(error.value).endswith("; send the complete series from the archive again.")
+    assert text in error.value.series[0].refusal
 
 
 # --- Privacy ---------------------------------------------------------------------------------------

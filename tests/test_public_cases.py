@@ -15,12 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ichseg import cohort
 from ichseg.__main__ import app
-from ichseg.errors import InputError
+from ichseg.errors import InputError, VolumeError
+from ichseg.export import scan_record
 from ichseg.mask import read_labelled_mask
 from ichseg.measure import volume_ml
 from ichseg.sample import sample_paths
@@ -118,3 +120,97 @@ def test_39_masks_of_an_uneven_series_are_read_again(shared_data: Path, tmp_path
         assert measured(scan, file)["baseline"]["volume_ml"] == pytest.approx(total_ml)
     with pytest.raises(InputError, match=r"belongs to the scan|lies elsewhere"):
         read_labelled_mask(files[0], read_volume(sample_paths()[0]))
+
+
+# --- Studies as hospitals send them ----------------------------------------------------------------
+
+
+def test_02_the_same_image_twice_is_passed_over(build: Build) -> None:
+    volume = read_volume(build("02") / "ct")
+    assert len(volume.hu_zyx) == 10
+    assert volume.geometry.is_even and volume.warnings == ()
+    assert volume.notes == ("Passed over: 1 file that is there twice (IM0004.dcm).",)
+
+
+def test_03_two_kernels_under_one_uid_are_two_series(build: Build) -> None:
+    volume = read_volume(build("03") / "ct")
+    assert volume.name == "HEAD 5.0 H31s, kernel H31s, 10 slices"
+    (bone,) = volume.series
+    assert (bone.label, bone.slices, bone.refusal) == ("HEAD 5.0 H31s, kernel H60s", 10, "")
+    for key in (bone.key, bone.short):
+        noisy = read_volume(build("03") / "ct", series=key)
+        assert noisy.hu_zyx[5].astype(float).std() > volume.hu_zyx[5].astype(float).std()
+        assert noisy.name.startswith(bone.label)
+
+
+def test_04_a_deflated_report_is_passed_over(build: Build) -> None:
+    volume = read_volume(build("04") / "ct")
+    assert volume.shape_zyx == (10, 128, 128)
+    assert volume.notes == ("Passed over: 1 structured report (DOSE_SR.dcm).",)
+
+
+def test_06_a_screen_save_in_the_series_is_passed_over(build: Build) -> None:
+    volume = read_volume(build("06") / "ct")
+    assert volume.shape_zyx == (10, 128, 128)
+    (note,) = volume.notes
+    assert note == "Passed over: 1 image without ImagePositionPatient (IM0099.dcm)."
+    assert "IM0099" not in str(scan_record(volume)), "no file name in what is written"
+
+
+def test_07_a_nifti_in_a_zip(build: Build) -> None:
+    volume = read_volume(build("07") / "patient01.zip")
+    assert volume.shape_zyx == (30, 128, 128)
+    np.testing.assert_allclose(volume.spacing_mm, (5.0, 1.8, 1.8), rtol=1e-6)
+    alone = read_volume(build("07") / "patient01.nii.gz")
+    np.testing.assert_array_equal(volume.hu_zyx, alone.hu_zyx)
+
+
+def test_08_a_zip_in_a_zip(build: Build) -> None:
+    volume = read_volume(build("08") / "study.zip")
+    assert volume.shape_zyx == (10, 128, 128)
+
+
+def test_15_a_nifti_pair(build: Build) -> None:
+    folder = build("15")
+    expected = read_volume(sample_paths()[0])
+    for given in (folder / "ct.hdr", folder / "ct.img", [folder / "ct.img", folder / "ct.hdr"]):
+        volume = read_volume(given)
+        np.testing.assert_array_equal(volume.hu_zyx, expected.hu_zyx)
+        np.testing.assert_allclose(volume.geometry.affine, expected.geometry.affine, atol=1e-4)
+
+
+def test_17_no_series_uid(build: Build) -> None:
+    assert len(read_volume(build("17") / "ct").hu_zyx) == 10
+
+
+def test_20_a_dicomdir_by_itself(build: Build) -> None:
+    with pytest.raises(VolumeError, match="give the whole folder that it lies in"):
+        read_volume(build("20") / "DICOMDIR")
+    assert len(read_volume(build("20") / "cd").hu_zyx) == 3
+
+
+@pytest.mark.parametrize(
+    ("folder", "other", "refused"),
+    [
+        ("ncct+bone", "Head 2.5 H60s BONE", False),
+        ("ncct+cta", "CTA Head 1.25 B20f", False),
+        ("ncct+ctp", "CTP 5.0 H20f", True),
+    ],
+)
+def test_32_the_plain_soft_series_of_a_stroke_study(
+    build: Build, folder: str, other: str, refused: bool
+) -> None:
+    volume = read_volume(build("32") / folder)
+    assert volume.name == "Head 5.0 H31s, 10 slices"
+    assert [(one.label, bool(one.refusal)) for one in volume.series] == [(other, refused)]
+
+
+def test_37_a_blank_modality(build: Build) -> None:
+    assert len(read_volume(build("37") / "ct").hu_zyx) == 10
+
+
+def test_43_a_lost_slice_far_from_the_blood(build: Build) -> None:
+    volume = read_volume(build("43") / "ct")
+    assert volume.slice_heights_mm.tolist() == [10.0, 7.5] + [5.0] * 27
+    (warning,) = volume.warnings
+    assert "between slices 1 and 2 (10.0 mm where 5.0 mm is usual)" in warning
