@@ -122,7 +122,8 @@ def info(
     """Say what a scan is: its grid, spacing, tilt, values, and what is odd about it.
 
     JSON keys: scan (sha256, shape_zyx, spacing_mm, slice_heights_mm, tilt_degrees, evenly_spaced, warnings, notes),
-    hu_range, other_series (key, which --series takes, number, label, slices, derived, refusal), versions, notice.
+    hu_range, other_series (key, which --series takes, number, label, slices, derived, refusal,
+    short), versions, notice.
     """
     volume = _read(scan, series, add_offset)
     hu_range = [float(volume.hu_zyx.min()), float(volume.hu_zyx.max())]
@@ -144,8 +145,8 @@ def info(
     table.add_row("Gantry tilt", f"{volume.geometry.tilt_degrees:.1f} degrees")
     table.add_row("Values, HU", f"{hu_range[0]:g} to {hu_range[1]:g}")
     for other in volume.series:
-        key = other.key if other.number is None else other.number
         refused = f" ({other.refusal})" if other.refusal else ""
+        key = other.short or (other.key if other.number is None else other.number)
         table.add_row(f"--series {key}", f"{other.label}, {other.slices} slices{refused}")
     _print_people(table, volume.remarks)
 
