@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
-from ichseg import cohort, evidence, export, followup, growth, labels, measure
+from ichseg import cohort, evidence, export, followup, growth, labels, measure, spread
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.identity import identity_of
@@ -271,11 +271,11 @@ def segment(
         )
         notes.append(f"Mask written to {path}.")
     if out and len(masks) < len(out):
-        # A range is that of drawn boxes, answered at once: of other masks it would not be the number's own.
-        instant = not (saved or propagate or second_look)
+        # Of a session's masks it is not known without its propagations and corrections done again.
         ranges: dict[int | None, measure.VolumeRange] = {}
-        if instant:
-            ranges[None] = measure.volume_range(predictor, volume, prompts)
+        if not saved:
+            with Console(stderr=True).status("Drawing the boxes anew, for the range"):
+                ranges[None] = _range(marked, volume, predictor, prompts, propagate)
         found = evidence.assess_marked(
             marked,
             volume,
@@ -286,6 +286,8 @@ def segment(
             identity=identity,
             ranges=ranges,
         )
+        if given := found.ranges.get(None):
+            notes.append(f"{given.low_ml:.1f} to {given.high_ml:.1f} mL {given.covers}.")
         notes += _write_evidence(out, found, scan if identified else None)
     if as_json:
         _print_json(record)
@@ -528,6 +530,7 @@ def measure_command(
             growth=between,
             role=None if between is None else "baseline",
             scores=scores,
+            other=None if between is None else evidence.OtherScan.of(found[1]),
         )
         notes = _write_evidence(out, told, scan if identified else None)
     has_ivh = any(blood.has_ivh for blood in bloods)
@@ -613,6 +616,21 @@ def _propagated(
             progress=lambda share: progress.update(task, completed=share),
         )
     return done.segmentation(predictor.name), done.stops
+
+
+def _range(
+    marked: Segmentation,
+    volume: CTVolume,
+    predictor: Predictor,
+    prompts: Mapping[int, Sequence[Box]],
+    propagated: bool,
+) -> measure.VolumeRange:
+    """The volume from boxes, and of a propagation from slices, that other hands might have chosen."""
+    mask_zyx = marked.mask_zyx(predictor.name)
+    if propagated:
+        return spread.propagated_range(predictor, volume, mask_zyx, prompts)
+    found = measure.volume_range(predictor, volume, prompts)
+    return found.carried_to(measure.volume_ml(mask_zyx, volume)) if predictor.second_look else found
 
 
 def _predict(

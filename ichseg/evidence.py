@@ -19,10 +19,11 @@ import numpy.typing as npt
 from ichseg import NOTICE, export
 from ichseg.errors import InputError
 from ichseg.followup import Blood
-from ichseg.growth import Growth, ReadingError, Score, growth_record, reading_error
+from ichseg.growth import Growth, ModelError, ReadingError, Score, growth_record, reading_error
 from ichseg.identity import Identity
 from ichseg.landmarks import Landmarks
 from ichseg.measure import ABC2, Measures, VolumeRange, measure
+from ichseg.models import model_error
 from ichseg.prompt import Box
 from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, ScanPath
@@ -49,12 +50,28 @@ IDENTIFIED = "The DICOM-SEG carries the patient's name, number and birth date, a
 
 
 @dataclass(frozen=True, eq=False)
+class OtherScan:
+    """The other of a growth's two scans: enough for a reader to see that it is the right one."""
+
+    volume: CTVolume
+    labels_zyx: Labels
+    lesions: tuple[Lesion, ...]
+    method: str
+
+    @classmethod
+    def of(cls, found: Assessment) -> OtherScan:
+        """That of an assessment of it."""
+        return cls(found.volume, found.labels_zyx, found.lesions, found.model_title)
+
+
+@dataclass(frozen=True, eq=False)
 class Assessment:
     """A labelled mask of one scan with what was measured of it, and how it came about.
 
     ``total`` is of all blood together, which oedema is not; ``measures`` of each of ``lesions``, in their order.
     ``ranges`` has the volume under jittered boxes by lesion, None for the total, where it was asked for. ``slices_by``
-    counts the slices of masks by origin, of all lesions. ``no_range`` says why a lesion has no range.
+    counts the slices of masks by origin, of all lesions. ``no_range`` says why a lesion has no range; ``stops``, by
+    lesion, where its propagation ended and why (``propagate.Stop.record``). ``other`` is the other scan of ``growth``.
     """
 
     volume: CTVolume
@@ -75,6 +92,26 @@ class Assessment:
     role: Literal["baseline", "follow-up"] | None = None
     scores: tuple[Score, ...] = ()
     notes: tuple[str, ...] = ()
+    stops: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    other: OtherScan | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes its millilitres doubtful, those of the other scan, too."""
+        other = self.other
+        of_other = () if other is None else other.volume.warnings
+        return (
+            *self.volume.warnings,
+            *(
+                f"Of the other scan ({other.volume.called if other else ''}): {one}"
+                for one in of_other
+            ),
+        )
+
+    @property
+    def model_error(self) -> ModelError | None:
+        """How far the method's volumes were off in cross-validation; None where that was not measured."""
+        return None if self.model is None else model_error(self.model)
 
     @property
     def blood(self) -> Blood:
@@ -112,6 +149,7 @@ def assess(
     role: Literal["baseline", "follow-up"] | None = None,
     scores: Sequence[Score] = (),
     notes: Sequence[str] = (),
+    stops: Mapping[int, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Assessment:
     """Measure a labelled mask.
 
@@ -133,6 +171,7 @@ def assess(
         role: which of the two scans this one is.
         scores: bedside scores, also those that lack a finding.
         notes: sentences to read with the numbers, such as what was assumed of the labels.
+        stops: by lesion, where its propagation ended and why (``propagate.Stop.record``).
 
     Raises:
         VolumeError: another shape.
@@ -171,7 +210,15 @@ def assess(
         role=role,
         scores=tuple(scores),
         notes=tuple(notes),
+        stops={lesion: tuple(ends) for lesion, ends in (stops or {}).items() if ends},
     )
+
+
+def stops_of(marked: Segmentation, model: str) -> dict[int, Sequence[Mapping[str, Any]]]:
+    """Where each lesion's propagation ended and why, as ``assess`` takes it."""
+    return {
+        lesion.id: marked.parameters(model, lesion.id).get("stops", ()) for lesion in marked.lesions
+    }
 
 
 def assess_marked(
@@ -206,6 +253,7 @@ def assess_marked(
         growth=growth,
         role=role,
         scores=scores,
+        stops=stops_of(marked, model),
     )
 
 
@@ -315,16 +363,19 @@ def _unknown(name: str) -> InputError:
 def measures_record(found: Assessment) -> dict[str, Any]:
     """All measures for a JSON document, lengths, areas and volumes with their units in the keys.
 
-    Keys: ``schema_version``; ``scan`` (``export.scan_record``); ``model``, ``model_title``, ``weights_sha256``,
-    ``second_look``; ``identity`` (``Identity.record``, null without a model); ``boxes`` (slice from 0, lesion,
-    box_xyxy); ``slices_by``; ``total`` and ``lesions``, each the fields of ``Measures`` with ``range`` and
-    ``not_computed`` {what: why}, a lesion also id, name, type, colour and is_blood; ``reading_error``; ``growth`` and
-    ``role``, null without a second scan; ``scores``; ``notes``; ``versions``; ``notice``. What was not
-    computed is null.
+    Keys: ``schema_version``; ``scan`` and ``other_scan`` (``export.scan_record``; the second of a growth, or null);
+    ``warnings``, of both; ``model``, ``model_title``, ``weights_sha256``, ``second_look``; ``identity``
+    (``Identity.record``, null without a model); ``boxes`` (slice from 0, lesion, box_xyxy); ``slices_by``; ``stops``
+    (lesion, and ``propagate.Stop.record``); ``total`` and ``lesions``, each the fields of ``Measures`` with ``range``
+    and ``not_computed`` {what: why}, a lesion also id, name, type, colour and is_blood; ``reading_error``;
+    ``model_error`` (cross-validated, or null); ``growth`` and ``role``, null without a second scan; ``scores``;
+    ``notes``, sentences to read with the numbers; ``versions``; ``notice``. What was not computed is null.
     """
     return {
         "schema_version": 1,
         "scan": export.scan_record(found.volume),
+        "other_scan": None if found.other is None else export.scan_record(found.other.volume),
+        "warnings": list(found.warnings),
         "model": found.model,
         "model_title": found.model_title,
         "weights_sha256": dict(found.weights_sha256),
@@ -336,6 +387,9 @@ def measures_record(found: Assessment) -> dict[str, Any]:
             for box in boxes
         ],
         "slices_by": dict(found.slices_by),
+        "stops": [
+            {"lesion": lesion, **stop} for lesion, ends in found.stops.items() for stop in ends
+        ],
         **measured_record(found),
         "growth": None if found.growth is None else growth_record(found.growth),
         "role": found.role,
@@ -347,7 +401,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
 
 
 def measured_record(found: Assessment) -> dict[str, Any]:
-    """``total``, ``lesions`` and ``reading_error`` of ``measures_record``: what was measured, and no more."""
+    """``total``, ``lesions``, ``reading_error`` and ``model_error`` of ``measures_record``: what was measured."""
     return {
         "total": _measures_record(found, found.total, None),
         "lesions": [
@@ -362,14 +416,20 @@ def measured_record(found: Assessment) -> dict[str, Any]:
             for lesion, one in zip(found.lesions, found.measures, strict=True)
         ],
         "reading_error": asdict(found.reading_error),
+        "model_error": error_record(found.model_error),
     }
+
+
+def error_record(error: ModelError | None) -> dict[str, Any] | None:
+    """A model's cross-validated error for a JSON document: its fields, and ``figure``, for people."""
+    return None if error is None else {**asdict(error), "figure": error.figure}
 
 
 def _measures_record(found: Assessment, one: Measures, lesion: int | None) -> dict[str, Any]:
     given = found.ranges.get(lesion)
     return {
         **asdict(one),
-        "range": None if given is None else asdict(given),
+        "range": None if given is None else {**asdict(given), "covers": given.covers},
         "not_computed": not_computed(found, lesion),
     }
 
@@ -417,7 +477,9 @@ _GROWTH_COLUMNS = (
     *("definition", "expansion", "not_computed"),
 )
 _SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most", "not_computed")
-_HOW_COLUMNS = ("not_computed", "boxes", "weights_sha256", "ichseg_version")
+_HOW_COLUMNS = (
+    *("not_computed", "range_covers", "boxes", "stops", "weights_sha256", "ichseg_version"),
+)
 
 
 def tables(found: Assessment) -> dict[str, bytes]:
@@ -442,7 +504,7 @@ def tables(found: Assessment) -> dict[str, bytes]:
     measured = (*_MEASURE_COLUMNS, *_HOW_COLUMNS)
 
     def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-        return export.scan_csv(found.volume, method, columns, rows)
+        return export.scan_csv(found.volume, method, columns, rows, found.warnings)
 
     made = {
         ".csv": table((*export.LESION_COLUMNS, *measured), lesions),
@@ -452,7 +514,8 @@ def tables(found: Assessment) -> dict[str, bytes]:
         ),
     }
     if found.growth is not None:
-        made["-growth.csv"] = table(("role", *_GROWTH_COLUMNS), _growth_rows(found))
+        columns = ("role", "other_scan", "other_scan_sha256", *_GROWTH_COLUMNS)
+        made["-growth.csv"] = table(columns, _growth_rows(found))
     if found.scores:
         made["-scores.csv"] = table(_SCORE_COLUMNS, _score_rows(found.scores))
     return made
@@ -468,7 +531,14 @@ def _how_cells(found: Assessment, lesion: int | None) -> dict[str, Any]:
     ]
     return {
         "not_computed": "; ".join(f"{k}: {why}" for k, why in not_computed(found, lesion).items()),
+        "range_covers": given.covers if (given := found.ranges.get(lesion)) else None,
         "boxes": " ".join(boxes),
+        "stops": "; ".join(
+            stop["sentence"]
+            for of, ends in found.stops.items()
+            if lesion in (None, of)
+            for stop in ends
+        ),
         "weights_sha256": " ".join(f"{file}:{sha}" for file, sha in found.weights_sha256.items()),
         "ichseg_version": export.versions()["ichseg"],
     }
@@ -525,6 +595,8 @@ def _growth_rows(found: Assessment) -> Iterable[dict[str, Any]]:
             missing.append(f"expansion: {verdict.because}")
         yield {
             "role": found.role,
+            "other_scan": None if found.other is None else found.other.volume.called,
+            "other_scan_sha256": None if found.other is None else found.other.volume.sha256,
             **cells,
             "definition": f"{verdict.name}: {verdict.rule} ({verdict.source})",
             "expansion": verdict.expansion,

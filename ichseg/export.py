@@ -287,14 +287,21 @@ def lesion_cells(lesion: Lesion) -> dict[str, Any]:
 
 
 def scan_csv(
-    volume: CTVolume, method: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+    volume: CTVolume,
+    method: str,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    warnings: Sequence[str] | None = None,
 ) -> bytes:
-    """A table of one scan: SCAN_COLUMNS before each row, NOTICE_COLUMNS after it (``csv_bytes``)."""
+    """A table of one scan: SCAN_COLUMNS before each row, NOTICE_COLUMNS after it (``csv_bytes``).
+
+    ``warnings`` are the scan's own unless given.
+    """
     same = {
         "scan": volume.called,
         "scan_sha256": volume.sha256,
         "method": method,
-        "warnings": " ".join(volume.warnings),
+        "warnings": " ".join(volume.warnings if warnings is None else warnings),
         "notice": NOTICE,
     }
     return csv_bytes((*SCAN_COLUMNS, *columns, *NOTICE_COLUMNS), ({**row, **same} for row in rows))

@@ -49,6 +49,7 @@ class ModelError:
     sd_percent: float
     patients: int
     assumed: bool = False
+    dataset: str = ""
 
     @property
     def figure(self) -> str:
@@ -59,7 +60,7 @@ class ModelError:
         """
         return (
             f"{self.mean_percent:.0f} % ± {self.sd_percent:.0f} % of the volume (mean and SD of {self.patients} "
-            "held-out patients, cross-validated, one box per slice)"
+            f"held-out patients{f' of {self.dataset}' if self.dataset else ''}, cross-validated, one box per slice)"
         )
 
 

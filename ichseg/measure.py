@@ -601,7 +601,8 @@ class VolumeRange:
     """A volume under boxes that other hands might have drawn: smallest, median and largest of the draws.
 
     It says how much the box matters, and nothing of what the model gets wrong whatever the box. ``carried_over`` says
-    whether it was taken of a model's first answer and brought to the volume beside it in proportion.
+    whether it was taken of a model's first answer and brought to the volume beside it in proportion. ``from_slices``
+    are those, from 0, on which a propagation began (``spread``); empty where boxes moved on their own slices alone.
     """
 
     low_ml: float
@@ -611,10 +612,44 @@ class VolumeRange:
     jitter_mm: float
     seed: int
     carried_over: bool = False
+    from_slices: tuple[int, ...] = ()
+
+    @property
+    def covers(self) -> str:
+        """What was varied, and what the range is not, for people.
+
+        >>> VolumeRange.of([9.0, 12.0], from_slices=[8, 9, 10]).covers
+        'propagated anew 2 times, from slices 9 to 11 (--slice 8 to 10) by turns, with each side of a box moved by up \
+to 3 mm. It covers the choice of slice and box, not how far the model is from a reference'
+        """
+        count, move = len(self.draws_ml), f"moved by up to {self.jitter_mm:g} mm"
+        times = f"{count} time{'' if count == 1 else 's'}"
+        if self.from_slices:
+            low, high = self.from_slices[0], self.from_slices[-1]
+            where = (
+                f"slice {low + 1} (--slice {low})"
+                if low == high
+                else f"slices {low + 1} to {high + 1} (--slice {low} to {high}) by turns"
+            )
+            how = f"propagated anew {times}, from {where}, with each side of a box {move}"
+            of = "the choice of slice and box"
+        else:
+            how = f"with the boxes drawn anew {times} on their slices, each side {move}"
+            of = "the choice of box"
+        carried = (
+            " It was taken without refinement and without other lesions, and scaled to this volume."
+            if self.carried_over
+            else ""
+        )
+        return f"{how}.{carried} It covers {of}, not how far the model is from a reference"
 
     @classmethod
     def of(
-        cls, draws_ml: npt.ArrayLike, jitter_mm: float = JITTER_MM, seed: int = 0
+        cls,
+        draws_ml: npt.ArrayLike,
+        jitter_mm: float = JITTER_MM,
+        seed: int = 0,
+        from_slices: Sequence[int] = (),
     ) -> VolumeRange:
         """The range of these draws, one volume each.
 
@@ -629,17 +664,29 @@ class VolumeRange:
             draws_ml=tuple(float(ml) for ml in draws),
             jitter_mm=jitter_mm,
             seed=seed,
+            from_slices=tuple(from_slices),
         )
+
+    @classmethod
+    def together(cls, ranges: Sequence[VolumeRange]) -> VolumeRange:
+        """The range of several lesions' volume: one draw moves the boxes of all alike, so that their volumes add up."""
+        draws = np.sum([one.draws_ml for one in ranges], axis=0)
+        slices = sorted({k for one in ranges for k in one.from_slices})
+        made = cls.of(draws, ranges[0].jitter_mm, ranges[0].seed, slices)
+        return replace(made, carried_over=any(one.carried_over for one in ranges))
 
     def carried_to(self, ml: float) -> VolumeRange:
         """The same extent about another volume: for an answer with a second look, which 16 draws of would take long.
 
         A range about nothing stays as it is.
         """
-        if self.median_ml == 0:
-            return self
-        draws = np.array(self.draws_ml) * (ml / self.median_ml)
-        return replace(VolumeRange.of(draws, self.jitter_mm, self.seed), carried_over=True)
+        return self if self.median_ml == 0 else self.scaled(ml / self.median_ml)
+
+    def scaled(self, factor: float) -> VolumeRange:
+        """Every draw times a factor."""
+        draws = np.array(self.draws_ml) * factor
+        made = VolumeRange.of(draws, self.jitter_mm, self.seed, self.from_slices)
+        return replace(made, carried_over=True)
 
 
 def volume_range(

@@ -118,6 +118,9 @@ CATALOGUE = {
 #: Beside a model's weights: how it was trained, how it is run, and how it scored.
 TRAINING_FILE = "training.json"
 
+#: What a training record's data set is called for people, with what was scanned.
+_DATASETS = {"ct-ich-1.0.0": "CT-ICH 1.0.0 (trauma CT)"}
+
 #: What LiteMedSAM's weights are called in a record.
 LITEMEDSAM_FILE = "litemedsam/model.safetensors"
 
@@ -233,12 +236,21 @@ def model_error(name: str) -> ModelError | None:
     if not entry or entry[0] not in _manifest():
         return None
     path = _local(entry[0], f"{name}/{TRAINING_FILE}")
-    scores = {} if path is None else json.loads(path.read_text()).get("scores", {})
+    training = {} if path is None else json.loads(path.read_text())
+    scores = training.get("scores", {})
     found = scores.get("protocols", {}).get("slice", {}).get("patient_volume_difference")
     if found is None:
         return None
     mean, sd = (100 * found[key] for key in ("mean", "sd"))
-    return ModelError(name, title_of(name), mean, sd, found["n_patients"])
+    dataset = str(training.get("data", {}).get("dataset", ""))
+    return ModelError(
+        name,
+        title_of(name),
+        mean,
+        sd,
+        found["n_patients"],
+        dataset=_DATASETS.get(dataset, dataset),
+    )
 
 
 def backend_of(name: str) -> str:

@@ -189,7 +189,8 @@ def test_the_sentence_names_readers_error_and_the_models_own_apart() -> None:
     mine = "litemedsam-rslora"
     found = between(blood(IPH=10, IVH=1), blood(IPH=20, IVH=1), methods=(mine, mine))
     figure = (
-        "17 % ± 13 % of the volume (mean and SD of 28 held-out patients, cross-validated, one box per slice), here 1.7 "
+        "17 % ± 13 % of the volume (mean and SD of 28 held-out patients of CT-ICH 1.0.0 (trauma CT), cross-validated, "
+        "one box per slice), here 1.7 "
         "and 3.4 mL."
     )
     assert found.error_sentence == (

@@ -22,6 +22,7 @@ from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box, jitter
 from ichseg.propagate import Rule, propagate
 from ichseg.segmentation import Segmentation
+from ichseg.spread import starts
 from ichseg.ui import controller as controller_module
 from ichseg.ui.controller import Controller
 from ichseg.ui.measures import Lines, Measuring, Method, Snapshot, work_for
@@ -244,7 +245,7 @@ def test_masks_that_no_box_gave_have_no_range_and_say_so(controller: Controller)
     for one in (propagated, record["total"]):
         assert one["range"] is None and not one["range_comes"]
         assert one["not_computed"]["range"] == (
-            "A range is that of drawn boxes; some of this mask was corrected, loaded, or gave way to another lesion."
+            "A range is that of drawn boxes; some of this mask was corrected by hand or loaded."
         )
     assert ventricle["range"]["draws_ml"]
 
@@ -263,11 +264,16 @@ def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes
     marked = propagate(predictor, volume, {3: [box]}, rule=rule, embed=embed)  # type: ignore[arg-type]
     assert marked.marked_slices("one") == [3, 4, 5]  # below, the phantom is darker
 
+    mask = marked.mask_zyx("one")
+    options = starts(mask, {3: (box,)})
+    assert [start[0][0] for start in options] == [3, 4, 5]
+
     def propagated(draw: int) -> float:
-        """By the library itself, with the box moved as a range moves it."""
+        """By the library itself, from a box on each slice by turns, moved as a range moves it."""
+        k, (start,) = options[draw % 3][0]
         jitter_px = measure.jitter_in_pixels(volume)
-        moved = jitter(box, jitter_px, np.random.default_rng([0, draw]), (ROWS, COLUMNS))
-        found = propagate(predictor, volume, {3: [moved]}, rule=rule, embed=embed)  # type: ignore[arg-type]
+        moved = jitter(start, jitter_px, np.random.default_rng([0, draw]), (ROWS, COLUMNS))
+        found = propagate(predictor, volume, {k: [moved]}, rule=rule, embed=embed)  # type: ignore[arg-type]
         return measure.volume_ml(found.mask_zyx("one"), volume)
 
     measuring = Measuring()
@@ -282,12 +288,32 @@ def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes
     )
     assert [next(hurried) for _ in range(3)] == [0, 0, 0]  # what is cut short does not count
     shares = list(measuring.portions(measured, predictor, embed))
-    assert shares == [draw / 16 for draw in range(16)]
+    assert shares == [step / 17 for step in range(17)]  # the boxes as they are, and 16 draws
     found = measuring.assessment(measured)
     assert found.ranges[None] == found.ranges[1]
+    assert found.ranges[1].from_slices == (3, 4, 5)
     assert found.ranges[1].draws_ml == pytest.approx([propagated(draw) for draw in range(16)])
     assert found.ranges[1].low_ml < found.ranges[1].high_ml and not found.ranges[1].carried_over
     assert list(measuring.portions(measured, predictor, embed)) == []
+
+
+def test_a_lesion_keeps_its_range_when_a_neighbour_takes_some_of_it(controller: Controller) -> None:
+    page = marked_page(controller, 3)
+    before = complete(controller, page)["lesions"][0]["range"]
+    page.ask("lesion_add")
+    page.ask(
+        "boxes", slice=3, lesion=2, boxes=[[14, 6, 20, 15]]
+    )  # of the first one's 12 columns, two
+    first, second = complete(controller, page)["lesions"]
+    assert first["volume_ml"] == pytest.approx(area_ml(90)) and second["range"]
+    after = first["range"]
+    assert after["carried_over"] and not before["carried_over"]
+    for end in ("low_ml", "high_ml"):  # the same extent, in proportion
+        kept = before[end] / before["median_ml"] * first["volume_ml"]
+        assert after[end] == pytest.approx(kept)
+    page.ask("boxes", slice=3, lesion=2, boxes=[[17, 6, 20, 15]])
+    again = complete(controller, page)["lesions"][0]
+    assert again["range"] is not None
 
 
 def test_a_mask_of_lesions_is_downloaded_with_what_its_labels_are(controller: Controller) -> None:

@@ -544,7 +544,8 @@ class Controller:
             with case.measuring.lock:
                 found = case.measuring.assessment(measured)
             with session.lock:
-                found = replace(followup.added(found, session), volume=called)
+                other_label = str(op.get("other_label") or "")
+                found = followup.added(replace(found, volume=called), session, other_label)
             paths = downloads.write_evidence(session.new_folder(), kind, found)
         else:
             yield _progress("Writing the file")

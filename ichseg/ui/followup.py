@@ -7,10 +7,12 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from ichseg.errors import InputError
-from ichseg.evidence import Assessment
+from ichseg.evidence import Assessment, OtherScan
+from ichseg.export import with_label
 from ichseg.followup import Blood, between, findings
 from ichseg.growth import NAMES, Findings, Growth, Thresholds, growth_record, scores
-from ichseg.ui.session import Asked, Case, Session
+from ichseg.models import title_of
+from ichseg.ui.session import Asked, Case, Role, Session
 
 
 def blood_of(case: Case) -> Blood:
@@ -44,8 +46,11 @@ def record(session: Session) -> dict[str, Any]:
     }
 
 
-def added(found: Assessment, session: Session) -> Assessment:
-    """An assessment of the scan on screen with the growth to or from the other one, and the scores."""
+def added(found: Assessment, session: Session, other_label: str = "") -> Assessment:
+    """An assessment of the scan on screen with the growth to or from the other one, and the scores.
+
+    ``other_label`` is what a person calls the other one.
+    """
     found_growth, _ = _growth(session)
     asked = session.asked.findings != Findings()
     return replace(
@@ -55,6 +60,23 @@ def added(found: Assessment, session: Session) -> Assessment:
         if found_growth is None
         else ("baseline" if session.role == "baseline" else "follow-up"),
         scores=scores(_findings(session)) if asked else (),
+        other=None if found_growth is None else _other(session, other_label),
+    )
+
+
+def _other(session: Session, label: str) -> OtherScan | None:
+    """The scan that is not on screen."""
+    role: Role = "followup" if session.role == "baseline" else "baseline"
+    case = session.cases.get(role)
+    if case is None:
+        return None
+    volume = case.volume or case.read()  # which may have been put aside
+    marked, model = case.segmentation, case.models[0]
+    return OtherScan(
+        with_label(volume, label),
+        marked.labels_zyx(model),
+        tuple(marked.lesions),
+        title_of(model),
     )
 
 

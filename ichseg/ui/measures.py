@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,11 @@ from ichseg.measure import (
     in_plane_mm,
     jitter_in_pixels,
     jittered_areas_px,
-    volume_ml,
 )
-from ichseg.prompt import Box, jitter
-from ichseg.propagate import Rule, propagate_lesions
+from ichseg.prompt import Box
+from ichseg.propagate import Rule
 from ichseg.segmentation import Labels, Lesion, Segmentation
+from ichseg.spread import Start, propagated_ml, range_of, starts
 from ichseg.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ DRAWS_AT_ONCE = 4
 REMEMBERED = 2048
 
 _LATE = "The volume under jittered boxes was not waited for."
-_NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected, loaded, or gave way to another lesion."
+_NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected by hand or loaded."
 
 #: Of all that is measured in this process: two scans of a session never have the same.
 _NUMBERS = itertools.count(1)
@@ -75,8 +75,8 @@ class Snapshot:
     """One method's masks at one moment, taken while nobody changes them.
 
     ``boxes`` are those that a person drew of each lesion whose mask they gave, by slice; ``rules`` are those of the
-    lesions that were propagated from there. Of the others ``no_range`` says what else their mask comes from, and under
-    None why all blood has no range.
+    lesions that were propagated from there; ``clipped`` are the lesions of which another has taken voxels since. Of
+    those without ``boxes``, ``no_range`` says what else their mask comes from, and under None why all blood has none.
     """
 
     method: Method
@@ -87,6 +87,8 @@ class Snapshot:
     slices_by: Mapping[str, int]
     boxes: Mapping[int, Mapping[int, Boxes]]
     rules: Mapping[int, Rule]
+    clipped: frozenset[int]
+    stops: Mapping[int, Sequence[Mapping[str, Any]]]
     no_range: Mapping[int | None, str]
 
     @classmethod
@@ -97,7 +99,7 @@ class Snapshot:
         other: dict[int | None, str] = {}
         rules: dict[int, Rule] = {}
         for part in parts:
-            if not part.from_boxes:
+            if part.origin == "edited":
                 other[part.lesion] = _NO_RANGE
             elif part.origin == "propagated":
                 rule = marked.parameters(method.name, part.lesion).get("rule")
@@ -121,6 +123,8 @@ class Snapshot:
             slices_by=Counter(part.origin for part in parts),
             boxes=boxes,
             rules={lesion: rule for lesion, rule in rules.items() if lesion in boxes},
+            stops=evidence.stops_of(marked, method.name),
+            clipped=frozenset(part.lesion for part in parts if not part.from_boxes),
             no_range=other,
         )
 
@@ -207,6 +211,7 @@ class Measuring:
             identity=method.identity,
             prompts=snapshot.prompts,
             slices_by=snapshot.slices_by,
+            stops=snapshot.stops,
         )
         measured = self._last = Measured(next(_NUMBERS), snapshot, volume, found)
         return measured
@@ -233,7 +238,7 @@ class Measuring:
             for k, boxes in by_slice.items()
         }
         spreads = {_spread_key(snapshot, lesion) for lesion in snapshot.rules}
-        whole = DRAWS * (len(slices) + len(spreads))
+        whole = DRAWS * len(slices) + (1 + DRAWS) * len(spreads)
 
         def share() -> float:
             done = sum(len(self._areas.get(key, ())) for key in slices)
@@ -252,9 +257,19 @@ class Measuring:
                 )
                 self._areas[key] = np.concatenate([self._areas.get(key, more[:0]), more])
         for spread in spreads:
-            while len(draws := self._spreads.setdefault(spread, [])) < DRAWS:
+            # First the boxes as they are, then the draws.
+            while len(draws := self._spreads.setdefault(spread, [])) < 1 + DRAWS:
                 yield share()
-                ml = _propagated_ml(predictor, volume, spread, len(draws), embed, cancelled)
+                _, options, rule = spread
+                ml = propagated_ml(
+                    predictor,
+                    volume,
+                    options,
+                    len(draws) - 1 if draws else None,
+                    rule=rule,
+                    embed=embed,
+                    cancelled=cancelled,
+                )
                 if ml is not None:
                     draws.append(ml)
         for kept in (self._areas, self._spreads):
@@ -265,28 +280,30 @@ class Measuring:
         """The ranges that are known by now, by lesion and (None) for all blood."""
         snapshot, found = measured.snapshot, measured.found
         voxels_ml = measured.volume.voxel_volumes_ml
-        draws_ml: dict[int | None, npt.NDArray[np.float64]] = {}
+        now = {one.label: one.volume_ml for one in found.measures}
+        ranges: dict[int | None, VolumeRange] = {}
         for lesion in found.lesions:
             if lesion.id in snapshot.rules:
-                spread = self._spreads.get(_spread_key(snapshot, lesion.id), [])
-                if len(spread) == DRAWS:
-                    draws_ml[lesion.id] = np.array(spread)
+                key = _spread_key(snapshot, lesion.id)
+                own, *draws = self._spreads.get(key) or [0.0]
+                if len(draws) == DRAWS:
+                    ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[1])
                 continue
             by_slice = snapshot.boxes.get(lesion.id, {})
-            areas = {k: self._areas.get((snapshot.method.name, k, by_slice[k])) for k in by_slice}
-            known = {k: one for k, one in areas.items() if one is not None and len(one) == DRAWS}
-            if by_slice and len(known) == len(by_slice):
-                draws_ml[lesion.id] = np.sum(
-                    [voxels_ml[k] * one for k, one in known.items()], axis=0
+            areas = [
+                voxels_ml[k] * self._areas.get((snapshot.method.name, k, boxes), np.zeros(0))
+                for k, boxes in by_slice.items()
+            ]
+            if areas and all(len(one) == DRAWS for one in areas):
+                found_range = VolumeRange.of(np.sum(areas, axis=0))
+                # The draws are of first answers, and know of no other lesion.
+                carried = snapshot.method.second_look or lesion.id in snapshot.clipped
+                ranges[lesion.id] = (
+                    found_range.carried_to(now[lesion.id]) if carried else found_range
                 )
         blood = [one.id for one in found.lesions if one.is_blood]
-        if blood and all(lesion in draws_ml for lesion in blood):
-            # One draw moves the boxes of all lesions alike, so that their volumes add up.
-            draws_ml[None] = np.sum([draws_ml[lesion] for lesion in blood], axis=0)
-        ranges = {lesion: VolumeRange.of(ml) for lesion, ml in draws_ml.items()}
-        if snapshot.method.second_look:
-            now = {one.label: one.volume_ml for one in (found.total, *found.measures)}
-            ranges = {lesion: one.carried_to(now[lesion]) for lesion, one in ranges.items()}
+        if blood and all(lesion in ranges for lesion in blood):
+            ranges[None] = VolumeRange.together([ranges[lesion] for lesion in blood])
         return ranges
 
     # What goes out
@@ -307,8 +324,8 @@ class Measuring:
         """What the page shows.
 
         Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``measure.in_plane_mm``; and total,
-        lesions and reading_error as ``evidence.measured_record`` has them, with range_comes of total and lesions:
-        whether a range is yet to be computed.
+        lesions, reading_error and model_error as ``evidence.measured_record`` has them, with range_comes of total and
+        lesions: whether a range is yet to be computed.
         """
         found = self.assessment(measured)
         parts = evidence.measured_record(found)
@@ -364,37 +381,13 @@ def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:
     return abc
 
 
-#: A method, the boxes that a person drew, by slice, and the rule of the propagation from there.
-_SpreadKey = tuple[str, tuple[tuple[int, Boxes], ...], Rule]
+#: A method, where its propagation may begin (``spread.starts``), and its rule.
+_SpreadKey = tuple[str, tuple[Start, ...], Rule]
 
 
 def _spread_key(snapshot: Snapshot, lesion: int) -> _SpreadKey:
-    boxes = tuple(sorted(snapshot.boxes[lesion].items(), key=lambda item: item[0]))
-    return snapshot.method.name, boxes, snapshot.rules[lesion]
-
-
-def _propagated_ml(
-    predictor: Predictor,
-    volume: CTVolume,
-    spread: _SpreadKey,
-    draw: int,
-    embed: Embed,
-    cancelled: Callable[[], bool],
-) -> float | None:
-    """The volume propagated from boxes moved as ``measure.volume_range`` moves them; None where cancelled."""
-    _, drawn, rule = spread
-    jitter_px = jitter_in_pixels(volume)
-    moved = {
-        k: [
-            jitter(box, jitter_px, np.random.default_rng([0, draw]), volume.shape_zyx[1:])
-            for box in boxes
-        ]
-        for k, boxes in drawn
-    }
-    found = propagate_lesions(
-        predictor, volume, {1: moved}, rule=rule, embed=embed, cancelled=cancelled
-    )
-    return None if found.cancelled else volume_ml(found.mask_zyx(), volume)
+    options = starts(snapshot.labels_zyx == lesion, snapshot.boxes[lesion])
+    return snapshot.method.name, options, snapshot.rules[lesion]
 
 
 def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool]) -> float | None:

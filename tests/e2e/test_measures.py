@@ -133,11 +133,11 @@ def test_the_numbers_are_the_librarys_of_the_mask_that_is_downloaded(
 
 def test_the_range_stands_beside_the_volume_and_peoples_own_error(measured: Viewer) -> None:
     headline = measured.page.inner_text(".ich-headline")
-    found = re.search(r"([\d.]+) to ([\d.]+) mL when the boxes are drawn anew 16 times", headline)
+    found = re.search(r"([\d.]+) to ([\d.]+) mL with the boxes drawn anew 16 times", headline)
     assert found
     low, high, ml = float(found[1]), float(found[2]), float(headline.split(" mL")[0])
     assert 0 < low < high and 0.5 * ml < low < 1.2 * ml and 0.8 * ml < high < 2 * ml
-    assert "difference of 5.8 mL, one person 3.8 mL (Rodriguez-Luna" in headline
+    assert "difference below 5.8 mL, one person below 3.8 mL (Rodriguez-Luna" in headline
 
 
 def test_the_plots_say_what_they_show_and_a_bar_leads_to_its_slice(
@@ -243,7 +243,7 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
     cells = page.locator(".ich-measures tbody tr").first.locator("td").all_inner_texts()
     one, two, both = map(float, cells)
     assert one > two > 0 and both == pytest.approx(one + two, abs=0.06) == viewer.ml(0)[1]
-    assert "difference of 7.7 mL" in page.inner_text(
+    assert "difference below 7.7 mL" in page.inner_text(
         ".ich-headline"
     )  # for there is blood in a ventricle
     assert page.inner_text(".ich-missing").startswith("ABC/2 of All blood: ")

@@ -8,7 +8,8 @@ one(".ich-label").addEventListener("change", (event) => labels.set(scan.token, e
 
 function download(kind) {
   if (lost && kind === "record") return saveKept();
-  ask({ op: "export", kind, label: labels.get(scan.token) ?? "", model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
+  const other_label = labels.get(roles[OTHER[role]]?.case) ?? "";
+  ask({ op: "export", kind, label: labels.get(scan.token) ?? "", other_label, model: models[0], slice: k, width: shown.width, level: shown.level, opacity: shown.fill ? shown.opacity : 0 });
 }
 
 function save({ path, name, beside = [] }) {

@@ -67,24 +67,26 @@ const rangeComes = (it) => measuring.range !== null && it.range_comes;
 const span = ({ low_ml: low, high_ml: high }) => number(low) + " to " + number(high);
 const mm = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
-function showHeadline({ total, reading_error: error, model_title: title }) {
+function showHeadline({ total, reading_error: error, model_error: own, model_title: title }) {
   const given = total.range;
   const around = given
-    ? span(given) + " mL when the boxes are drawn anew " + given.draws_ml.length + " times, each side up to " + given.jitter_mm + " mm elsewhere" +
-      (given.carried_over ? " (of the answers without a second look, in proportion)" : "") + ". This is how much the box matters, not the model's own error."
+    ? span(given) + " mL " + given.covers + "."
     : rangeComes(total)
-      ? "Its range under other boxes is being computed" + ": " + Math.round(100 * measuring.range) + " %."
+      ? "Its range from other boxes is being computed: " + Math.round(100 * measuring.range) + " %."
       : total.not_computed.range ?? "";
-  const people = "Two people who measure by hand can tell a difference of " + error.between_raters_ml + " mL, one person " + error.within_rater_ml + " mL (" + error.source + ").";
+  const off = own
+    ? title + ": volumes were off by " + own.figure + "."
+    : title + ": how far its volumes are off was not measured.";
+  const people = "Two people who measure by hand cannot tell a difference below " + error.between_raters_ml + " mL, one person below " + error.within_rater_ml + " mL (" + error.source + ").";
   const big = make("strong", number(total.volume_ml) + " mL", { className: "ich-ml" });
   const sentences = document.createElement("div");
-  sentences.append(make("p", title), doubts(scan.warnings), make("p", around), make("p", people));
+  sentences.append(make("p", off), doubts(scan.warnings), make("p", around), make("p", people));
   one(".ich-headline").replaceChildren(big, sentences);
 }
 
 const MEASURES = [
   ["Volume, mL", (it) => number(it.volume_ml)],
-  ["Under other boxes, mL", (it) => (it.range ? span(it.range) : rangeComes(it) ? "…" : "–"), "range"],
+  ["From other boxes, mL", (it) => (it.range ? span(it.range) : rangeComes(it) ? "…" : "–"), "range"],
   ["ABC/2, mL", (it) => (abcOf(it) ? number(abcOf(it).volume_ml) : "–"), "abc2"],
   ["A × B × C, mm", (it) => (abcOf(it) ? [abcOf(it).a.length_mm, abcOf(it).b.length_mm, abcOf(it).c_mm].map((length) => mm(length)).join(" × ") : "–")],
   ["Longest in a slice, mm", (it) => mm(it.longest_in_plane?.length_mm) + (it.longest_in_plane ? " (slice " + (it.longest_in_plane.slice_index + 1) + ")" : "")],
