@@ -60,8 +60,8 @@ def with_types(
         The same masks: ``lesions`` has each label that is there, ``notes`` says where a default was used.
 
     Raises:
-        InputError: a label that a mask's own list does not have, or that nobody says the type of where there are
-            several; a type that differs from the mask's own; a default that the other mask speaks against.
+        InputError: a label that nobody says the type of where there are several; a type that differs from the mask's
+            own; a default that the other mask speaks against.
 
     """
     known = [
@@ -99,11 +99,6 @@ def _known(mask: LabelledMask, said: Mapping[int, str], role: str) -> list[Lesio
     own = {lesion.id: lesion for lesion in mask.lesions}
     if not own and not said:
         return None
-    if own and (strange := [k for k in present if k not in own]):
-        raise InputError(
-            f"A mask's labels are those that its own list of lesions names, {', '.join(map(str, sorted(own)))}; the "
-            f"mask of the {role} also has {', '.join(map(str, strange))}; save the mask again, or take the list away."
-        )
     for k, type_ in said.items():
         was = own[k].type if k in own else "unspecified"
         if was not in ("unspecified", type_):
@@ -115,10 +110,10 @@ def _known(mask: LabelledMask, said: Mapping[int, str], role: str) -> list[Lesio
         if k in own or k in present:
             own[k] = replace(own[k], type=type_) if k in own else Lesion(k, type=type_)
     if untold := [k for k in present if k not in own]:
-        given = ", ".join(f"{k} {type_}" for k, type_ in said.items())
         raise InputError(
             f"A type is said for each label of a mask, or for none; the mask of the {role} has "
-            f"{', '.join(map(str, present))} and --label says {given}; add e.g. --label {untold[0]}=SDH."
+            f"{', '.join(map(str, present))}, and nothing says what {', '.join(map(str, untold))} is; add e.g. --label "
+            f"{untold[0]}=SDH."
         )
     return [own[k] for k in sorted(own)]
 

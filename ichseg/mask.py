@@ -111,6 +111,7 @@ def _labelled(
     beside = sidecar.get("lesions", ())
     if own and beside:
         _check_agreement(name, own, beside)
+    _check_labels(name, content.labels_zyx, beside or own)
     changed = _changed_since(name, content.labels_zyx, volume, sidecar.get("volumes_ml", {}))
     sha256 = record.get("scan_sha256") or sidecar.get("scan_sha256") or None
     known = sha256 or content.refers_to_scan
@@ -133,6 +134,19 @@ def _check_scan(name: str, sha256: Any, volume: CTVolume) -> None:
             f"it was made on one whose voxels have SHA-256 {str(sha256)[:12]}, and those of this scan have"
             f" {volume.sha256[:12]}",
             "give that scan, with the same series and offset, or this scan's own mask",
+        )
+
+
+def _check_labels(name: str, labels_zyx: npt.NDArray[np.uint8], lesions: Sequence[Lesion]) -> None:
+    """Refuse a label that the mask's own list of lesions, where it has one, does not name."""
+    known = [lesion.id for lesion in lesions]
+    strange = sorted({*np.unique(labels_zyx).tolist()} - {0, *known})
+    if known and strange:
+        raise refusal(
+            name,
+            f"a mask's labels are those that its own list of lesions names, {', '.join(map(str, known))}",
+            f"it also has {', '.join(map(str, strange))}",
+            "save the mask again, or take the list away",
         )
 
 

@@ -86,7 +86,7 @@ def test_the_sidecar_adds_what_is_locked_and_must_agree(tmp_path: Path, scan: CT
 
 
 def test_a_mask_of_before_has_its_sidecar_and_a_note(tmp_path: Path, scan: CTVolume) -> None:
-    path, labels = tmp_path / "m.nii.gz", labels_of(scan)
+    path, labels = tmp_path / "m.nii.gz", np.minimum(labels_of(scan), 1)
     phantoms.store_nifti(path, labels, AFFINE)
     row = {"id": 1, "name": "Ventricle", "type": "IVH", "colour": "#E69F00"}
     rows = [{**row, "locked": False, "visible": True, "volume_ml": volume_ml(labels == 1, scan)}]
@@ -346,6 +346,18 @@ def test_a_damaged_archive_gives_a_mask_or_one_sentence(tmp_path: Path) -> None:
             read_labelled_mask(tmp_path / "m.zip", volume)
         except InputError as error:
             assert "\n" not in str(error)
+
+
+def test_a_label_that_the_list_beside_a_mask_does_not_name_is_refused(
+    tmp_path: Path, scan: CTVolume
+) -> None:
+    path, labels = tmp_path / "m.nii.gz", labels_of(scan)
+    for strange, words in ((255, "also has 255"), (2, "also has 2")):
+        export.save_mask(path, labels, scan, LESIONS)
+        phantoms.store_nifti(path, np.where(labels == 3, np.uint8(strange), labels), AFFINE)
+        with pytest.raises(VolumeError, match=words) as refused:
+            read_labelled_mask(path, scan)
+        assert "names, 1, 3" in str(refused.value)
 
 
 def test_a_list_beside_a_mask_that_has_changed_is_noted_or_refused(
