@@ -97,9 +97,10 @@ function showTilt() {
   note.hidden = !scan.tilted;
   one(".ich-seg-first").hidden = !scan.tilted || !scan.dicom;
   const refused = "programs built on ITK (ITK-SNAP, elastix and others) refuse a NIfTI file of slices that are stacked aslant";
+  const why = scan.even ? refused : "NIfTI cannot hold slices that are unevenly spaced";
   one("span", note).textContent = scan.dicom
-    ? "This series is tilted: take the DICOM-SEG, which holds every slice where it is; " + refused + "."
-    : "This scan is tilted: " + refused + ".";
+    ? "This series is tilted: take the DICOM-SEG, which holds every slice where it is; " + why + "."
+    : "This scan is tilted: " + why + ".";
 }
 
 function describe() {

@@ -7,6 +7,9 @@ function offerSeries(choice) {
   const section = one(".ich-choose");
   section.hidden = !choice;
   one("[data-do=series]").setAttribute("aria-expanded", String(Boolean(choice)));
+  const none = choice?.series.every(({ refusal }) => refusal) ?? false;
+  section.dataset.none = none;
+  one("h2", section).textContent = "Series of these files" + (none ? ": none of them can be opened" : "");
   one("ul", section).replaceChildren(...(choice?.series ?? []).map(seriesRow));
   resize();
 }
