@@ -98,7 +98,7 @@ function showBedside() {
     const label = field.closest("label");
     label.title = known === undefined ? "" : "From what is marked on the baseline";
     if (field.tagName === "INPUT") field.placeholder = typeof known === "number" ? known.toFixed(1) : "";
-    else field.options[0].textContent = known === undefined ? "not known" : "marked";
+    else field.options[0].textContent = known === undefined ? "not known" : known ? "marked" : "not marked";
   }
 }
 
