@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from ichseg import evidence
+from ichseg.followup import Blood, between
+from ichseg.growth import growth_record
 from ichseg.ui import followup
 from ichseg.ui.controller import Controller
 from tests.pages import Page, area_ml, numbered_scan
@@ -106,6 +108,27 @@ def test_intraventricular_blood_is_told_apart_by_the_lesions_types(
         "parenchymal_ml": pytest.approx(area_ml(100)),
         "intraventricular": True,
     }
+
+
+def test_the_page_counts_as_the_library_does_whatever_the_types(
+    controller: Controller, page: Page
+) -> None:
+    for role in ("followup", "baseline"):
+        page.ask("switch", role=role, have=True)
+        page.ask("lesion_set", lesion=1, type="SDH")
+        page.ask("lesion_add")
+        page.ask("lesion_set", lesion=2, type="IVH")
+        page.ask("boxes", slice=3, lesion=2, boxes=[SMALL])
+    found = record(controller, page)
+    before, after = (Blood({"SDH": area_ml(pixels), "IVH": area_ml(100)}) for pixels in (100, 200))
+    of_library = growth_record(between(before, after, methods=("one", "one")))
+    for name in ("counted", "notes", "error_sentence", "model_error"):
+        assert found["growth"][name] == of_library[name], name
+    for verdict, wanted in zip(found["growth"]["verdicts"], of_library["verdicts"], strict=True):
+        assert verdict == wanted
+    assert found["growth"]["growth_ml"] == pytest.approx(area_ml(100))
+    brain = found["scores"][0]
+    assert brain["items"][0]["value"] is None and found["findings"] == {"intraventricular": True}
 
 
 def test_two_methods_are_not_compared_without_a_word(controller: Controller, page: Page) -> None:
