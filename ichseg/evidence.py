@@ -444,7 +444,7 @@ def not_computed(found: Assessment, lesion: int | None) -> dict[str, str]:
         missing["abc2"] = "ABC/2 is of one lesion; add those of the lesions."
     if lesion not in found.ranges:
         missing["range"] = found.no_range.get(
-            lesion, "The volume under jittered boxes was not asked for."
+            lesion, "The range from other boxes was not asked for."
         )
     for name, reason in (
         ("side", one.side.reason if one.side else "It was not asked for."),

@@ -619,8 +619,8 @@ class VolumeRange:
         """What was varied, and what the range is not, for people.
 
         >>> VolumeRange.of([9.0, 12.0], from_slices=[8, 9, 10]).covers
-        'propagated anew 2 times, from slices 9 to 11 (--slice 8 to 10) by turns, with each side of a box moved by up \
-to 3 mm. It covers the choice of slice and box, not how far the model is from a reference'
+        'when it is propagated anew 2 times, from slices 9 to 11 (--slice 8 to 10) by turns, with each side of a box \
+moved by up to 3 mm. It covers the choice of slice and box, not how far the model is from a reference'
         """
         count, move = len(self.draws_ml), f"moved by up to {self.jitter_mm:g} mm"
         times = f"{count} time{'' if count == 1 else 's'}"
@@ -631,10 +631,12 @@ to 3 mm. It covers the choice of slice and box, not how far the model is from a 
                 if low == high
                 else f"slices {low + 1} to {high + 1} (--slice {low} to {high}) by turns"
             )
-            how = f"propagated anew {times}, from {where}, with each side of a box {move}"
+            how = (
+                f"when it is propagated anew {times}, from {where}, with each side of a box {move}"
+            )
             of = "the choice of slice and box"
         else:
-            how = f"with the boxes drawn anew {times} on their slices, each side {move}"
+            how = f"when the boxes are drawn anew {times} on their slices, each side {move}"
             of = "the choice of box"
         carried = (
             " It was taken without refinement and without other lesions, and scaled to this volume."

@@ -7,7 +7,7 @@ anterior on top, as a slice [y, x] of a CTVolume lies already.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -194,27 +194,51 @@ def _paint_box(picture: RGBArray, box: Box, per_yx: tuple[float, float], line_px
     picture[frame] = BOX_COLOUR
 
 
+def with_sides(rgb: RGBArray) -> RGBArray:
+    """A picture of a slice, whole or cut, with R, L, A and P at its sides, large enough for print."""
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    rows, columns = rgb.shape[:2]
+    size = max(9, round(min(rows, columns) / 14))
+    _write(ImageDraw.Draw(image), _sides(rows, columns, size // 3), size)
+    return np.asarray(image)
+
+
 def _draw_letters(
     draw: ImageDraw.ImageDraw, shape: tuple[int, int], k: int, count: int, window: Window
 ) -> None:
     rows, columns = shape
     size = max(9, round(min(rows, columns) / 28))
     pad = size // 2
-    for text, xy, anchor in (
+    corners = (
+        (f"{k + 1} / {count}", (pad, pad), "lt"),
+        (f"W {window.width:g} L {window.level:g}", (pad, rows - pad), "lb"),
+    )
+    _write(draw, (*_sides(rows, columns, pad), *corners), size)
+
+
+def _sides(rows: int, columns: int, pad: int) -> tuple[tuple[str, tuple[float, float], str], ...]:
+    return (
         ("R", (pad, rows / 2), "lm"),
         ("L", (columns - pad, rows / 2), "rm"),
         ("A", (columns / 2, pad), "mt"),
         ("P", (columns / 2, rows - pad), "mb"),
-        (f"{k + 1} / {count}", (pad, pad), "lt"),
-        (f"W {window.width:g} L {window.level:g}", (pad, rows - pad), "lb"),
-    ):
+    )
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    texts: Iterable[tuple[str, tuple[float, float], str]],
+    size: int,
+) -> None:
+    """Write texts at places x, y of a picture, each with its anchor, ``size`` pixels high."""
+    for text, xy, anchor in texts:
         draw.text(
             xy,
             text,
             fill=TEXT_COLOUR,
             font=_font(size),
             anchor=anchor,
-            stroke_width=1,
+            stroke_width=max(1, size // 12),
             stroke_fill=(0, 0, 0),
         )
 

@@ -187,7 +187,7 @@ def test_what_is_not_computed_is_empty_and_says_why() -> None:
     assert total["abc2_ml"] == "" and "abc2: ABC/2 is of one lesion" in total["not_computed"]
     for row in (total, first):
         assert row["range_low_ml"] == row["side"] == row["inner_table_mm"] == ""
-        assert "range: The volume under jittered boxes was not asked for." in row["not_computed"]
+        assert "range: The range from other boxes was not asked for." in row["not_computed"]
         assert (
             "side: No midline is given: hardly any voxel of the scan is bone" in row["not_computed"]
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import pypdfium2.raw
 import pytest
 
 from ichseg import NOTICE, export
-from ichseg.evidence import Assessment, assess
+from ichseg.evidence import Assessment, OtherScan, assess
 from ichseg.growth import Findings, growth, scores
 from ichseg.measure import VolumeRange
+from ichseg.models import model_error
 from ichseg.prompt import Box
 from ichseg.report import key_slices, report_pdf
 from ichseg.segmentation import TYPES, Lesion
@@ -49,7 +51,10 @@ def a_report(lesions: int = 1, **options: Any) -> tuple[Assessment, bytes]:
         "prompts": {(4, 1): (Box(20, 30, 41, 52.5),)},
         "ranges": {None: VolumeRange(3.2, 4.1, 5.3, (3.2, 4.1, 5.3), 3.0, 0)},
     }
-    found = assess(labels, volume, options.pop("names", names), **given | options)
+    other = options.pop("other", None)
+    found = replace(
+        assess(labels, volume, options.pop("names", names), **given | options), other=other
+    )
     return found, report_pdf(found, made=MADE)
 
 
@@ -80,11 +85,12 @@ def test_one_lesion_is_one_page_with_its_numbers() -> None:
     one = found.measures[0]
     assert one.abc2 and one.hu and one.longest_in_3d and one.inner_table and one.side
     for wanted in (
-        "Hematoma report Made on 03 February 2024",
+        f"Hematoma report: {found.volume.called} Made on 03 February 2024",
         NOTICE,
         f"{found.total.volume_ml:.1f} mL",
-        "3.2 to 5.3 mL when the boxes are drawn anew 3 times",
-        "difference of 5.8 mL, one person 3.8 mL (Rodriguez-Luna et al. 2016)",
+        "3.2 to 5.3 mL when the boxes are drawn anew 3 times on their slices, each side moved by up to 3 mm",
+        "How far this method's volumes are off on other patients was not measured.",
+        "difference below 5.8 mL, one person below 3.8 mL (Rodriguez-Luna et al. 2016)",
         "20 slices of 80 × 96 pixels; pixels of 2.00 × 2.00 mm; slice heights 5.0 mm",
         f"{one.volume_ml:.2f}",
         f"{one.abc2.volume_ml:.1f}",
@@ -97,9 +103,9 @@ def test_one_lesion_is_one_page_with_its_numbers() -> None:
         "right",
         "Clot 1 intraparenchymal",
         "LiteMedSAM (litemedsam)",
-        "slice 5: 20, 30, 41, 52.5",
+        "--slice 4 --box 20,30,41,52.5 (slice 5)",
         SHA["litemedsam/model.safetensors"],
-        export.content_sha256(found.volume.hu_zyx)[:16],
+        found.volume.sha256[:16],
         f"ichseg {export.versions()['ichseg']}",
         "Page 1 of 1",
     ):
@@ -126,7 +132,7 @@ def test_growth_scores_and_what_is_missing() -> None:
     text = " ".join(pages)
     assert len(pages) <= 2
     for wanted in (
-        "Hematoma report, follow-up scan",
+        ", follow-up Made on",
         "Of all blood, from 20.0 to 27.5 mL: +7.5 mL (+37.5 %), +1.50 mL/h over 5 h; intraventricular +0.40 mL",
         "beyond readers' error (5.8 mL between two people who measure by hand, 3.8 mL within one",
         "classic yes growth ≥ 6 mL or ≥ 33 %",
@@ -135,8 +141,8 @@ def test_growth_scores_and_what_is_missing() -> None:
         "glucose, mg/dL",
         "All blood",
         "ABC/2 of All blood: ABC/2 is of one lesion",
-        "Range of Clot 1, Clot 2: The volume under jittered boxes was not asked for.",
-        "one person 6.7 mL",
+        "Range of Clot 1, Clot 2: The range from other boxes was not asked for.",
+        "one person below 6.7 mL",
     ):
         assert wanted in text, wanted
     assert all(
@@ -165,9 +171,70 @@ def test_a_great_many_lesions_still_take_two_pages() -> None:
 def test_an_empty_mask_and_a_name_in_another_script() -> None:
     volume, labels = a_head()
     (text,) = pages_of(report_pdf(assess(labels * 0, volume, [Lesion(1)])))
-    assert "0.0 mL" in text and "There is no voxel of it." in text and "Masks Drawn by hand" in text
+    assert (
+        "0.0 mL" in text and "There is no voxel of it." in text and "Method Drawn by hand" in text
+    )
     (text,) = pages_of(report_pdf(assess(labels, volume, [Lesion(1, "Žižek-Müller 左")])))
     assert "Žižek-Müller ?" in text
+
+
+def test_the_first_page_says_what_is_in_doubt_what_made_the_masks_and_where_that_stopped() -> None:
+    stops = [
+        {"slice": 9, "direction": 1, "sentence": "stopped above slice 10: mean 34 HU, below 41"},
+        {"slice": 2, "direction": -1, "sentence": "stopped below slice 3: nothing was found"},
+    ]
+    volume, labels = a_head()
+    doubt = "The sform says 1.0 mm and the qform 2.0 mm: the volume is in doubt."
+    volume = replace(export.with_label(volume, "ward-3"), warnings=(doubt,), notes=("tilted",))
+    found = assess(
+        labels,
+        volume,
+        [Lesion(1, "Clot")],
+        model="litemedsam-rslora",
+        model_title="LiteMedSAM + rsLoRA",
+        second_look=True,
+        slices_by={"box": 1, "propagated": 6},
+        stops={1: stops, 2: stops},
+    )
+    text = pages_of(report_pdf(found, made=MADE))[0]
+    own = model_error("litemedsam-rslora")
+    assert own is not None
+    for wanted in (
+        "Hematoma report: ward-3 Made on",
+        f"ward-3 (SHA-256 of its voxels {volume.sha256[:16]}",
+        f"Warning: {doubt}",
+        "tilted",
+        f"volumes were off by {own.figure}.",
+        "LiteMedSAM + rsLoRA (litemedsam-rslora), boxes answered with refinement. "
+        "Slices: 1 from boxes drawn there, 6 by propagation.",
+        "Propagation of Clot stopped below slice 3: nothing was found (--slice 2); stopped above slice 10: mean 34 HU, "
+        "below 41 (--slice 9).",
+    ):
+        assert wanted in text, wanted
+
+
+def test_a_report_of_growth_shows_both_scans_and_what_is_in_doubt_of_either() -> None:
+    _, content = a_report()
+    alone = pictures_of(content)
+    other_volume, other_labels = a_head(2)
+    other_volume = replace(other_volume, warnings=("A slice is missing.",), notes=("uneven",))
+    other = OtherScan(other_volume, other_labels, (Lesion(1), Lesion(2)), "LiteMedSAM")
+    _, content = a_report(growth=growth(20.0, 27.5), role="baseline", other=other)
+    pages = pages_of(content)
+    assert len(pages) == 2 and pictures_of(content) == alone + 3
+    assert f"Warning: Of the other scan ({other_volume.called}): A slice is missing." in pages[0]
+    text = " ".join(pages)
+    assert f"Follow-up scan: {other_volume.called} (SHA-256 of its voxels" in text
+    assert "Masks: LiteMedSAM. uneven" in text
+    k = int(np.argmax(np.count_nonzero(other_labels, axis=(1, 2))))
+    area_cm2 = np.count_nonzero(other_labels[k]) * 4 / 100
+    assert f"Follow-up, slice {k + 1} of 20 (--slice {k}): {area_cm2:.1f} cm² of blood" in text
+    check_nothing_overflows(content)
+
+
+def pictures_of(content: bytes) -> int:
+    image = [pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]
+    return sum(len(list(page.get_objects(filter=image))) for page in pypdfium2.PdfDocument(content))
 
 
 def test_the_pictures_show_the_outlines_in_the_lesions_colours() -> None:

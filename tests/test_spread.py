@@ -76,7 +76,9 @@ def test_it_is_bounded_in_time_and_says_how_often_it_drew() -> None:
     found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
     given = spread.propagated_range(predictor, volume, found, drawn, most_seconds=0)
     assert len(given.draws_ml) == 1 and given.from_slices == (5,)
-    assert given.covers.startswith("propagated anew 1 time, from slice 6 (--slice 5), with")
+    assert given.covers.startswith(
+        "when it is propagated anew 1 time, from slice 6 (--slice 5), with"
+    )
 
 
 def test_beside_a_volume_that_was_refined_or_clipped_it_is_in_proportion() -> None:

@@ -48,7 +48,7 @@ DRAWS_AT_ONCE = 4
 #: Slices, and propagations, whose draws are remembered; 16 numbers each.
 REMEMBERED = 2048
 
-_LATE = "The volume under jittered boxes was not waited for."
+_LATE = "The range from other boxes was not waited for."
 _NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected by hand or loaded."
 
 #: Of all that is measured in this process: two scans of a session never have the same.

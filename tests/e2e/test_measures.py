@@ -133,7 +133,7 @@ def test_the_numbers_are_the_librarys_of_the_mask_that_is_downloaded(
 
 def test_the_range_stands_beside_the_volume_and_peoples_own_error(measured: Viewer) -> None:
     headline = measured.page.inner_text(".ich-headline")
-    found = re.search(r"([\d.]+) to ([\d.]+) mL with the boxes drawn anew 16 times", headline)
+    found = re.search(r"([\d.]+) to ([\d.]+) mL when the boxes are drawn anew 16 times", headline)
     assert found
     low, high, ml = float(found[1]), float(found[2]), float(headline.split(" mL")[0])
     assert 0 < low < high and 0.5 * ml < low < 1.2 * ml and 0.8 * ml < high < 2 * ml
