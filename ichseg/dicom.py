@@ -482,10 +482,12 @@ def _read_header(file: InputFile) -> _Image | str | None:
                 return left
             raise _undecodable(file, DeflatedExplicitVRLittleEndian)
         try:
-            header = pydicom.dcmread(
-                stream, stop_before_pixels=True, force=not marked, specific_tags=_HEADER_TAGS
-            )
-            list(header.iterall())  # pydicom converts, and checks, a value when it is first seen
+            # A warning about a value that breaks DICOM's rules would quote it, and that must reach no log.
+            with pydicom.config.disable_value_validation():
+                header = pydicom.dcmread(
+                    stream, stop_before_pixels=True, force=not marked, specific_tags=_HEADER_TAGS
+                )
+                list(header.iterall())  # pydicom converts a value when it is first seen
             meta = getattr(header, "file_meta", {})
             kind = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
         except Exception as error:  # pydicom raises many kinds on damaged files

@@ -86,7 +86,7 @@ def test_a_library_is_imported_only_where_it_belongs(name: str) -> None:
 
 @pytest.mark.parametrize("name", sources("ichseg"))
 def test_ichseg_imports_neither_train_nor_app_nor_tests(name: str) -> None:
-    outward = ("train", "app", "tests", "benchmarks")
+    outward = ("train", "app", "tests", "benchmarks", "tools")
     assert not [m for m in imports(name) for library in outward if within(m, library)]
 
 
@@ -157,7 +157,7 @@ def pinned(*names: str) -> set[str]:
     [
         (("app.py", "ichseg"), ("requirements.txt", "requirements-ray.txt")),
         (("train",), REQUIREMENTS[:2]),
-        (("tests", "benchmarks", ".ci"), REQUIREMENTS),
+        (("tests", "benchmarks", "tools", ".ci"), REQUIREMENTS),
     ],
 )
 def test_what_is_imported_is_required_by_name(
@@ -165,7 +165,7 @@ def test_what_is_imported_is_required_by_name(
 ) -> None:
     """A library that another one happens to bring along may vanish with that one's next release."""
     distributions = metadata.packages_distributions()
-    ours = {"ichseg", "train", "app", "tests", "benchmarks"}
+    ours = {"ichseg", "train", "app", "tests", "benchmarks", "tools"}
     ours |= {path.stem for path in (ROOT / "tests").rglob("*.py")}
     undeclared: dict[str, str] = {}
     for name in sources(*folders):
