@@ -37,6 +37,12 @@ from pydicom.uid import (
 from ichseg import intake
 from ichseg import series as rules
 from ichseg.errors import VolumeError
+from ichseg.hounsfield import (
+    Plane,
+    offset_notes,
+    padding_mask,
+    stack_hounsfield,
+)
 from ichseg.intake import FORMATS, SERIES_REMEDY, FileNote, InputFile
 from ichseg.volume import (
     CTVolume,
@@ -44,13 +50,10 @@ from ichseg.volume import (
     Geometry,
     ScanPath,
     SeriesInfo,
-    check_size,
     check_spacing,
     display_axes,
-    offset_notes,
     refusal,
     spacing_notes,
-    stack_hounsfield,
 )
 
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -86,9 +89,10 @@ _HEADER_TAGS = [
 ]
 _PIXEL_TAGS = [
     *("PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
-    *("BitsAllocated", "BitsStored", "HighBit"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
 ]
+Padding = tuple[int, int | None, int]
 _FRAME_GROUPS = {
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
@@ -350,10 +354,12 @@ def _open(study: _Study, one: _Series, add_offset: int) -> CTVolume:
     if one.error is not None:
         raise one.error
     name, slices = study.name, one.slices
-    height, width = slices[0].shape
-    check_size(name, len(slices) * height * width, 2)
     axes, flips, geometry = _geometry(name, slices)
-    hu_zyx = stack_hounsfield(name, _stored_values(name, slices, axes, flips, add_offset))
+    hu_zyx, value_notes = stack_hounsfield(
+        name,
+        (len(slices), *_turned_shape(slices[0].shape, axes)),
+        _planes(slices, axes, flips, add_offset),
+    )
     elsewhere = [broken for broken in study.broken if not broken.series_uid]
     left = [*study.left, *one.left, *(("{} damaged file{s}", b.file.name) for b in study.broken)]
     return CTVolume(
@@ -364,6 +370,7 @@ def _open(study: _Study, one: _Series, add_offset: int) -> CTVolume:
             *spacing_notes(geometry),
             *_choice_notes(one, len(study.series) - 1),
             *_turn_notes(axes, flips),
+            *value_notes,
             *offset_notes(add_offset),
             *intake.passed_over(left, study.others),
         ),
@@ -817,11 +824,11 @@ def _copy_of(one: _Slice, other: _Slice) -> _Slice | None:
         if first.read() == second.read():
             return one
     try:
-        pixels = _decode(one)[one.frame]
+        pixels = _decode(one)[0][one.frame]
     except VolumeError:
         return one if one.uids == other.uids else None
     try:
-        others = _decode(other)[other.frame]
+        others = _decode(other)[0][other.frame]
     except VolumeError:
         return other if one.uids == other.uids else None
     scales = (one.slope, one.intercept) == (other.slope, other.intercept)
@@ -969,22 +976,27 @@ def stored_grid(
     return axes, flips, Geometry(origins, turned[0], turned[1])
 
 
-def _stored_values(
-    name: str,
+def _turned_shape(shape: tuple[int, int], axes: tuple[int, int, int]) -> tuple[int, int]:
+    """Rows and columns of a stored slice in the display frame."""
+    return shape[axes[1] - 1], shape[axes[2] - 1]
+
+
+def _planes(
     slices: Sequence[_Slice],
     axes: tuple[int, int, int],
     flips: tuple[bool, bool, bool],
     add_offset: int,
-) -> Iterator[tuple[NDArray[Any], float, float]]:
-    """For each slice its stored values in the display frame, the slope and the intercept."""
+) -> Iterator[Plane]:
+    """The slices' stored values in the display frame."""
     turn = (axes[1] - 1, axes[2] - 1)
     flipped = tuple(axis for axis, flip in enumerate(flips[1:]) if flip)
-    file, frames = None, np.empty(0)
+    file, frames, padding = None, np.empty(0), None
     for one in slices:
         if one.file is not file:
-            file, frames = one.file, _decode(one)
-        pixels = np.flip(frames[one.frame].transpose(turn), flipped)
-        yield pixels, one.slope, one.intercept + add_offset
+            file, (frames, padding) = one.file, _decode(one)
+        values = np.flip(frames[one.frame].transpose(turn), flipped)
+        outside = None if padding is None else padding_mask(values, *padding)
+        yield Plane(values, one.slope, one.intercept + add_offset, outside)
 
 
 def _source(
@@ -1029,8 +1041,8 @@ def _undecodable(file: InputFile, syntax: UID) -> VolumeError:
     )
 
 
-def _decode(one: _Slice) -> NDArray[Any]:
-    """The stored values of every frame of a slice's file, [frame, row, column]."""
+def _decode(one: _Slice) -> tuple[NDArray[Any], Padding | None]:
+    """The stored values of every frame of a slice's file, [frame, row, column], and what it calls padding."""
     try:
         with one.file.open() as stream:
             data = io.BytesIO(stream.read())  # nameless: pydicom puts a file's path in its warnings
@@ -1047,7 +1059,7 @@ def _decode(one: _Slice) -> NDArray[Any]:
         raise _undecodable(one.file, syntax)
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
-        return dataset.pixel_array.reshape(frames, *one.shape)
+        return dataset.pixel_array.reshape(frames, *one.shape), _padding(dataset)
     except Exception as error:  # so does each decoder
         raise _truncated(one.file, "its pixels break off or are damaged") from error
 
@@ -1091,3 +1103,22 @@ def read_elements(
         "its images are not there",
         "give the folder or zip of this scan, or leave the identity out",
     )
+
+
+def _padding(dataset: pydicom.Dataset) -> Padding | None:
+    """PixelPaddingValue, PixelPaddingRangeLimit and BitsStored, whatever the two values are written as."""
+    first = _padding_number(dataset, "PixelPaddingValue")
+    if first is None:
+        return None
+    return first, _padding_number(dataset, "PixelPaddingRangeLimit"), int(dataset.BitsStored)
+
+
+def _padding_number(dataset: pydicom.Dataset, keyword: str) -> int | None:
+    value = dataset.get(keyword)
+    if isinstance(value, bytes):  # of an element whose type depends on another one
+        little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+        value = int.from_bytes(value[:2], "little" if little else "big") if value else None
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError):
+        return None

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ichseg.hounsfield import Hounsfield
 from ichseg.prompt import EIGHT_CONNECTED
 
 if TYPE_CHECKING:
-    from ichseg.volume import Geometry, Hounsfield
+    from ichseg.volume import Geometry
 
 BONE_HU = 300
 """Above this HU there is bone and metal, and no soft tissue, blood or contrast medium to speak of."""

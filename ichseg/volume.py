@@ -19,8 +19,8 @@ import os
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from numpy.typing import ArrayLike, NDArray
 from ichseg import intake, plausible
 from ichseg.errors import VolumeError
 from ichseg.errors import refusal as refusal
+from ichseg.hounsfield import MAX_BYTES, Hounsfield, Plane, offset_notes, stack_hounsfield
+from ichseg.hounsfield import check_size as check_size
 from ichseg.intake import FORMATS as FORMATS
 from ichseg.mask_header import mask_record, record_text, short_text
 from ichseg.nifti_header import Placement, place_voxels
@@ -43,14 +45,8 @@ if TYPE_CHECKING:
     from ichseg.dicom import DicomSource
 
 Float = NDArray[np.float64]
-Hounsfield = NDArray[np.int16] | NDArray[np.float32]
 ScanPath = str | os.PathLike[str]
 
-LOWEST_HU = -1024
-"""Air is -1000 HU; scanners pad outside the field of view with values below it, clipped to this."""
-
-MAX_BYTES = 1 << 30
-"""Largest voxel array that is opened: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
 
 POSITION_TOLERANCE_MM = 0.1
 """Less than a quarter of a head CT's pixel: closer than this two grids are one and the same."""
@@ -58,11 +54,8 @@ POSITION_TOLERANCE_MM = 0.1
 _DISPLAY_AXES_RAS = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 _SPACING_RANGE_MM = (0.01, 100.0)
 _LEAST_TILT_DEGREES = 0.1
-_WHOLE_HU = 1e-3
 _WHOLE_LABEL, _COARSEST_LABEL = 1e-5, 0.02
 _COMMENT, _MAX_COMMENTS = 6, 1 << 20
-_OFFSET_HU = -1024
-_SAMPLE_VOXELS = 1 << 20
 
 
 def content_sha256(array: NDArray[Any]) -> str:
@@ -431,16 +424,18 @@ def read_nifti_mask(path: ScanPath, volume: CTVolume) -> tuple[NDArray[np.uint8]
             "this is " + ("something else" if path.exists() else "not there"),
             "give the .nii or .nii.gz drawn on this scan",
         )
-    raw_zyx, (slope, intercept), grid, geometry, placement = _open_nifti(path, least=1)
-    unscaled = (slope, intercept) == (1.0, 0.0)
-    labels = whole_labels(
-        path.name,
-        raw_zyx if unscaled else raw_zyx * slope + intercept,
-        0.0 if unscaled or raw_zyx.dtype.kind == "f" else abs(slope),
-    )
-    on_grid = _on_a_shared_grid(labels, grid, placement, volume)
+    with _open_nifti(path, least=1) as file:
+        slope, intercept = file.scaling
+        unscaled = (slope, intercept) == (1.0, 0.0)
+        quantum = 0.0 if unscaled or file.dtype.kind == "f" else abs(slope)
+        stored = np.empty(file.shape, dtype=np.uint8)
+        for index, plane in enumerate(file.planes):
+            values = plane if unscaled else plane * slope + intercept
+            stored[index] = whole_labels(path.name, values, quantum)
+    labels = file.to_display(stored)
+    on_grid = _on_a_shared_grid(labels, file.grid, file.placement, volume)
     if on_grid is None:
-        on_grid = place_labels(path.name, labels, geometry, volume)
+        on_grid = place_labels(path.name, labels, file.geometry, volume)
     return np.ascontiguousarray(on_grid), _comments(path)
 
 
@@ -595,48 +590,6 @@ def display_axes(directions: Float) -> tuple[tuple[int, int, int], tuple[bool, b
         key=lambda axes: float(sum(abs(cosines[row, axis]) for row, axis in enumerate(axes))),
     )
     return (z, y, x), (bool(cosines[0, z] < 0), bool(cosines[1, y] < 0), bool(cosines[2, x] < 0))
-
-
-def stack_hounsfield(name: str, slices: Iterable[tuple[NDArray[Any], float, float]]) -> Hounsfield:
-    """Slices of stored values to a checked, read-only HU array [z, y, x].
-
-    Args:
-        name: the file, for the error's text.
-        slices: for each slice the stored values [y, x], the rescale slope and the intercept in HU.
-
-    Raises:
-        VolumeError: NaN or infinite voxels, or values that cannot be Hounsfield units.
-
-    """
-    rescaled, bad = [], 0
-    for raw, slope, intercept in slices:
-        plane = _to_hounsfield(raw, slope, intercept)
-        bad += int(np.count_nonzero(~np.isfinite(plane)))
-        rescaled.append(plane)
-    if bad:
-        raise refusal(
-            name,
-            "every voxel needs a finite number",
-            f"{bad:,} voxels are NaN or infinite",
-            f"set voxels outside the scan to {LOWEST_HU} and save it again",
-        )
-    whole = all(plane.dtype == np.int16 for plane in rescaled)
-    dtype = np.int16 if whole else np.float32
-    hu_zyx: Hounsfield = np.stack([plane.astype(dtype, copy=False) for plane in rescaled])
-    _check_hounsfield(name, hu_zyx)
-    hu_zyx.setflags(write=False)
-    return hu_zyx
-
-
-def check_size(name: str, voxels: int, bytes_each: int) -> None:
-    """``VolumeError`` when an array of ``voxels`` would be larger than ``MAX_BYTES``."""
-    if voxels * bytes_each > MAX_BYTES:
-        raise refusal(
-            name,
-            f"a scan is at most {MAX_BYTES / 2**20:,.0f} MiB unpacked",
-            f"this one has {voxels * bytes_each / 2**20:,.0f} MiB",
-            "crop it to the head or give a thicker-sliced series",
-        )
 
 
 def check_spacing(name: str, geometry: Geometry) -> None:
@@ -807,14 +760,23 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _read_nifti(path: Path | intake.InputFile, add_offset: int) -> CTVolume:
-    raw_zyx, (slope, intercept), grid, geometry, placement = _open_nifti(path)
-    check_spacing(path.name, geometry)
-    hu_zyx = stack_hounsfield(
-        path.name, ((plane, slope, intercept + add_offset) for plane in raw_zyx)
-    )
-    notes = (*spacing_notes(geometry), *placement.notes, *offset_notes(add_offset))
+    with _open_nifti(path) as file:
+        check_spacing(path.name, file.geometry)
+        slope, intercept = file.scaling
+        planes = (Plane(plane, slope, intercept + add_offset) for plane in file.planes)
+        stored, value_notes = stack_hounsfield(path.name, file.shape, planes)
+    hu_zyx: Hounsfield = np.ascontiguousarray(file.to_display(stored))
+    hu_zyx.setflags(write=False)
+    notes = (*spacing_notes(file.geometry), *file.placement.notes, *value_notes)
     name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".hdr")
-    return CTVolume(hu_zyx, geometry, name, notes, placement.warnings, source=grid)
+    return CTVolume(
+        hu_zyx,
+        file.geometry,
+        name,
+        (*notes, *offset_notes(add_offset)),
+        file.placement.warnings,
+        source=file.grid,
+    )
 
 
 def _pairs(given: intake.Given) -> list[intake.InputFile]:
@@ -855,11 +817,6 @@ _ONLY_NIFTI = ((56, 70), (116, 124), (252, 348))
 """Bytes of a header that mean something else in Analyze 7.5 than in NIfTI-1: units, funused2 and 3, history."""
 
 
-def offset_notes(add_offset: int) -> tuple[str, ...]:
-    """What to say when the user asked for an offset."""
-    return (f"{add_offset:+d} HU were added to every voxel, as asked.",) if add_offset else ()
-
-
 def _comments(path: Path) -> tuple[str, ...]:
     """The comments among a NIfTI header's extensions; what cannot be read is passed over."""
     with path.open("rb") as file:
@@ -883,10 +840,32 @@ def _comments(path: Path) -> tuple[str, ...]:
             return ()
 
 
-def _open_nifti(
-    path: Path | intake.InputFile, least: int = 2
-) -> tuple[NDArray[Any], tuple[float, float], NiftiGrid, Geometry, Placement]:
-    """The stored values as a [z, y, x] view, their slope and intercept, the grid, the geometry, and how it was told."""
+@dataclass(frozen=True, eq=False)
+class _NiftiFile:
+    """What a NIfTI header says, and the planes of stored values [y, x] along the file's third axis, one by one."""
+
+    name: str
+    dtype: np.dtype[Any]
+    scaling: tuple[float, float]
+    placement: Placement
+    grid: NiftiGrid
+    geometry: Geometry
+    planes: Iterator[NDArray[Any]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Planes, and their rows and columns."""
+        x, y, z = self.grid.header.get_data_shape()[:3]
+        return int(z), int(y), int(x)
+
+    def to_display(self, planes_zyx: NDArray[Any]) -> NDArray[Any]:
+        """A [z, y, x] view of the display frame, of the stacked planes."""
+        return self.grid.to_display(planes_zyx.transpose(2, 1, 0))
+
+
+@contextmanager
+def _open_nifti(path: Path | intake.InputFile, least: int = 2) -> Iterator[_NiftiFile]:
+    """A NIfTI file, of which one plane at a time is unpacked and held."""
     name = path.name
     try:
         with path.open("rb") as file, ExitStack() as stack:
@@ -897,10 +876,18 @@ def _open_nifti(
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
             _check_array(name, shape, dtype, least)
             voxels = math.prod(int(length) for length in shape)
-            check_size(name, voxels, dtype.itemsize)
-            stream.seek(header.get_data_offset())
-            data = stream.read(voxels * dtype.itemsize)
-            stream.read(1)  # reaches the end of a gzip stream, where its checksum is verified
+            check_size(name, voxels, min(dtype.itemsize, 2))
+            placement = place_voxels(name, header)
+            grid = NiftiGrid(_grid_header(header), *display_axes(placement.affine[:3, :3]))
+            yield _NiftiFile(
+                name=name,
+                dtype=dtype,
+                scaling=_scaling(name, header),
+                placement=placement,
+                grid=grid,
+                geometry=_nifti_geometry(placement.affine, grid),
+                planes=_planes(name, stream, header),
+            )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise refusal(
             name,
@@ -908,18 +895,27 @@ def _open_nifti(
             f"it breaks off or is damaged ({error})",
             "copy or download it again",
         ) from error
-    if len(data) < voxels * dtype.itemsize:
-        raise refusal(
-            name,
-            f"its header promises {voxels * dtype.itemsize:,} bytes of voxels",
-            f"only {len(data):,} are there",
-            "the file is truncated, so copy or download it again",
-        )
-    array = np.frombuffer(data, dtype).reshape(shape, order="F")
-    placement = place_voxels(name, header)
-    grid = NiftiGrid(_grid_header(header), *display_axes(placement.affine[:3, :3]))
-    geometry = _nifti_geometry(placement.affine, grid)
-    return grid.to_display(array), _scaling(name, header), grid, geometry, placement
+
+
+def _planes(
+    name: str, stream: BinaryIO | gzip.GzipFile, header: nib.nifti1.Nifti1Header
+) -> Iterator[NDArray[Any]]:
+    """The stored planes in the file's order, refused where the file ends before the last."""
+    dtype = header.get_data_dtype()
+    columns, rows, count = (int(length) for length in header.get_data_shape()[:3])
+    size = columns * rows * dtype.itemsize
+    stream.seek(header.get_data_offset())
+    for index in range(count):
+        data = stream.read(size)
+        if len(data) < size:
+            raise refusal(
+                name,
+                f"its header promises {count * size:,} bytes of voxels",
+                f"only {index * size + len(data):,} are there",
+                "the file is truncated, so copy or download it again",
+            )
+        yield np.frombuffer(data, dtype).reshape(rows, columns)
+    stream.read(1)  # reaches the end of a gzip stream, where its checksum is verified
 
 
 def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
@@ -1020,72 +1016,3 @@ def _display_grid(volume: CTVolume) -> NiftiGrid:
     if not volume.geometry.is_tilted:
         header.set_qform(affine, code="scanner")
     return NiftiGrid(header, (2, 1, 0), (False, False, False))
-
-
-# --- Hounsfield units ------------------------------------------------------------------------------
-
-
-def _to_hounsfield(raw: NDArray[Any], slope: float, intercept: float) -> Hounsfield:
-    """Stored values to HU, clipped below at -1024; int16 where they are whole, else float32."""
-    most = np.iinfo(np.int16).max
-    whole_scaling = slope.is_integer() and intercept.is_integer()
-    if raw.dtype.kind in "iu" and whole_scaling and max(abs(slope), abs(intercept)) < 1 << 31:
-        whole = np.maximum(raw.astype(np.int64) * int(slope) + int(intercept), LOWEST_HU)
-        return whole.astype(np.int16) if whole.max() <= most else whole.astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        exact = raw.astype(np.float64) * slope + intercept
-        if not np.isfinite(exact).all():  # for the caller to refuse
-            return exact.astype(np.float32)
-    exact = np.maximum(exact, LOWEST_HU)
-    nearest = np.rint(exact)
-    if exact.max() <= most and np.abs(exact - nearest).max() <= _WHOLE_HU:
-        return nearest.astype(np.int16)
-    return np.minimum(exact, np.finfo(np.float32).max).astype(np.float32)
-
-
-def _check_hounsfield(name: str, hu_zyx: NDArray[Any]) -> None:
-    """Refuse values that cannot be a head's Hounsfield units.
-
-    Brain is 20 to 45 HU, blood up to 80, fat -100, air -1000, and all but brain may have been set
-    to 0 by brain extraction. So: a picture of 0..255 has its values above 0 centred outside soft
-    tissue or runs up to white, and a CT stored without its offset has soft tissue near 1024 + 35
-    and, for its air is near 0, nothing just below 0.
-    """
-    low, high = float(hu_zyx.min()), float(hu_zyx.max())
-    received = f"its values run from {low:g} to {high:g}"
-    rule = "a head CT holds Hounsfield units (air -1000, brain about 35)"
-    sample = hu_zyx.reshape(-1)[:: max(1, hu_zyx.size // _SAMPLE_VOXELS) | 1]
-    if low == high:
-        raise refusal(name, rule, f"every voxel is {low:g}", "give the scan itself, not a mask")
-    if _share(sample, 1030, 1090) > 0.02 and _share(sample, LOWEST_HU, -50) < 0.001:
-        raise refusal(
-            name,
-            rule,
-            f"{received}, with soft tissue near {_OFFSET_HU + 2048 + 35:g}",
-            f"if the usual offset is missing, open it with add_offset={_OFFSET_HU}",
-        )
-    above = sample[sample > 0]
-    centre = float(np.median(above)) if above.size else 0.0
-    windowed = low >= 0 and high <= 255 and (high >= 250 or centre > 80)
-    if windowed:
-        raise refusal(
-            name,
-            rule,
-            f"{received}, like an already windowed picture",
-            "export the CT with its original values",
-        )
-    # Without air nothing but brain is left, whose values are centred in soft tissue; with air the
-    # rest may be bone, but some soft tissue must be there.
-    tissue = 5 <= centre <= 80 if low >= 0 else centre >= 5 and _share(sample, 0, 100) > 0.001
-    if not tissue:
-        raise refusal(
-            name,
-            rule,
-            f"{received} with hardly any soft tissue among them",
-            "give a CT with its original values, not MR or a rescaled image",
-        )
-
-
-def _share(values: NDArray[Any], above: float, up_to: float) -> float:
-    """Fraction of ``values`` in the half-open range (above, up_to]."""
-    return float(np.count_nonzero((values > above) & (values <= up_to)) / values.size)

@@ -31,7 +31,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from ichseg import intake, volume
+from ichseg import hounsfield, intake, volume
 from ichseg.errors import BoxError, InputError, VolumeError
 from ichseg.prompt import Box
 from ichseg.volume import read_mask, read_volume, write_mask
@@ -746,7 +746,7 @@ def test_over_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -
         "zip": lambda: save_members(tmp_path / "ct.zip", ("1.dcm", b"0123456789" * 4000)),
     }
     path = make[kind]()
-    monkeypatch.setattr(volume, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(hounsfield, "MAX_BYTES", 20_000)
     monkeypatch.setattr(intake, "MAX_FILE_BYTES", 20_000)
     with pytest.raises(VolumeError) as error:
         read_volume(path)

@@ -216,3 +216,25 @@ def test_43_a_lost_slice_far_from_the_blood(build: Build) -> None:
     assert volume.slice_heights_mm.tolist() == [10.0, 7.5] + [5.0] * 27
     (warning,) = volume.warnings
     assert "between slices 1 and 2 (10.0 mm where 5.0 mm is usual)" in warning
+
+
+def test_01_padding_of_unsigned_pixels_is_air(build: Build) -> None:
+    volume = read_volume(build("01") / "ct")
+    assert volume.hu_zyx.max() <= 1240
+    assert (volume.hu_zyx[:, [0, 0, -1, -1], [0, -1, 0, -1]] == -1024).all()
+
+
+def test_13_hu_plus_1000_is_offered_its_own_offset(build: Build) -> None:
+    folder = build("13")
+    with pytest.raises(VolumeError, match=r"open it with add_offset=-1000\."):
+        read_volume(folder / "ct.nii.gz")
+    volume = read_volume(folder / "ct.nii.gz", add_offset=-1000)
+    original = read_volume(sample_paths()[0])
+    np.testing.assert_array_equal(volume.hu_zyx, np.maximum(original.hu_zyx, -1000))
+
+
+@pytest.mark.slow
+def test_23_float64_of_600_slices_opens(build: Build) -> None:
+    volume = read_volume(build("23") / "float64_600.nii.gz")
+    assert volume.shape_zyx == (600, 512, 512)
+    assert volume.hu_zyx.dtype == np.int16
