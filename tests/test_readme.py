@@ -71,9 +71,35 @@ def test_the_python_example_runs(
     monkeypatch.chdir(tmp_path)
     scan = nibabel.load(sample_paths()[0])
     nibabel.save(scan, "head_ct.nii.gz")
-    (code,) = blocks(readme, "python")
+    code, _ = blocks(readme, "python")
     exec(compile(code, "README.md", "exec"), {})
     assert re.fullmatch(r"[\d.e-]+ mL\n", capsys.readouterr().out)
     saved = nibabel.load("mask.nii.gz")
     assert saved.shape == scan.shape
     np.testing.assert_array_equal(saved.affine, scan.affine)
+
+
+def test_the_example_of_the_axes_runs_and_prints_what_the_readme_says(
+    readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    from ichseg.sample import sample_paths
+
+    monkeypatch.chdir(tmp_path)
+    nibabel.save(nibabel.load(sample_paths()[0]), "head_ct.nii.gz")
+    _, code = blocks(readme, "python")
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.strip()
+    assert f"prints `{printed}`" in readme
+    # By the rule that stands beside it, for a file of 512 x 512 in RAS: i and j from 170 to 239, 210 to 329.
+    assert printed == f"--slice 12 --box {511 - 239},{511 - 329},{512 - 170},{512 - 210}"
+
+
+def test_the_first_screen_says_how_far_a_volume_is_off(readme: str) -> None:
+    """The figure is the one that the page, the report and the growth print: it comes from the training record."""
+    from ichseg.models import default_model, model_error
+
+    own = model_error(default_model())
+    assert own is not None
+    first_screen = " ".join(readme.split("```")[0].split())
+    assert own.figure in first_screen
