@@ -85,6 +85,18 @@ def with_types(
     return out
 
 
+def with_usual_types(mask: LabelledMask) -> LabelledMask:
+    """A mask by itself, for a page that shows each lesion's type and lets a person change it.
+
+    Labels 1 and 2 that nobody says the type of are taken for what ``with_types`` takes them for; all others stay as
+    they are.
+    """
+    if mask.lesions or _present(mask) != [*USUAL_TYPES]:
+        return mask
+    lesions, note = _usual([*USUAL_TYPES], "mask", "the list of lesions changes it")
+    return replace(mask, lesions=lesions, notes=(*mask.notes, note))
+
+
 def _present(mask: LabelledMask) -> list[int]:
     return [int(value) for value in np.unique(mask.labels_zyx) if value]
 
@@ -121,9 +133,7 @@ def _known(mask: LabelledMask, said: Mapping[int, str], role: str) -> list[Lesio
 def _default(present: Sequence[int], usual: bool, role: str) -> tuple[tuple[Lesion, ...], str]:
     """The lesions of a mask of which nobody said anything, with a note that says so."""
     if usual and set(present) <= USUAL_TYPES.keys():
-        taken = ", ".join(f"{k} {TYPES[USUAL_TYPES[k]]}" for k in present)
-        note = f"Nothing says what the labels of the {role} are; they are taken for {taken} ({_REMEDY})."
-        return tuple(Lesion(k, type=USUAL_TYPES[k]) for k in present), note
+        return _usual(present, role, _REMEDY)
     if len(present) > 1:
         raise InputError(
             f"Labels that nobody says the type of are one, or 1 for IPH and 2 for IVH; the mask of the {role} has "
@@ -131,6 +141,13 @@ def _default(present: Sequence[int], usual: bool, role: str) -> tuple[tuple[Lesi
         )
     note = f"Nothing says what type of blood label {present[0]} of the {role} is ({_REMEDY})."
     return (Lesion(present[0]),), note
+
+
+def _usual(present: Sequence[int], whose: str, remedy: str) -> tuple[tuple[Lesion, ...], str]:
+    """Lesions of the usual types, with a note that says so."""
+    taken = ", ".join(f"{k} {TYPES[USUAL_TYPES[k]]}" for k in present)
+    note = f"Nothing says what the labels of the {whose} are; they are taken for {taken} ({remedy})."
+    return tuple(Lesion(k, type=USUAL_TYPES[k]) for k in present), note
 
 
 _REMEDY = "--label K=TYPE says it"

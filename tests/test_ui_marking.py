@@ -229,6 +229,20 @@ def test_a_saved_mask_with_its_lesions_is_taken_up_as_corrections(
     assert page.ask("undo")["totals"]["one"] == 0
 
 
+def test_labels_1_and_2_that_nobody_typed_are_what_the_command_line_takes_them_for(
+    controller: Controller, tmp_path: Path
+) -> None:
+    page = opened(controller)
+    labels = np.zeros((SLICES, ROWS, COLUMNS), dtype=np.uint8)
+    labels[1, 4:8, 4:8], labels[3, 4:6, 4:10] = 1, 2
+    path = tmp_path / "mask.nii.gz"
+    write_mask(path, labels, numbered_scan())
+    reply = page.ask("load", files=[uploaded(path, tmp_path / "given")])
+    assert reply["error"] is None
+    assert [one["type"] for one in reply["lesions"]] == ["IPH", "IVH"]
+    assert any("taken for 1 intraparenchymal" in text for text in reply["said"])
+
+
 def test_an_empty_mask_is_refused_and_nothing_changes(
     controller: Controller, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ import numpy as np
 from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
 from ichseg.identity import identity_of
+from ichseg.labels import with_usual_types
 from ichseg.mask import read_labelled_mask
 from ichseg.models import title_of
 from ichseg.sample import sample_paths
@@ -387,13 +388,14 @@ class Controller:
 
     def _load_mask(self, session: Session, path: Path, reply: Reply) -> None:
         with session.lock, self._showing_changes(session, reply) as (case, volume):
-            given = read_labelled_mask(path, volume)
+            given = with_usual_types(read_labelled_mask(path, volume))
             labels = given.labels_zyx
             if not labels.any():
                 raise VolumeError(
                     f"A mask to go on with marks something; {path.name} is empty; give another."
                 )
             found = case.segmentation.import_labels(labels, case.models[0], given.lesions)
+            reply["said"] = list(given.notes)
             reply["lesion"] = min(found.values())
             reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
 
