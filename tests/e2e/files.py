@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from pathlib import Path
@@ -16,16 +15,34 @@ import numpy.typing as npt
 import pygltflib
 import pypdfium2
 import pytest
+from playwright.sync_api import Download
 
 from ichseg import NOTICE
 from ichseg.volume import CTVolume
-from tests.e2e.driver import Viewer
+from tests.e2e.driver import PATIENCE_MS, Viewer
 
 
 def more(viewer: Viewer, kind: str, folder: Path) -> Path:
     """Download something from the menu."""
     viewer.page.click("[data-do=more]")
     return viewer.download(kind, folder)
+
+
+def tables(viewer: Viewer, folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Download the tables of all measures: the rows of each by how its file's name ends."""
+    files: list[Download] = []
+    viewer.page.on("download", files.append)
+    viewer.page.click("[data-do=more]")
+    viewer.page.click("[data-save=csv]")
+    while len(files) < 3:  # in whatever order the browser begins them
+        viewer.page.wait_for_event("download", timeout=PATIENCE_MS)
+    viewer.page.remove_listener("download", files.append)
+    found = {}
+    for file in files:
+        path = folder / file.suggested_filename
+        file.save_as(path)
+        found[path.stem.rpartition("-")[2]] = list(csv.DictReader(path.open()))
+    return found
 
 
 def check_files(
@@ -38,9 +55,11 @@ def check_files(
     ml = float((mask_zyx.sum(axis=(1, 2)) * scan.voxel_volumes_ml).sum())
     record = json.loads(more(viewer, "json", folder).read_text())
     assert record["total"]["volume_ml"] == pytest.approx(ml) and record["notice"] == NOTICE
-    rows = list(csv.DictReader(io.StringIO(more(viewer, "csv", folder).read_text())))
-    assert float(rows[0]["volume_ml"]) == pytest.approx(ml, abs=1e-3)
-    assert rows[0]["abc2_set_by_hand"] == ""
+    rows = tables(viewer, folder)
+    (lesion,), (total,) = rows["measures"], rows["total"]
+    assert float(lesion["volume_ml"]) == float(total["volume_ml"]) == pytest.approx(ml, abs=1e-3)
+    assert sum(float(row["volume_ml"]) for row in rows["slices"]) == pytest.approx(ml, abs=1e-2)
+    assert lesion["abc2_set_by_hand"] == "" and lesion["scan"] == scan.sha256[:8]
 
     report = pypdfium2.PdfDocument(more(viewer, "pdf", folder))
     text = " ".join(page.get_textpage().get_text_range() for page in report)
@@ -56,5 +75,5 @@ def check_files(
     image = nib.load(viewer.download("mask", folder))
     assert int(np.count_nonzero(image.dataobj)) == int(mask_zyx.sum())
     for path in folder.iterdir():
-        assert path.name.startswith("hematoma")
+        assert path.name.startswith(f"hematoma-{scan.sha256[:8]}-")
     return record, text

@@ -137,6 +137,11 @@ def test_the_range_stands_beside_the_volume_and_peoples_own_error(measured: View
     assert found
     low, high, ml = float(found[1]), float(found[2]), float(headline.split(" mL")[0])
     assert 0 < low < high and 0.5 * ml < low < 1.2 * ml and 0.8 * ml < high < 2 * ml
+    assert re.search(r"volumes were off by \d+ % ± \d+ % of the volume .*cross-validated", headline)
+    boxes = measured.page.inner_text(".ich-boxes")
+    assert re.search(
+        rf"--slice {measured.slice} --box [\d.,]+ \(slice {measured.slice + 1}\)", boxes
+    )
     assert "difference below 5.8 mL, one person below 3.8 mL (Rodriguez-Luna" in headline
 
 

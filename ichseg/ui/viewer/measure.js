@@ -52,6 +52,7 @@ function showMeasure() {
   }
   showHeadline(record);
   showNumbers(record);
+  showBoxes();
   showPlots();
   showLines();
 }
@@ -84,12 +85,28 @@ function showHeadline({ total, reading_error: error, model_error: own, model_tit
   one(".ich-headline").replaceChildren(big, sentences);
 }
 
+const BOXES_SHOWN = 12;
+
+function showBoxes() {
+  // As the command line takes them, beside the slice as people count it.
+  const told = [];
+  for (const [slice, { boxes }] of [...slices].sort(([a], [b]) => a - b)) {
+    for (const [id, drawn] of Object.entries(boxes)) {
+      for (const box of drawn) told.push("--slice " + slice + " --box " + box.map((at) => Number(at.toPrecision(10))).join(",") + " (slice " + (slice + 1) + (lesions.length > 1 ? ", lesion " + id : "") + ")");
+    }
+  }
+  const more = told.length > BOXES_SHOWN ? "; and " + (told.length - BOXES_SHOWN) + " more in the session file" : "";
+  const line = one(".ich-boxes");
+  line.hidden = !told.length;
+  line.textContent = "Boxes as the command line takes them (x0,y0,x1,y1 in pixels): " + told.slice(0, BOXES_SHOWN).join("; ") + more + ".";
+}
+
 const MEASURES = [
   ["Volume, mL", (it) => number(it.volume_ml)],
   ["From other boxes, mL", (it) => (it.range ? span(it.range) : rangeComes(it) ? "…" : "–"), "range"],
   ["ABC/2, mL", (it) => (abcOf(it) ? number(abcOf(it).volume_ml) : "–"), "abc2"],
   ["A × B × C, mm", (it) => (abcOf(it) ? [abcOf(it).a.length_mm, abcOf(it).b.length_mm, abcOf(it).c_mm].map((length) => mm(length)).join(" × ") : "–")],
-  ["Longest in a slice, mm", (it) => mm(it.longest_in_plane?.length_mm) + (it.longest_in_plane ? " (slice " + (it.longest_in_plane.slice_index + 1) + ")" : "")],
+  ["Longest in a slice, mm", (it) => mm(it.longest_in_plane?.length_mm) + (it.longest_in_plane ? " (" + sliceName(it.longest_in_plane.slice_index) + ")" : "")],
   ["Longest in 3D, mm", (it) => mm(it.longest_in_3d?.length_mm)],
   ["Surface, cm²", (it) => mm(it.surface_area_mm2 / 100)],
   ["HU, mean ± SD", (it) => (it.hu ? mm(it.hu.mean) + " ± " + mm(it.hu.sd) : "–")],

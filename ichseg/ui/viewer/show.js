@@ -2,6 +2,9 @@
 
 const number = (ml) => (Number.isFinite(ml) ? ml.toFixed(ml < 10 ? 2 : 1) : "–");
 
+// A slice as people count it, and as the command line takes it.
+const sliceName = (at) => "slice " + (at + 1) + ", --slice " + at;
+
 function showAll() {
   if (scan) {
     showSlice();
@@ -26,6 +29,7 @@ function showSlice() {
   slider.setAttribute("aria-valuetext", "slice " + (k + 1) + " of " + depth);
   root.dataset.slice = k;
   one(".ich-count").textContent = k + 1 + " / " + depth;
+  one(".ich-count").title = sliceName(k);
   markSlice();
   setPanes(models.length);
   const boxes = boxesHere().length;
@@ -126,7 +130,7 @@ const cancellable = () => !one(".ich-busy").hidden && !one("[data-do=cancel]").h
 function showStops() {
   // How far a lesion was followed, and why no further.
   const stops = (lesionHere()?.stops ?? []).filter(({ reason }) => reason !== "end");
-  const text = stops.map(({ sentence }) => sentence[0].toUpperCase() + sentence.slice(1)).join("; ");
+  const text = stops.map(({ sentence, slice }) => sentence[0].toUpperCase() + sentence.slice(1) + " (--slice " + slice + ")").join("; ");
   const line = one(".ich-stops");
   line.hidden = !lesionHere()?.stops.length;
   const name = lesions.length > 1 ? lesionHere().name + ": " : "";
