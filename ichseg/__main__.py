@@ -30,6 +30,7 @@ from ichseg.mask_header import weights_text
 from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
+from ichseg.replace_file import check_not_an_input, check_outputs, inputs_of, write_whole
 from ichseg.segmentation import TYPES, Lesion, Segmentation
 from ichseg.volume import CTVolume, read_volume
 
@@ -210,7 +211,7 @@ def segment(
         )
         folder = _folder_for_many(out[0] if out and len(out) == 1 else None)
         jobs = [cohort.Segment(entry, folder, model) for entry in cohort.read_manifest(scan)]
-        _many(jobs, ray, ray_address, as_json)
+        _many(jobs, scan, ray, ray_address, as_json)
         return
     saved = None
     if session is not None:
@@ -224,8 +225,8 @@ def segment(
     volume = export.with_label(_read(scan, series, add_offset), scan_label)
     if saved:
         saved.check_scan(volume)
-    for path in out or ():
-        _check_out(path, volume)
+    inputs = _inputs(scan, session)
+    _check_out(out or (), volume, inputs)
     marked = _marked(volume, prompts)
     predictor = load_predictor(saved.model if saved else model)
     stops: list[Stop] = []
@@ -268,6 +269,7 @@ def segment(
             lesions,
             method=predictor.name,
             made=weights_text(predictor.weights_sha256),
+            inputs=inputs,
         )
         notes.append(f"Mask written to {path}.")
     if out and len(masks) < len(out):
@@ -288,7 +290,7 @@ def segment(
         )
         if given := found.ranges.get(None):
             notes.append(f"{given.low_ml:.1f} to {given.high_ml:.1f} mL {given.covers}.")
-        notes += _write_evidence(out, found, scan if identified else None)
+        notes += _write_evidence(out, found, scan if identified else None, inputs)
     if as_json:
         _print_json(record)
         return
@@ -386,7 +388,7 @@ def benchmark(
     names = tuple(_names(models))
     entries = cohort.read_manifest(scans)
     jobs = [cohort.Compare(entry, _folder_for_many(out), names) for entry in entries]
-    _many(jobs, ray, ray_address, as_json)
+    _many(jobs, scans, ray, ray_address, as_json)
 
 
 @app.command("measure")
@@ -491,8 +493,10 @@ def measure_command(
     )
     types = labels.types_of_labels(label or ())
     volumes = [export.with_label(_read(scan, series, add_offset), scan_label)]
+    inputs = [*_inputs(scan, *(later or ())), *_mask_inputs(mask, *(later or ())[1:])]
     for path in out or ():
-        evidence.check_path(path, volumes[0])
+        evidence.check_path(path, volumes[0], inputs)
+    check_outputs([one for path in out or () for one in evidence.outputs(path)], inputs)
     masks = [read_labelled_mask(mask, volumes[0])]
     said = [types]
     if later is not None:
@@ -532,7 +536,7 @@ def measure_command(
             scores=scores,
             other=None if between is None else evidence.OtherScan.of(found[1]),
         )
-        notes = _write_evidence(out, told, scan if identified else None)
+        notes = _write_evidence(out, told, scan if identified else None, inputs)
     has_ivh = any(blood.has_ivh for blood in bloods)
     measured = [
         _measured(one, given.notes, has_ivh) for one, given in zip(found, typed, strict=True)
@@ -685,21 +689,39 @@ def _is_evidence(path: Path) -> bool:
     return path.suffix.lower() in evidence.FORMATS
 
 
-def _check_out(path: Path, volume: CTVolume) -> None:
+def _inputs(*paths: Path | None) -> list[Path]:
+    """All that is read where these are given: ``inputs_of`` each, whatever it is."""
+    return [one for path in paths if path is not None for one in inputs_of(path)]
+
+
+def _mask_inputs(*masks: Path) -> list[Path]:
+    """Masks, and the files beside them that say what their labels are."""
+    return [one for mask in masks for one in (*inputs_of(mask), export.lesions_path(mask))]
+
+
+def _check_out(paths: Sequence[Path], volume: CTVolume, inputs: Sequence[Path]) -> None:
     """Refuse a place for a mask or for evidence before any work is done."""
-    if _is_evidence(path):
-        evidence.check_path(path, volume)
-    else:
-        export.check_mask_path(path, volume)
+    outputs = list[Path]()
+    for path in paths:
+        if _is_evidence(path):
+            evidence.check_path(path, volume, inputs)
+            outputs += evidence.outputs(path)
+        else:
+            export.check_mask_path(path, volume, inputs)
+            outputs += export.mask_outputs(path)
+    check_outputs(outputs, inputs)
 
 
 def _write_evidence(
-    paths: Iterable[Path], found: evidence.Assessment, identity_from: Path | None
+    paths: Iterable[Path],
+    found: evidence.Assessment,
+    identity_from: Path | None,
+    inputs: Sequence[Path],
 ) -> list[str]:
     """Write what is evidence among the files, and say so; a DICOM-SEG's identity comes from where it is told."""
     notes = []
     for path in filter(_is_evidence, paths):
-        written = evidence.save(path, found, identity_from=identity_from)
+        written = evidence.save(path, found, identity_from=identity_from, inputs=inputs)
         notes.append(f"Written: {', '.join(map(str, written))}.")
         if path.suffix.lower() == ".dcm":
             notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
@@ -729,21 +751,24 @@ def _folder_for_many(out: Path | None) -> Path:
 
 def _many(
     jobs: Sequence[cohort.Segment | cohort.Compare],
+    scans: Path,
     ray: bool,
     ray_address: str | None,
     as_json: bool,
 ) -> None:
     """Run jobs with a bar on stderr, write results.csv, print what came of them; exit 1 where one was passed over."""
+    folder, inputs = jobs[0].folder, cohort.inputs_of_many(scans, [job.entry for job in jobs])
+    check_not_an_input(folder / cohort.RESULTS_NAME, inputs)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Scans", total=len(jobs))
         outcomes = cohort.run(
             jobs,
+            inputs=inputs,
             ray=ray_address or (cohort.LOCAL if ray else None),
             on_done=lambda _: progress.advance(task),
         )
-    folder = jobs[0].folder
-    export.write_file(folder / cohort.RESULTS_NAME, cohort.results_csv(outcomes))
+    write_whole(folder / cohort.RESULTS_NAME, cohort.results_csv(outcomes), inputs=inputs)
     passed_over = [one.entry.number for one in outcomes if one.record is None]
     averages = cohort.averages(outcomes) if isinstance(jobs[0], cohort.Compare) else None
     caveat = _CAVEAT if any(one.entry.truth for one in outcomes) else None

@@ -8,7 +8,6 @@ folder holds weights in another form and nothing of anybody's scan.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import io
@@ -33,6 +32,7 @@ import platformdirs
 
 from ichseg.errors import InputError
 from ichseg.preprocess import FloatArray, Framing
+from ichseg.replace_file import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -533,21 +533,17 @@ class CompiledCache:
     def write(self, key: str, blob: bytes) -> None:
         """Keep a compiled model under a key, and drop the least recently used above the most that are kept."""
         path = self._path(key)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not self._is_private():
                 _log.warning("compiled models are not kept: others can write to the cache's folder")
                 return
-            temporary.write_bytes(hashlib.sha256(blob).digest() + blob)
-            temporary.replace(path)
+            write_whole(path, hashlib.sha256(blob).digest() + blob)
             kept = sorted(self.folder.glob("*.blob"), key=lambda one: one.stat().st_mtime)
             for old in kept[: -self.most]:
                 old.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, InputError) as error:
             _log.warning("compiled models are not kept (%s)", type(error).__name__)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.blob"

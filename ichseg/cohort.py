@@ -17,12 +17,11 @@ import io
 import json
 import logging
 import os
-import tempfile
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -36,6 +35,7 @@ from ichseg.mask import read_labelled_mask
 from ichseg.mask_header import weights_text
 from ichseg.models import load_predictor
 from ichseg.prompt import Box
+from ichseg.replace_file import Inputs, check_not_an_input, inputs_of, output_key, write_whole
 from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, read_volume
 
@@ -72,6 +72,16 @@ class Entry:
     """The mask's file name below the output folder; a neutral one where empty."""
     series: str | None = None
     add_offset: int = 0
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files and folders that are read for this scan."""
+        found = inputs_of(self.path)
+        if self.session is not None:
+            found.append(self.session)
+        if self.truth is not None:
+            found += [*inputs_of(self.truth), export.lesions_path(self.truth)]
+        return found
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,15 @@ def _unreadable(path: Path, why: str) -> InputError:
         f"A manifest is CSV in UTF-8; {path.name} is not: {why}; "
         'in the spreadsheet, save it as "CSV UTF-8" (not "Unicode text", nor plain CSV).'
     )
+
+
+def inputs_of_many(path: Path, entries: Sequence[Entry]) -> list[Path]:
+    """All that a run over a manifest or a folder reads: the manifest, or a folder without one, and each scan's files.
+
+    A folder that is read scan by scan takes no output: the next run would take it for one more scan.
+    """
+    named = path / MANIFEST_NAME if (path / MANIFEST_NAME).is_file() else path
+    return [named, *(one for entry in entries for one in entry.inputs)]
 
 
 def parse_boxes(text: str) -> dict[int, list[Box]]:
@@ -253,6 +272,19 @@ class Segment:
     folder: Path
     model: str | None = None
     """For a scan with boxes; a record brings its own. None is the default model."""
+    inputs: tuple[Path, ...] = ()
+    """What else the run reads from where this writes (``run`` says it)."""
+
+    @property
+    def record_path(self) -> Path:
+        """Where its record goes, last of all."""
+        return self.folder / f"scan-{self.entry.number:04d}.json"
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files that it writes, as far as they are known before the scan is."""
+        out = self.entry.out
+        return [self.record_path, *(export.mask_outputs(self.folder / out) if out else ())]
 
     def __call__(self) -> Outcome:
         entry = self.entry
@@ -261,7 +293,7 @@ class Segment:
         look = saved.second_look if saved else predictor.second_look
         identity = identity_of(predictor, refinement=look)
         key = _key(entry, [identity])
-        path = self.folder / f"scan-{entry.number:04d}.json"
+        path, inputs = self.record_path, (*entry.inputs, *self.inputs)
         kept = _finished(path, key)
         if kept is not None and (self.folder / kept["mask"]).is_file():
             return Outcome(entry, "kept", kept)
@@ -270,17 +302,28 @@ class Segment:
         if saved:
             saved.check_scan(volume)
             changed = saved.check_model(predictor)
-        mask_name = entry.out or f"scan-{entry.number:04d}-{export.mask_name(volume)}"
+        mask_name = entry.out or f"{path.stem}-{export.mask_name(volume)}"
         mask_path = self.folder / mask_name
-        _check_not_an_input(mask_path, entry)
+        for output in (path, *export.mask_outputs(mask_path)):
+            check_not_an_input(output, inputs)
         mask_path.parent.mkdir(parents=True, exist_ok=True)
-        export.check_mask_path(mask_path, volume)
+        export.check_mask_path(mask_path, volume, inputs)
         truth_zyx = (
             None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
         )
         marked = saved.run(predictor, volume) if saved else predict(volume, boxes, predictor)[0]
         mask_zyx = marked.mask_zyx(predictor.name)
-        _save_mask(mask_path, marked, predictor, volume)
+        lesions = [] if list(marked.lesions) == [Lesion(1)] else marked.lesions
+        path.unlink(missing_ok=True)  # a record never stands beside another mask than its own
+        export.save_mask(
+            mask_path,
+            marked.labels_zyx(predictor.name),
+            volume,
+            lesions,
+            method=predictor.name,
+            made=weights_text(predictor.weights_sha256),
+            inputs=inputs,
+        )
         record = export.segmentation_record(
             volume,
             marked,
@@ -295,8 +338,7 @@ class Segment:
             record["session_notes"] = changed
         if truth_zyx is not None:
             record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
-        with _whole(path) as part:
-            part.write_bytes(export.json_bytes(record))
+        write_whole(path, export.json_bytes(record), inputs=inputs)
         return Outcome(entry, "done", record)
 
 
@@ -307,6 +349,13 @@ class Compare:
     entry: Entry
     folder: Path
     models: tuple[str, ...]
+    inputs: tuple[Path, ...] = ()
+    """As of ``Segment``."""
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The one file that it writes."""
+        return [self.folder / f"scores-{self.entry.number:04d}.json"]
 
     def __call__(self) -> Outcome:
         entry = self.entry
@@ -318,7 +367,7 @@ class Compare:
             )
         predictors = [load_predictor(name) for name in self.models]
         key = _key(entry, [identity_of(one) for one in predictors])
-        path = self.folder / f"scores-{entry.number:04d}.json"
+        (path,) = self.outputs
         if (kept := _finished(path, key)) is not None:
             return Outcome(entry, "kept", kept)
         volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
@@ -334,8 +383,7 @@ class Compare:
             "notice": export.NOTICE,
             "key": key,
         }
-        with _whole(path) as part:
-            part.write_bytes(export.json_bytes(record))
+        write_whole(path, export.json_bytes(record), inputs=(*entry.inputs, *self.inputs))
         return Outcome(entry, "done", record)
 
 
@@ -412,37 +460,14 @@ def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]
     return saved, {k: list(boxes) for k, boxes in saved.boxes.items()}
 
 
-def _save_mask(path: Path, marked: Segmentation, predictor: Predictor, volume: CTVolume) -> None:
-    """Write a model's mask, and what its labels stand for where there are several; each file whole or not at all."""
-    lesions = [] if list(marked.lesions) == [Lesion(1)] else marked.lesions
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
-        export.save_mask(
-            Path(folder) / path.name,
-            marked.labels_zyx(predictor.name),
-            volume,
-            lesions,
-            method=predictor.name,
-            made=weights_text(predictor.weights_sha256),
-        )
-        for file in sorted(Path(folder).iterdir()):
-            os.replace(file, path.parent / file.name)
-
-
-def _check_not_an_input(path: Path, entry: Entry) -> None:
-    inputs = (one for one in (entry.path, entry.truth, entry.session) if one is not None)
-    if any(path.resolve() == one.resolve() for one in inputs):
-        raise InputError(
-            f"A mask is written beside a scan, never over its files; out names {path.name}, which is one of "
-            "them; give another name."
-        )
-
-
 def _key(entry: Entry, identities: Sequence[Identity]) -> str:
     """What a result came from: equal keys, equal results. Files of scans count by size and time, not by content."""
     files = {
-        name: _stamp(path)
-        for name, path in (("scan", entry.path), ("truth", entry.truth), ("session", entry.session))
-        if path is not None
+        "scan": [_stamp(path) for path in inputs_of(entry.path)],
+        "truth": None
+        if entry.truth is None
+        else [_stamp(path) for path in (*inputs_of(entry.truth), export.lesions_path(entry.truth))],
+        "session": None if entry.session is None else _stamp(entry.session),
     }
     told = {
         name: value
@@ -461,21 +486,11 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
 
 def _finished(path: Path, key: str) -> dict[str, Any] | None:
     """The record of an earlier run, if it came from the same things."""
-    if not path.is_file():
-        return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return record if record.get("key") == key else None
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file beside ``path``, of the same kind by its name, that takes its place when the block ends well."""
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if record["key"] == key else None
+    except (OSError, KeyError, TypeError, ValueError):
+        return None  # there is none, or it is not one of ours
 
 
 # Many scans
@@ -484,27 +499,65 @@ def _whole(path: Path) -> Iterator[Path]:
 def run(
     jobs: Sequence[Segment | Compare],
     *,
+    inputs: Iterable[Path] = (),
     ray: str | None = None,
     on_done: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Do all jobs and return what became of each, in their order; a scan that cannot be done is passed over.
 
     Args:
-        jobs: each writes its own files; their folder is made here.
+        jobs: each writes its own files; their folder is made here. One that would write over what any of them reads,
+            or over another's file, is passed over before any work is done.
+        inputs: what the run reads beside the jobs' own scans, such as their manifest.
         ray: None for this process, ``LOCAL`` for Ray on its cores, else the address of a Ray cluster.
         on_done: called with each outcome as it comes, in any order.
 
     """
+    read = Inputs([*inputs, *(path for job in jobs for path in job.entry.inputs)])
+    refused = _refused(jobs, read)
     for folder in {job.folder for job in jobs}:
         _make(folder)
+    here = {job.folder: _inside(job.folder, read) for job in jobs}
+    todo = [i for i in range(len(jobs)) if i not in refused]
     outcomes: dict[int, Outcome] = {}
-    for i, found in each(_do, jobs, ray=ray):
+
+    def done(i: int, found: Outcome | Failure) -> None:
         if isinstance(found, Failure):
             found = Outcome(jobs[i].entry, "passed over", error=found.sentence)
         outcomes[i] = found
         if on_done is not None:
             on_done(found)
+
+    for i, failure in refused.items():
+        done(i, failure)
+    work = [replace(jobs[i], inputs=here[jobs[i].folder]) for i in todo]
+    for number, found in each(_do, work, ray=ray):
+        done(todo[number], found)
     return [outcomes[i] for i in range(len(jobs))]
+
+
+def _refused(jobs: Sequence[Segment | Compare], read: Inputs) -> dict[int, Failure]:
+    """Which jobs would write where they must not: onto what any of them reads, or onto an earlier one's file."""
+    found = dict[int, Failure]()
+    taken = dict[str, int]()
+    for i, job in enumerate(jobs):
+        try:
+            for output in job.outputs:
+                check_not_an_input(output, read)
+                if (first := taken.setdefault(output_key(output), i)) != i:
+                    raise InputError(
+                        f"Each scan's files are its own; {output.name} is written for scans "
+                        f"{jobs[first].entry.number} and {job.entry.number}; give another name as out."
+                    )
+        except InputError as error:
+            found[i] = Failure(str(error))
+    return found
+
+
+def _inside(folder: Path, read: Inputs) -> tuple[Path, ...]:
+    """What is read from below a folder."""
+    place = folder.resolve()
+    return tuple(path for path in read if path.resolve().is_relative_to(place))
 
 
 @dataclass(frozen=True)

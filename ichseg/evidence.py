@@ -25,6 +25,7 @@ from ichseg.landmarks import Landmarks
 from ichseg.measure import ABC2, Measures, VolumeRange, measure
 from ichseg.models import model_error
 from ichseg.prompt import Box
+from ichseg.replace_file import check_outputs, write_whole
 from ichseg.segmentation import Lesion, Segmentation
 from ichseg.volume import CTVolume, ScanPath
 
@@ -39,6 +40,8 @@ ENDINGS = {
     ".glb": "surface.glb",
     ".dcm": "seg.dcm",
 }
+#: How the names of all tables end that a .csv can be (``tables``).
+TABLES = (".csv", "-total.csv", "-slices.csv", "-growth.csv", "-scores.csv")
 FORMATS = tuple(ENDINGS)
 
 #: For people, where they get a DICOM-SEG without the patient's identity, and with it.
@@ -321,29 +324,33 @@ def save(
     found: Assessment,
     *,
     identity_from: ScanPath | Sequence[ScanPath] | None = None,
+    inputs: Iterable[Path] = (),
 ) -> list[Path]:
     """Write an assessment in the format of the file's name (FORMATS); ``encode`` says what it raises.
 
-    Returns what was written: of .csv a file for each kind of row, NAME.csv the first of them, the others beside it.
+    Never onto the scan's own files, nor onto ``inputs``, what else the run reads (InputError). Returns what was
+    written: of .csv a file for each kind of row, NAME.csv the first of them, the others beside it.
     """
-    path = Path(path)
-    check_path(path, found.volume)
+    path, inputs = Path(path), tuple(inputs)
+    check_path(path, found.volume, inputs)
     written = []
     for ending, content in encode(path.suffix.lower(), found, identity_from=identity_from).items():
         written.append(path.with_name(path.stem + ending))
-        export.write_file(written[-1], content)
+        write_whole(written[-1], content, inputs=(*found.volume.files, *inputs))
     return written
 
 
-def check_path(path: Path, volume: CTVolume) -> None:
-    """Refuse, before any work is done, a name, a place or a scan that a file cannot be made of."""
+def outputs(path: Path) -> list[Path]:
+    """All files that ``save`` may write for a name."""
+    endings = TABLES if path.suffix.lower() == ".csv" else (path.suffix,)
+    return [path.with_name(path.stem + ending) for ending in endings]
+
+
+def check_path(path: Path, volume: CTVolume, inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before any work is done, a name, a place or a scan that a file cannot be made of, and what is read."""
     if path.suffix.lower() not in FORMATS:
         raise _unknown(path.name)
-    if not path.parent.is_dir():
-        raise InputError(
-            f"A file is written into a folder that is there; for {path.name} there is no folder "
-            f"{path.parent.name}; make it first."
-        )
+    check_outputs(outputs(path), (*volume.files, *inputs))
     if path.suffix.lower() == ".dcm" and volume.dicom is None:
         raise InputError(
             f"A DICOM-SEG refers to the DICOM images of its scan; {volume.name} is NIfTI; "

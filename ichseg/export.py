@@ -33,6 +33,7 @@ from ichseg.measure import slice_table, volume_ml
 from ichseg.preprocess import BRAIN, Window
 from ichseg.prompt import Box
 from ichseg.render import Colour, render_slice
+from ichseg.replace_file import check_outputs, write_whole
 from ichseg.segmentation import ORIGINS, Lesion, Origin, Part, Segmentation
 from ichseg.volume import CTVolume, write_mask
 from ichseg.volume import content_sha256 as content_sha256
@@ -101,6 +102,7 @@ def save_mask(
     *,
     method: str | None = None,
     made: str = "",
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Write a scan's mask in the format of the file's name: .nii, .nii.gz or .zip.
 
@@ -109,21 +111,29 @@ def save_mask(
     (``lesions_path``) or into the archive. The header also says which scan it belongs to, by which ``method`` it was
     made, and what else decided it (``made``: ``mask_header.mask_record``). NIfTI is written on the scan's own grid and
     affine, and refused with a VolumeError for an unevenly spaced series; the archive (``slices_zip``) holds any. Raises
-    InputError where the folder is not there or the file cannot be written.
+    InputError where the folder is not there, the file cannot be written, or it or the one beside it is one of the
+    scan's own files or of ``inputs``, what else the run reads. What an earlier mask of this name had beside it goes.
     """
-    path = Path(path)
-    check_mask_path(path, volume)
+    path, inputs = Path(path), tuple(inputs)
+    check_mask_path(path, volume, inputs)
+    inputs = (*volume.files, *inputs)
     if path.suffix.lower() == ".zip":
-        write_file(path, slices_zip(mask_zyx, volume, lesions, method=method, made=made))
+        content = slices_zip(mask_zyx, volume, lesions, method=method, made=made)
+        write_whole(path, content, inputs=inputs)
         return
     labels = np.asarray(mask_zyx) if lesions else np.asarray(mask_zyx) != 0
     record = mask_record(volume, lesions, method=method, made=made)
-    try:
-        write_mask(path, labels, volume, record=record)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    write_mask(path, labels, volume, record=record, inputs=inputs)
+    beside = lesions_path(path)
     if lesions:
-        write_file(lesions_path(path), _sidecar(labels, volume, lesions, record))
+        write_whole(beside, _sidecar(labels, volume, lesions, record), inputs=inputs)
+    elif _is_sidecar(beside):
+        beside.unlink(missing_ok=True)
+
+
+def mask_outputs(path: Path) -> list[Path]:
+    """All files that ``save_mask`` may write for a mask of this name."""
+    return [path] if path.suffix.lower() == ".zip" else [path, lesions_path(path)]
 
 
 def lesions_path(mask_path: Path) -> Path:
@@ -162,6 +172,15 @@ def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
             f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not ({error}); "
             "delete it, or save the mask again."
         ) from error
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Whether a file says what the labels of some mask stand for, as ``save_mask`` writes it."""
+    try:
+        read_lesion_rows(json.loads(path.read_text(encoding="utf-8"))["lesions"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def _sidecar(
@@ -204,38 +223,19 @@ def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
     return lesions
 
 
-def check_mask_path(path: Path, volume: CTVolume) -> None:
-    """Refuse, before any work is done, a place or a format that cannot take a scan's mask."""
+def check_mask_path(path: Path, volume: CTVolume, inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before any work is done, a place or a format that cannot take a scan's mask, and what the run reads."""
     if not path.name.lower().endswith((".nii", ".nii.gz", ".zip")):
         raise InputError(
             f"A mask is written as .nii.gz, .nii or .zip (a PNG a slice); got {path.name}; "
             f"name it e.g. {mask_name(volume)}."
         )
-    if not path.parent.is_dir():
-        raise InputError(
-            f"A file is written into a folder that is there; for {path.name} there is no folder "
-            f"{path.parent.name}; make it first."
-        )
+    check_outputs(mask_outputs(path), (*volume.files, *inputs))
     if not (path.suffix.lower() == ".zip" or volume.geometry.is_even):
         raise VolumeError(
             f"NIfTI holds evenly spaced slices only; this scan's are not, so {path.name} would put voxels "
             f"where they are not; write {mask_name(volume)} instead."
         )
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write bytes to a file, or raise InputError with the reason why it cannot be."""
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"An output file must be writable; {path.name} is not ({error.strerror or error}); "
-        "choose another place."
-    )
 
 
 #: Of every table: what its rows are of, and what has to be said with the numbers.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ichseg.backends import OpenVinoBackend, TorchBackend, check_backend, pick_backend
 from ichseg.errors import InputError, WeightsError
 from ichseg.growth import ModelError
+from ichseg.replace_file import write_whole
 
 if TYPE_CHECKING:
     from ichseg.backends import Backend
@@ -502,9 +503,7 @@ def record_weights(name: str, files: Iterable[Path], *, source: str, licence: st
         "hub_repo": manifest.get(name, {}).get("hub_repo"),
     }
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-    temporary = WEIGHTS_DIR / "manifest.json.part"
-    temporary.write_text(text)
-    temporary.replace(WEIGHTS_DIR / "manifest.json")
+    write_whole(WEIGHTS_DIR / "manifest.json", text.encode())
 
 
 def sha256(path: Path) -> str:

@@ -11,9 +11,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 from ichseg.errors import InputError
+
+#: A file or folder, whatever it is called: device and number on it.
+_Id = tuple[int, int]
 
 #: How the name of a file that is not finished begins. No reader of a folder takes such a file for a result.
 PART = ".part-"
@@ -78,6 +82,7 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
         InputError: which of these it is, in one sentence.
 
     """
+    check_not_an_input(path, inputs)
     try:
         target = path.resolve()
         found = _identity(target)
@@ -86,8 +91,6 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
                 f"An output is an ordinary file; {path.name} is {'a folder' if target.is_dir() else 'none'}; "
                 "give it another name."
             )
-        for given in inputs:
-            _check_input(path, target, found, given)
         if not target.parent.is_dir():
             raise InputError(
                 f"A file is written into a folder that is there; for {path.name} there is no folder "
@@ -97,37 +100,119 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
         raise _unwritable(path, error) from error
 
 
+def check_not_an_input(path: Path, inputs: Iterable[Path]) -> None:
+    """The part of ``check_output`` that is about inputs: for a file whose folder is yet to be made."""
+    known = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
+    try:
+        known.refuse(path)
+    except (OSError, RuntimeError) as error:
+        raise _unwritable(path, error) from error
+
+
+class Inputs:
+    """The files and folders that a run reads, looked up once for all of its outputs."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = list(paths)
+        self._names: dict[Path, str] = {}
+        self._files: dict[_Id, str] = {}
+        self._folders: dict[_Id, tuple[str, Path]] = {}
+        for path in self._paths:
+            source = path.resolve()
+            name, found = path.name or source.name, _identity(source)
+            self._names.setdefault(source, name)
+            if found is not None:
+                self._files.setdefault(found, name)
+                if source.is_dir():
+                    self._folders.setdefault(found, (name, source))
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._paths)
+
+    def refuse(self, path: Path) -> None:
+        """Raise InputError where an output is one of these, or lies in one."""
+        target = path.resolve()
+        found = _identity(target)
+        name = self._names.get(target)
+        if name is None and found is not None:
+            name = self._files.get(found)
+        if name is not None:
+            raise InputError(
+                f"A file that a run reads is never written over; the output {path.name} is its input {name}; "
+                "give the output another name."
+            )
+        above = (_identity(folder) for folder in target.parents)
+        folder = next((one for one in above if one in self._folders), None)
+        if folder is None and found is not None:
+            folder = self._linked.get(found)
+        if folder is not None:
+            raise InputError(
+                "Nothing is written into a folder that a run reads as one scan, or as a list of scans; the output "
+                f"{path.name} lies in {self._folders[folder][0]}; choose a place outside of it."
+            )
+
+    @cached_property
+    def _linked(self) -> dict[_Id, _Id]:
+        """Each file below the folders, as a reader meets it (a link is what it points to), and the folder."""
+        found = {}
+        for folder, (_, source) in self._folders.items():
+            for below, _, names in os.walk(source):
+                for name in names:
+                    if (one := _identity(Path(below, name))) is not None:
+                        found[one] = folder
+        return found
+
+
+def check_outputs(paths: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """``check_output`` of all files of a run, each of which is another file than the rest.
+
+    Raises:
+        InputError: as ``check_output``; or two outputs are one file, on some disk: upper and lower case are the same.
+
+    """
+    inputs, taken = Inputs(inputs), dict[str, Path]()
+    for path in paths:
+        check_output(path, inputs)
+        place = output_key(path)
+        if place in taken:
+            raise InputError(
+                f"Each output is a file of its own; {taken[place].name} and {path.name} are one; give one of them "
+                "another name."
+            )
+        taken[place] = path
+
+
+def output_key(path: Path) -> str:
+    """Equal for two outputs that could be one file, whatever they are called and on whatever disk."""
+    return os.path.normcase(path.resolve()).casefold()
+
+
+def inputs_of(path: Path) -> list[Path]:
+    """What is read where a person names a scan or a mask: the path, and what belongs to it.
+
+    Of a pair (.hdr and .img) that is the other file; of a DICOMDIR the folder that it is the index of.
+    """
+    if path.name.upper() == "DICOMDIR":
+        return [path, path.parent]
+    pair = {".hdr": ".img", ".img": ".hdr"}
+    stem, ending = path.stem, path.suffix.lower()
+    if ending == ".gz":
+        stem, ending = Path(stem).stem, Path(stem).suffix.lower()
+    if ending not in pair:
+        return [path]
+    names = (f"{stem}{pair[ending]}", f"{stem}{pair[ending]}.gz")
+    beside = {name.lower() for name in names}
+    folder = path.parent
+    others = folder.iterdir() if folder.is_dir() else ()
+    return [path, *(one for one in others if one.name.lower() in beside)]
+
+
 def is_part(path: Path) -> bool:
     """Whether a file is what a writer that was killed left behind."""
     return path.name.startswith(PART)
 
 
-def _check_input(path: Path, target: Path, found: tuple[int, int] | None, given: Path) -> None:
-    source = given.resolve()
-    if source == target or (found is not None and _identity(source) == found):
-        raise InputError(
-            f"A file that a run reads is never written over; the output {path.name} is its input {given.name}; "
-            "give the output another name."
-        )
-    if not source.is_dir():
-        return
-    folder = _identity(source)
-    if any(_identity(above) == folder for above in target.parents) or (
-        found is not None and found in _files(source)
-    ):
-        raise InputError(
-            f"Nothing is written into a folder that a run reads as one scan, or as a list of scans; the output "
-            f"{path.name} lies in {given.name or source.name}; choose a place outside of it."
-        )
-
-
-def _files(folder: Path) -> set[tuple[int, int]]:
-    """The files below a folder, as a reader of it meets them: a link stands for what it points to."""
-    found = (_identity(Path(below, name)) for below, _, names in os.walk(folder) for name in names)
-    return {one for one in found if one is not None}
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> _Id | None:
     """Which file a path leads to, whatever it is called; None where there is none."""
     try:
         status = path.stat()

@@ -40,6 +40,7 @@ from ichseg.hounsfield import check_size as check_size
 from ichseg.intake import FORMATS as FORMATS
 from ichseg.mask_header import mask_record, record_text, short_text
 from ichseg.nifti_header import Placement, place_voxels
+from ichseg.replace_file import inputs_of, write_whole
 
 if TYPE_CHECKING:
     from ichseg.dicom import DicomSource
@@ -236,6 +237,8 @@ class CTVolume:
             cannot has its ``refusal``.
         dicom: where the slices stand in their DICOM series, for a DICOM-SEG that refers to them; None
             for NIfTI. Identifiers of images only, nothing about the patient.
+        files: the files and folders that it was read from, which nothing is ever written to; for
+            no log, document or download.
 
     """
 
@@ -248,6 +251,7 @@ class CTVolume:
     source: NiftiGrid | None = None
     series: tuple[SeriesInfo, ...] = ()
     dicom: DicomSource | None = None
+    files: tuple[Path, ...] = ()
 
     @property
     def warned(self) -> tuple[str, ...]:
@@ -329,11 +333,13 @@ def read_volume(
         if not path.exists():
             raise refusal(path.name, "a scan must exist", "nothing is there", "check the path")
     try:
-        return checked_volume(_read(paths, series, add_offset))
+        volume = checked_volume(_read(paths, series, add_offset))
     except OSError as error:
         name = Path(error.filename or paths[0]).name
         remedy = "check its permissions and the disk"
         raise refusal(name, "a scan must be readable", f"{error.strerror}", remedy) from error
+    files = (one.absolute() for path in paths for one in inputs_of(path))
+    return replace(volume, files=tuple(files))
 
 
 def checked_volume(volume: CTVolume) -> CTVolume:
@@ -348,6 +354,7 @@ def write_mask(
     volume: CTVolume,
     *,
     record: Mapping[str, Any] | None = None,
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Write a mask as uint8 NIfTI on the scan's own grid, so that it overlays in any viewer.
 
@@ -357,12 +364,14 @@ def write_mask(
     made: in short in ``descrip``, in full as JSON in an extension (a comment, code 6).
 
     Args:
-        path: ends in ``.nii`` or ``.nii.gz``; overwritten.
+        path: ends in ``.nii`` or ``.nii.gz``; a file that is there is replaced, but never one that was read.
         mask_zyx: bool or whole-number labels 0..255, [z, y, x] in the frame of ``volume``.
         volume: the scan that the mask belongs to.
         record: what the file says of itself (``mask_header.mask_record``); the scan alone without it.
+        inputs: what else the run reads, beside the scan's own files.
 
     Raises:
+        InputError: the path is one of the scan's files or of ``inputs``, or cannot be written.
         VolumeError: another shape, labels out of range, another file ending, or unevenly spaced
             slices, which NIfTI cannot hold.
 
@@ -397,7 +406,8 @@ def write_mask(
     image.header["descrip"] = short_text(said).encode()
     image.header.extensions.append(Nifti1Extension("comment", record_text(said).encode()))
     data = image.to_bytes()
-    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+    content = gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data
+    write_whole(path, content, inputs=(*volume.files, *inputs))
 
 
 def read_mask(path: ScanPath, volume: CTVolume) -> NDArray[np.uint8]:

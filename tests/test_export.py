@@ -29,6 +29,7 @@ from ichseg.errors import InputError, VolumeError
 from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box
 from ichseg.render import render_slice
+from ichseg.replace_file import write_whole
 from ichseg.segmentation import Lesion, Part, Segmentation
 from ichseg.volume import CTVolume, read_mask, read_volume
 
@@ -193,7 +194,7 @@ def test_a_mask_that_cannot_be_written_is_refused_before_anything_is(
 def test_a_place_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     volume = phantoms.scan()
-    with pytest.raises(InputError, match=rf"{name} is not \(Is a directory\); choose"):
+    with pytest.raises(InputError, match=rf"ordinary file; {name} is a folder; give"):
         export.save_mask(tmp_path / name, marked(volume), volume)
 
 
@@ -276,7 +277,7 @@ def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
     volume = phantoms.scan(UNEVEN_MM)
     document = record(volume)
     path = tmp_path / export.SESSION
-    export.write_file(path, export.json_bytes(document))
+    write_whole(path, export.json_bytes(document))
     session = export.load_session(path)
     assert session.boxes == BOXES
     assert (session.model, session.second_look) == ("litemedsam", False)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ichseg.replace_file import write_whole
 from ichseg.sample import sample_paths
 from ichseg.sample.head import Head, Hematoma
 from ichseg.sample.scanner import scan
@@ -132,7 +133,7 @@ def write_nifti(path: Path, array_zyx: NDArray[np.int16] | NDArray[np.uint8]) ->
     put(280, "<f4", PIXEL_MM, 0, 0, corner, 0, PIXEL_MM, 0, corner, 0, 0, SLICE_MM, LOWEST_MM)
     put(344, "S4", b"n+1")  # type: ignore[arg-type]
     payload = header.tobytes() + data.astype(data.dtype.newbyteorder("<")).tobytes()
-    path.write_bytes(gzip.compress(payload, 9, mtime=0))
+    write_whole(path, gzip.compress(payload, 9, mtime=0))
 
 
 def main() -> None:

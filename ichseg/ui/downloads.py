@@ -10,6 +10,7 @@ from ichseg import evidence, export
 from ichseg.evidence import Assessment
 from ichseg.mask_header import weights_text
 from ichseg.preprocess import Window
+from ichseg.replace_file import write_whole
 from ichseg.segmentation import Lesion, Segmentation
 from ichseg.ui.measures import Method
 from ichseg.volume import CTVolume
@@ -49,7 +50,8 @@ def write_marked(
         visible = [lesion for lesion in lesions if lesion.visible]
         alone = len(lesions) == len(visible) == 1
         path = folder / export.file_name(volume, export.picture_ending(k))
-        path.write_bytes(
+        write_whole(
+            path,
             export.slice_png(
                 volume,
                 k,
@@ -59,7 +61,7 @@ def write_marked(
                 window=Window(float(view["width"]), float(view["level"])),
                 scale=2.0,
                 opacity=float(view.get("opacity", 0.25)),
-            )
+            ),
         )
         return [path]
     if kind == "mask":
@@ -78,12 +80,11 @@ def write_marked(
         return [path, *([beside] if beside.is_file() else [])]
     if kind == "table":
         path = folder / export.file_name(volume, export.SLICES)
-        path.write_bytes(
-            export.slices_csv(marked.labels_zyx(model), volume, marked.lesions, method=model)
-        )
+        content = export.slices_csv(marked.labels_zyx(model), volume, marked.lesions, method=model)
+        write_whole(path, content)
         return [path]
     path = folder / export.file_name(volume, export.SESSION)
-    path.write_bytes(export.json_bytes(_record(marked, volume, method)))
+    write_whole(path, export.json_bytes(_record(marked, volume, method)))
     return [path]
 
 

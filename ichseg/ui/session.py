@@ -23,6 +23,7 @@ import numpy.typing as npt
 from ichseg.errors import InputError, VolumeError
 from ichseg.growth import Findings, Thresholds
 from ichseg.prompt import Box
+from ichseg.replace_file import write_whole
 from ichseg.segmentation import Segmentation
 from ichseg.ui.measures import Measuring
 from ichseg.volume import CTVolume
@@ -178,7 +179,7 @@ class Session:
         """A surface for the browser, in a file of its own in the place of the one before."""
         self.discard_view()
         path = self.new_folder() / "view.glb"
-        path.write_bytes(content)
+        write_whole(path, content)
         return path
 
     def discard_view(self) -> None:
@@ -208,7 +209,8 @@ class Session:
             hu = np.clip(np.rint(hu), -32768, 32767).astype(np.int16)
         steps = np.diff(hu, axis=2, prepend=np.int16(0)).astype("<i2")
         path = self.new_folder() / "voxels.gz"
-        path.write_bytes(gzip.compress(np.ascontiguousarray(steps).tobytes(), compresslevel=1))
+        content = gzip.compress(np.ascontiguousarray(steps).tobytes(), compresslevel=1)
+        write_whole(path, content)
         return path
 
 
