@@ -67,7 +67,7 @@ _MOST_COMPARED = 3
 """Pairs of images at one place that are found to differ before the rest of a series is taken to differ, too."""
 
 _LEFT = {
-    "1.2.840.10008.1.3.10": "{} list{s} of files (DICOMDIR)",
+    "1.2.840.10008.1.3.10": "{} CD index file{s}",
     "1.2.840.10008.5.1.4.1.1.88.": "{} structured report{s}",
     "1.2.840.10008.5.1.4.1.1.11.": "{} presentation state{s}",
     "1.2.840.10008.5.1.4.1.1.104.": "{} document{s}",
