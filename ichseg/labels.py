@@ -146,7 +146,9 @@ def _default(present: Sequence[int], usual: bool, role: str) -> tuple[tuple[Lesi
 def _usual(present: Sequence[int], whose: str, remedy: str) -> tuple[tuple[Lesion, ...], str]:
     """Lesions of the usual types, with a note that says so."""
     taken = ", ".join(f"{k} {TYPES[USUAL_TYPES[k]]}" for k in present)
-    note = f"Nothing says what the labels of the {whose} are; they are taken for {taken} ({remedy})."
+    note = (
+        f"Nothing says what the labels of the {whose} are; they are taken for {taken} ({remedy})."
+    )
     return tuple(Lesion(k, type=USUAL_TYPES[k]) for k in present), note
 
 

@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import logging
 import math
 import os
 import warnings
@@ -44,6 +45,10 @@ from ichseg.replace_file import inputs_of, write_whole
 
 if TYPE_CHECKING:
     from ichseg.dicom import DicomSource
+
+nib.imageglobals.logger.setLevel(
+    logging.CRITICAL
+)  # what is wrong with a header is said once, in our sentence
 
 Float = NDArray[np.float64]
 ScanPath = str | os.PathLike[str]
