@@ -176,10 +176,11 @@ def _checked_source(volume: CTVolume) -> DicomSource:
     if source is None:
         raise refusal(volume.name, rule, "this scan is NIfTI", "export NIfTI, or open the DICOM")
     uids = [one.sop_instance_uid for one in source.slices]
-    lacking = not source.study_uid or not all(uids) or not source.slices[0].sop_class_uid
+    own = (source.study_uid, source.series_uid, source.slices[0].sop_class_uid, *uids)
+    lacking = not all(own)
     files = {(one.sop_instance_uid, one.frame) for one in source.slices}
     if lacking or len(files) < len(uids):
-        received = "its files lack study or image UIDs of their own"
+        received = "its files lack study, series or image UIDs of their own"
         raise refusal(volume.name, rule, received, "export the series from the archive again")
     if source.is_multi_frame and len(set(uids)) > 1:
         raise refusal(
@@ -187,6 +188,13 @@ def _checked_source(volume: CTVolume) -> DicomSource:
             "a DICOM-SEG refers to single images or to one multi-frame file",
             f"this series is {len(set(uids))} multi-frame files",
             "export the series as single images",
+        )
+    if source.is_multi_frame and len(uids) < source.slices[0].frames:
+        raise refusal(
+            volume.name,
+            "a DICOM-SEG refers to all frames of a multi-frame file",
+            f"this scan is {len(uids)} of its {source.slices[0].frames} frames",
+            "export this phase as single images",
         )
     return source
 

@@ -321,6 +321,27 @@ def test_an_empty_mask_and_another_shape_are_refused(tmp_path: Path) -> None:
         segmentation_bytes(np.zeros((1, 2, 3), dtype=np.uint8), volume, LESIONS)
 
 
+def test_a_series_without_a_uid_is_refused(tmp_path: Path) -> None:
+    images = phantoms.dicom_slices(phantoms.speckled_head(), [5.0 * k for k in range(9)])
+    for image in images:
+        del image.SeriesInstanceUID
+    volume = read_volume(phantoms.save_dicom(tmp_path / "ct", images))
+    with pytest.raises(VolumeError, match="lack study, series or image UIDs of their own; export"):
+        written(volume, labels_of(volume))
+
+
+def test_one_phase_of_a_multi_frame_file_is_refused(tmp_path: Path) -> None:
+    phases = [phantoms.speckled_head(seed=seed) for seed in (0, 1)]
+    images = [i for hu in phases for i in phantoms.dicom_slices(hu, [5.0 * k for k in range(9)])]
+    multi = phantoms.enhanced_ct(images)
+    for number, item in enumerate(multi.PerFrameFunctionalGroupsSequence):
+        item.FrameContentSequence = [pydicom.Dataset()]
+        item.FrameContentSequence[0].TemporalPositionIndex = 1 + number // 9
+    volume = read_volume(phantoms.save_dicom(tmp_path / "ct", [multi]))
+    with pytest.raises(VolumeError, match="but this scan is 9 of its 18 frames; export this phase"):
+        written(volume, labels_of(volume))
+
+
 def test_images_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     images = phantoms.dicom_slices(phantoms.speckled_head(), EVEN_MM)
     uid = generate_uid()
@@ -328,5 +349,5 @@ def test_images_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
     names = [f"{index}.dcm" for index in range(len(images))]
     volume = read_volume(phantoms.save_dicom(tmp_path / "ct", images, names))
-    with pytest.raises(VolumeError, match="lack study or image UIDs of their own; export"):
+    with pytest.raises(VolumeError, match="lack study, series or image UIDs of their own; export"):
         written(volume, labels_of(volume))
