@@ -779,7 +779,12 @@ def _many(
             record |= {"models": averages, "caveat": caveat}
         _print_json(record)
     else:
-        notes = [f"Scan {one.entry.number}: {one.error}" for one in outcomes if one.error]
+        notes = [
+            f"Scan {one.entry.number}: Warning: {warning}"
+            for one in outcomes
+            for warning in (one.record or {}).get("scan", {}).get("warnings", ())
+        ]
+        notes += [f"Scan {one.entry.number}: {one.error}" for one in outcomes if one.error]
         notes += [f"Tables and files are in {folder}.", *([caveat] if caveat else [])]
         _print_people(_many_table(outcomes, averages), notes)
     if passed_over:
@@ -918,12 +923,17 @@ def _measures_table(measured: Mapping[str, Any]) -> Table:
 
 
 def _on_slice(line: Mapping[str, Any]) -> str:
-    return f"{line['length_mm']:.1f} (slice {line['slice_index'] + 1})"
+    return f"{line['length_mm']:.1f} ({_slice(line['slice_index'])})"
+
+
+def _slice(k: int) -> str:
+    """A slice as people count it, and as --slice takes it."""
+    return f"slice {k + 1}, --slice {k}"
 
 
 def _abc(found: Mapping[str, Any]) -> str:
     a, b = (found[name]["length_mm"] for name in "ab")
-    return f"{a:.1f} x {b:.1f} x {found['c_mm']:.1f} (slice {found['a']['slice_index'] + 1})"
+    return f"{a:.1f} x {b:.1f} x {found['c_mm']:.1f} ({_slice(found['a']['slice_index'])})"
 
 
 def _weights(found: Mapping[str, Any]) -> str:

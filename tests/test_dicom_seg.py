@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +352,12 @@ def test_images_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     volume = read_volume(phantoms.save_dicom(tmp_path / "ct", images, names))
     with pytest.raises(VolumeError, match="lack study, series or image UIDs of their own; export"):
         written(volume, labels_of(volume))
+
+
+def test_what_makes_its_millilitres_doubtful_stands_in_its_comments(tmp_path: Path) -> None:
+    phantoms.save_dicom(tmp_path, phantoms.dicom_slices(phantoms.speckled_head(), EVEN_MM))
+    volume = read_volume(tmp_path)
+    assert "ImageComments" not in written(volume, labels_of(volume))
+    doubted = replace(volume, warnings=("A slice is missing.", "The end is cut."))
+    found = written(doubted, labels_of(volume))
+    assert found.ImageComments == "A slice is missing. The end is cut."

@@ -61,6 +61,7 @@ def write_marked(
                 window=Window(float(view["width"]), float(view["level"])),
                 scale=2.0,
                 opacity=float(view.get("opacity", 0.25)),
+                caption=f"Scan {volume.called}, slice {k + 1} of {volume.shape_zyx[0]} (--slice {k}), {method.title}",
             ),
         )
         return [path]

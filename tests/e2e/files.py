@@ -31,12 +31,16 @@ def more(viewer: Viewer, kind: str, folder: Path) -> Path:
 def tables(viewer: Viewer, folder: Path) -> dict[str, list[dict[str, str]]]:
     """Download the tables of all measures: the rows of each by how its file's name ends."""
     files: list[Download] = []
-    viewer.page.on("download", files.append)
+
+    def keep(file: Download) -> None:
+        files.append(file)
+
+    viewer.page.on("download", keep)
     viewer.page.click("[data-do=more]")
     viewer.page.click("[data-save=csv]")
     while len(files) < 3:  # in whatever order the browser begins them
         viewer.page.wait_for_event("download", timeout=PATIENCE_MS)
-    viewer.page.remove_listener("download", files.append)
+    viewer.page.remove_listener("download", keep)
     found = {}
     for file in files:
         path = folder / file.suggested_filename
