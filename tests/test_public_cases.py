@@ -26,7 +26,9 @@ from ichseg.export import scan_record
 from ichseg.mask import read_labelled_mask
 from ichseg.measure import volume_ml
 from ichseg.sample import sample_paths
+from ichseg.ui.controller import Controller
 from ichseg.volume import read_mask, read_volume
+from tests.pages import Page
 
 Build = Callable[[str], Path]
 
@@ -238,3 +240,18 @@ def test_23_float64_of_600_slices_opens(build: Build) -> None:
     volume = read_volume(build("23") / "float64_600.nii.gz")
     assert volume.shape_zyx == (600, 512, 512)
     assert volume.hu_zyx.dtype == np.int16
+
+
+@pytest.mark.slow
+def test_27_the_page_opens_1200_files(build: Build, unhurried: Controller) -> None:
+    """They come in portions, which tests/e2e/test_page.py sends with 1,001; here as the page gives them on."""
+    given = sorted((build("27") / "many").iterdir())
+    assert len(given) == 1200
+    files = []
+    for number, path in enumerate(given):
+        folder = unhurried.upload_root / str(number)
+        folder.mkdir()
+        files.append({"path": str(shutil.copy(path, folder)), "name": path.name})
+    unhurried._read = read_volume
+    reply = Page(unhurried, "x").ask("open", files=files)
+    assert reply["error"] is None and reply["scan"]["shape"] == [1200, 16, 16]

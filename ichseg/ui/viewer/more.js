@@ -10,15 +10,17 @@ function openMore(open) {
 }
 
 function showMore() {
-  // A DICOM-SEG refers to DICOM images: of another scan there is none, and the item says so.
   moreButton.disabled = !marked().length;
   if (moreButton.disabled) openMore(false);
-  const item = one(".ich-more-dicom");
-  item.setAttribute("aria-disabled", String(!scan.dicom));
-  one("small", item).textContent = scan.dicom
-    ? "refers to the scan; without the patient's name and number"
-    : "of a DICOM scan only; this one is NIfTI";
-  if (scan.dicom) item.dataset.save = "dcm";
+  // A DICOM-SEG refers to DICOM images: of another scan there is none, and the item says so.
+  offer(one(".ich-more-dicom"), "dcm", scan.dicom, "refers to the scan; without the patient's name and number", "of a DICOM scan only; this one is NIfTI");
+  offer(one(".ich-more-nrrd"), "seg.nrrd", scan.even, ".seg.nrrd, with names and colours", "of evenly spaced slices only; take the DICOM-SEG");
+}
+
+function offer(item, kind, there, what, hindrance) {
+  item.setAttribute("aria-disabled", String(!there));
+  one("small", item).textContent = there ? what : hindrance;
+  if (there) item.dataset.save = kind;
   else delete item.dataset.save;
 }
 
