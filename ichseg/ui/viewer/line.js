@@ -37,6 +37,7 @@ function serverBack() {
       if (root.dataset.server !== "away") {
         root.dataset.server = "away";
         clearTimeout(patience);
+        if (scan) busy(null); // a person may look on meanwhile
         showKept();
       }
       await pause(PULSE_MS);
