@@ -26,7 +26,6 @@ from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.identity import identity_of
 from ichseg.mask import read_labelled_mask
-from ichseg.mask_header import weights_text
 from ichseg.models import CATALOGUE, available, load_predictor
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
@@ -268,7 +267,7 @@ def segment(
             volume,
             lesions,
             method=predictor.name,
-            made=weights_text(predictor.weights_sha256),
+            made=identity.short,
             inputs=inputs,
         )
         notes.append(f"Mask written to {path}.")
@@ -686,7 +685,7 @@ def _growth_record(found: growth.Growth, strict: bool) -> dict[str, Any]:
 
 
 def _is_evidence(path: Path) -> bool:
-    return path.suffix.lower() in evidence.FORMATS
+    return bool(evidence.ending(path))
 
 
 def _inputs(*paths: Path | None) -> list[Path]:
@@ -723,7 +722,7 @@ def _write_evidence(
     for path in filter(_is_evidence, paths):
         written = evidence.save(path, found, identity_from=identity_from, inputs=inputs)
         notes.append(f"Written: {', '.join(map(str, written))}.")
-        if path.suffix.lower() == ".dcm":
+        if evidence.ending(path) == ".dcm":
             notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
     return notes
 

@@ -32,7 +32,6 @@ from ichseg import export, measure
 from ichseg.errors import InputError
 from ichseg.identity import Identity, identity_of
 from ichseg.mask import read_labelled_mask
-from ichseg.mask_header import weights_text
 from ichseg.models import load_predictor
 from ichseg.prompt import Box
 from ichseg.replace_file import Inputs, check_not_an_input, inputs_of, output_key, write_whole
@@ -321,7 +320,7 @@ class Segment:
             volume,
             lesions,
             method=predictor.name,
-            made=weights_text(predictor.weights_sha256),
+            made=identity.short,
             inputs=inputs,
         )
         record = export.segmentation_record(

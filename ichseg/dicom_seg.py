@@ -36,7 +36,7 @@ from ichseg.volume import CTVolume, ScanPath, check_size, place_plane, refusal
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
 
-_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 _HEMORRHAGE = Code("50960005", "SCT", "Hemorrhage")
 _BRAIN = Code("12738006", "SCT", "Brain")
 _INTRACRANIAL = Code("1101003", "SCT", "Intracranial")
@@ -285,7 +285,7 @@ def _segment_description(
     description = SegmentDescription(
         segment_number=number,
         segment_label=lesion.name.replace("\\", "/"),
-        segmented_property_category=_ABNORMAL,
+        segmented_property_category=ABNORMAL,
         segmented_property_type=kind,
         anatomic_regions=[region],
         algorithm_type="MANUAL" if model is None else "SEMIAUTOMATIC",
@@ -376,7 +376,13 @@ def type_of(kind: Code | None, regions: Sequence[Code], name: str) -> str | None
                 return lesion_type
     names = {text.lower(): key for key, title in TYPES.items() for text in (key, title)}
     named = {**names, "edema": "oedema"}.get(name.strip().lower())
-    return named or ("unspecified" if kind == _HEMORRHAGE else None)
+    return named or ("unspecified" if kind is not None and kind == _HEMORRHAGE else None)
+
+
+def code_in(text: str) -> Code | None:
+    """A code that a text gives as 3D Slicer does, scheme^value^meaning; None where it gives none."""
+    scheme, value, meaning = (*text.split("^"), "", "", "")[:3]
+    return Code(value, scheme, meaning) if scheme and value else None
 
 
 def segment_lesion(

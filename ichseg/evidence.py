@@ -22,6 +22,7 @@ from ichseg.followup import Blood
 from ichseg.growth import Growth, ModelError, ReadingError, Score, growth_record, reading_error
 from ichseg.identity import Identity
 from ichseg.landmarks import Landmarks
+from ichseg.mask_header import mask_record
 from ichseg.measure import ABC2, Measures, VolumeRange, measure
 from ichseg.models import model_error
 from ichseg.prompt import Box
@@ -39,6 +40,8 @@ ENDINGS = {
     ".stl": "surface.stl",
     ".glb": "surface.glb",
     ".dcm": "seg.dcm",
+    ".seg.nrrd": "mask.seg.nrrd",
+    ".mha": "mask.mha",
 }
 #: How the names of all tables end that a .csv can be (``tables``).
 TABLES = (".csv", "-total.csv", "-slices.csv", "-growth.csv", "-scores.csv")
@@ -314,8 +317,14 @@ def _encode(
             found.lesions,
             model=found.model,
             weights_sha256=found.weights_sha256,
+            made=_made(found),
             identity_from=identity_from,
         )
+    if suffix in (".seg.nrrd", ".mha"):
+        from ichseg.nrrd import mask_bytes
+
+        record = mask_record(found.volume, found.lesions, method=found.model, made=_made(found))
+        return mask_bytes(suffix, found.labels_zyx, found.volume, found.lesions, record)
     raise _unknown(suffix or "no ending")
 
 
@@ -333,25 +342,38 @@ def save(
     """
     path, inputs = Path(path), tuple(inputs)
     check_path(path, found.volume, inputs)
-    written = []
-    for ending, content in encode(path.suffix.lower(), found, identity_from=identity_from).items():
-        written.append(path.with_name(path.stem + ending))
+    suffix, written = ending(path), []
+    stem = path.name[: -len(suffix)]
+    for end, content in encode(suffix, found, identity_from=identity_from).items():
+        written.append(path.with_name(stem + end))
         write_whole(written[-1], content, inputs=(*found.volume.files, *inputs))
     return written
 
 
 def outputs(path: Path) -> list[Path]:
     """All files that ``save`` may write for a name."""
-    endings = TABLES if path.suffix.lower() == ".csv" else (path.suffix,)
-    return [path.with_name(path.stem + ending) for ending in endings]
+    if ending(path) != ".csv":
+        return [path]
+    return [path.with_name(path.stem + end) for end in TABLES]
+
+
+def _made(found: Assessment) -> str:
+    return "" if found.identity is None else found.identity.short
+
+
+def ending(path: Path) -> str:
+    """Which of FORMATS a file's name has; empty for none."""
+    return export.ending_of(path, FORMATS)
 
 
 def check_path(path: Path, volume: CTVolume, inputs: Iterable[Path] = ()) -> None:
     """Refuse, before any work is done, a name, a place or a scan that a file cannot be made of, and what is read."""
-    if path.suffix.lower() not in FORMATS:
+    if not ending(path):
         raise _unknown(path.name)
+    if ending(path) in export.MASK_ENDINGS:
+        export.check_mask_path(path, volume, inputs)
     check_outputs(outputs(path), (*volume.files, *inputs))
-    if path.suffix.lower() == ".dcm" and volume.dicom is None:
+    if ending(path) == ".dcm" and volume.dicom is None:
         raise InputError(
             f"A DICOM-SEG refers to the DICOM images of its scan; {volume.name} is NIfTI; "
             f"write {export.mask_name(volume)} in place of {path.name}."

@@ -46,6 +46,9 @@ MASK, MASK_SLICES, SLICES, SESSION = (
     *("mask.nii.gz", "mask-slices.zip", "slices.csv", "session.json"),
 )
 
+#: How the name of a mask's file may end.
+MASK_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".zip")
+
 #: In the name of the file that says which lesion each label of a mask is, and in an archive of slices.
 LESIONS_NAME = "lesions.json"
 
@@ -104,15 +107,15 @@ def save_mask(
     made: str = "",
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Write a scan's mask in the format of the file's name: .nii, .nii.gz or .zip.
+    """Write a scan's mask in the format of the file's name, one of MASK_ENDINGS.
 
     ``mask_zyx`` is [z, y, x]; not 0 is in. With ``lesions`` it holds their numbers, which are written as labels, and
-    what they stand for goes into the header and, for people and other programs, into a file beside it
-    (``lesions_path``) or into the archive. The header also says which scan it belongs to, by which ``method`` it was
-    made, and what else decided it (``made``: ``mask_header.mask_record``). NIfTI is written on the scan's own grid and
-    affine, and refused with a VolumeError for an unevenly spaced series; the archive (``slices_zip``) holds any. Raises
-    InputError where the folder is not there, the file cannot be written, or it or the one beside it is one of the
-    scan's own files or of ``inputs``, what else the run reads. What an earlier mask of this name had beside it goes.
+    what they stand for goes into the header and, of NIfTI, for people and other programs also into a file beside it
+    (``lesions_path``). The header also says which scan it belongs to, by which ``method`` it was made, and what else
+    decided it (``made``: ``mask_header.mask_record``). It is written on the scan's own grid and affine, and refused
+    with a VolumeError for an unevenly spaced series; the archive (``slices_zip``) holds any. Raises InputError where
+    the folder is not there, the file cannot be written, or it or the one beside it is one of the scan's own files or
+    of ``inputs``, what else the run reads. What an earlier mask of this name had beside it goes.
     """
     path, inputs = Path(path), tuple(inputs)
     check_mask_path(path, volume, inputs)
@@ -123,6 +126,14 @@ def save_mask(
         return
     labels = np.asarray(mask_zyx) if lesions else np.asarray(mask_zyx) != 0
     record = mask_record(volume, lesions, method=method, made=made)
+    ending = mask_ending(path)
+    if not ending.startswith(".nii"):
+        from ichseg.nrrd import mask_bytes
+
+        alone = lesions or [Lesion(1)]
+        content = mask_bytes(ending, labels.astype(np.uint8), volume, alone, record)
+        write_whole(path, content, inputs=inputs)
+        return
     write_mask(path, labels, volume, record=record, inputs=inputs)
     beside = lesions_path(path)
     if lesions:
@@ -133,7 +144,7 @@ def save_mask(
 
 def mask_outputs(path: Path) -> list[Path]:
     """All files that ``save_mask`` may write for a mask of this name."""
-    return [path] if path.suffix.lower() == ".zip" else [path, lesions_path(path)]
+    return [path, lesions_path(path)] if mask_ending(path).startswith(".nii") else [path]
 
 
 def lesions_path(mask_path: Path) -> Path:
@@ -144,6 +155,21 @@ def lesions_path(mask_path: Path) -> Path:
     """
     stem = re.sub(r"\.nii(\.gz)?$", "", mask_path.name, flags=re.IGNORECASE)
     return mask_path.with_name(f"{stem}-{LESIONS_NAME}")
+
+
+def mask_ending(path: Path) -> str:
+    """Which of MASK_ENDINGS a name has, empty for none.
+
+    >>> mask_ending(Path("a.b.SEG.nrrd")), mask_ending(Path("mask.gz"))
+    ('.seg.nrrd', '')
+    """
+    return ending_of(path, MASK_ENDINGS)
+
+
+def ending_of(path: Path, endings: Iterable[str]) -> str:
+    """Which of ``endings`` a file's name has, the longest that fits; empty for none. Capitals do not count."""
+    name = path.name.lower()
+    return max((ending for ending in endings if name.endswith(ending)), key=len, default="")
 
 
 def read_lesions(mask_path: str | Path) -> list[Lesion]:
@@ -225,16 +251,16 @@ def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
 
 def check_mask_path(path: Path, volume: CTVolume, inputs: Iterable[Path] = ()) -> None:
     """Refuse, before any work is done, a place or a format that cannot take a scan's mask, and what the run reads."""
-    if not path.name.lower().endswith((".nii", ".nii.gz", ".zip")):
+    if not mask_ending(path):
         raise InputError(
-            f"A mask is written as .nii.gz, .nii or .zip (a PNG a slice); got {path.name}; "
-            f"name it e.g. {mask_name(volume)}."
+            f"A mask is written as {', '.join(MASK_ENDINGS[:-1])} or {MASK_ENDINGS[-1]} (a PNG a slice); "
+            f"got {path.name}; name it e.g. {mask_name(volume)}."
         )
     check_outputs(mask_outputs(path), (*volume.files, *inputs))
     if not (path.suffix.lower() == ".zip" or volume.geometry.is_even):
         raise VolumeError(
-            f"NIfTI holds evenly spaced slices only; this scan's are not, so {path.name} would put voxels "
-            f"where they are not; write {mask_name(volume)} instead."
+            f"{mask_ending(path)} holds evenly spaced slices only; this scan's are not, so {path.name} would put "
+            f"voxels where they are not; write {mask_name(volume)} instead."
         )
 
 

@@ -12,6 +12,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -33,7 +34,7 @@ MAX_ZIP_BYTES = 4 << 30
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is unpacked: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
 
-FORMATS = "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)"
+FORMATS = "a scan is NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha) or DICOM (folder, zip, files)"
 """The rule that every unreadable file is told."""
 
 SERIES_REMEDY = "give the folder or zip of an axial head CT series"
@@ -58,6 +59,10 @@ _ARCHIVES: tuple[tuple[int, bytes, str], ...] = (
 """Offset, magic bytes and name of archives that are not opened."""
 
 _UNPACKABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+NRRD_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+"""How the names of NRRD and MetaImage end, detached headers included."""
+
+_META_IMAGE = re.compile(rb"\s*(ObjectType|NDims)\s*=")
 _PACKINGS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 """How a zip's members may be packed that Python cannot unpack; Windows packs large ones with Deflate64."""
 
@@ -68,8 +73,10 @@ _ZIP_ERRORS = (
 )
 """All that zipfile and the decompressors raise on a damaged zip."""
 
-Kind = Literal["nifti", "header", "image", "dicom", "zip", "archive", "other"]
-"""What a file is; "header" and "image" are the ``.hdr`` and ``.img`` of a NIfTI-1 or Analyze image in two files."""
+Kind = Literal["nifti", "nrrd", "header", "image", "dicom", "zip", "archive", "other"]
+"""What a file is; "nrrd" is MetaImage, too.
+
+"header" and "image" are the ``.hdr`` and ``.img`` of a NIfTI-1 or Analyze image in two files."""
 
 
 class FileNote(str):
@@ -186,7 +193,8 @@ class Given:
             return refusal(self.name, FORMATS, received, "unpack it and give the folder")
         received = f"none of its {self.count} files is one"
         if self.count == 1:
-            received = "this file is neither" if self.is_file else "its only file is neither"
+            whose = "this file" if self.is_file else "its only file"
+            received = f"{whose} is none of them"
         return refusal(self.name, FORMATS, received, "export the CT in one of these formats")
 
 
@@ -249,6 +257,8 @@ def kind_of(name: str, head: bytes) -> Kind:
         return "dicom"
     if lower.endswith((".nii", ".nii.gz")) or head[344:347] == b"n+1" or head[4:7] == b"n+2":
         return "nifti"
+    if lower.endswith(NRRD_ENDINGS) or head[:4] == b"NRRD" or _META_IMAGE.match(head):
+        return "nrrd"
     if head[344:347] == b"ni1" or (lower.endswith((".hdr", ".hdr.gz")) and _is_analyze(head)):
         return "header"
     if head[:4] == _ZIP or (lower.endswith(".zip") and head):

@@ -22,6 +22,7 @@ from PIL import Image
 
 from ichseg.errors import InputError
 from ichseg.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
+from ichseg.intake import kind_on_disk
 from ichseg.mask_header import MaskContent, parse_record
 from ichseg.measure import volume_ml
 from ichseg.segmentation import Lesion
@@ -95,6 +96,10 @@ def _content(path: Path, head: bytes, volume: CTVolume) -> MaskContent:
         from ichseg.dicom_seg import read_segmentation
 
         return read_segmentation(path, volume)
+    if kind_on_disk(path) == "nrrd":
+        from ichseg.nrrd import read_mask_image
+
+        return read_mask_image(path, volume)
     labels, comments = read_nifti_mask(path, volume)
     records = [record for text in comments if (record := parse_record(text)) is not None]
     return MaskContent(labels, records[-1] if records else {})

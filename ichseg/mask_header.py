@@ -53,7 +53,7 @@ def mask_record(
         volume: the scan.
         lesions: what the labels stand for; none for a mask of 0 and 1.
         method: the name of the method whose mask it is; None where a person drew it, or nobody knows.
-        made: what decided the mask besides (weights, versions), as text.
+        made: the identity of all that decided the mask (``Identity.short``); empty where that is not known.
 
     Returns:
         Keys: ``ichseg_mask`` (the version that wrote it), ``scan_sha256`` (``CTVolume.sha256``), ``scan_label``,
@@ -76,15 +76,6 @@ def mask_record(
     }
 
 
-def weights_text(weights_sha256: Mapping[str, str]) -> str:
-    """A method's weight files and the beginnings of their hashes, for ``made``.
-
-    >>> weights_text({"litemedsam/model.safetensors": "0123456789abcdef" * 4})
-    'litemedsam/model.safetensors 0123456789ab'
-    """
-    return ", ".join(f"{file} {sha[:12]}" for file, sha in sorted(weights_sha256.items()))
-
-
 def record_text(record: Mapping[str, Any]) -> str:
     """A record as JSON on one line."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
@@ -102,9 +93,9 @@ def parse_record(text: str) -> dict[str, Any] | None:
 def short_text(record: Mapping[str, Any], most: int = 79) -> str:
     """Scan, method and identity of a record in at most ``most`` ASCII characters, such as NIfTI's ``descrip`` takes.
 
-    >>> record = {"scan_sha256": "0123456789abcdef" * 4, "method": "litemedsam-rslora", "identity": "model 89abcdef01"}
+    >>> record = {"scan_sha256": "0123456789abcdef" * 4, "method": "litemedsam-rslora", "identity": "89abcdef0123"}
     >>> short_text(record)
-    'scan 0123456789ab, litemedsam-rslora model 89abcdef01; not for clinical use'
+    'scan 0123456789ab, litemedsam-rslora 89abcdef0123; not for clinical use'
     """
     method, identity = record.get("method") or "", record.get("identity") or ""
     said = f"scan {record['scan_sha256'][:12]}"

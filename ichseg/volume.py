@@ -52,6 +52,7 @@ nib.imageglobals.logger.setLevel(
 
 Float = NDArray[np.float64]
 ScanPath = str | os.PathLike[str]
+FileAxes = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
 
 
 POSITION_TOLERANCE_MM = 0.1
@@ -237,6 +238,8 @@ class CTVolume:
         warnings: sentences that make a millilitre doubtful. They stay in sight wherever a number is
             shown, and go into every file with a number.
         label: what a person calls the scan in files; empty for the hash of its voxels.
+        file_axes: which of the axes i, j, k of an NRRD or MetaImage file is z, y and x, and whether
+            it runs backwards, for writing masks back; None for others.
         source: the NIfTI file's own grid, for writing masks back; None for DICOM.
         series: the other series of the DICOM files, those that can be opened first; each that
             cannot has its ``refusal``.
@@ -254,6 +257,7 @@ class CTVolume:
     warnings: tuple[str, ...] = ()
     label: str = ""
     source: NiftiGrid | None = None
+    file_axes: FileAxes | None = None
     series: tuple[SeriesInfo, ...] = ()
     dicom: DicomSource | None = None
     files: tuple[Path, ...] = ()
@@ -715,8 +719,8 @@ def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
 
 
 def _read_given(given: intake.Given, series: str | None, add_offset: int) -> CTVolume:
-    """Hand the files to the reader of their format: DICOM, or else the one NIfTI among them."""
-    niftis = [*given.of("nifti"), *_pairs(given)]
+    """Hand the files to the reader of their format: DICOM, or else the one file among them that is a scan by itself."""
+    niftis = [*given.of("nifti"), *_pairs(given), *given.of("nrrd")]
     if not given.of("dicom"):
         return _read_one(given, niftis, series, add_offset)
 
@@ -737,7 +741,7 @@ def _read_given(given: intake.Given, series: str | None, add_offset: int) -> CTV
 def _read_one(
     given: intake.Given, niftis: Sequence[intake.InputFile], series: str | None, add_offset: int
 ) -> CTVolume:
-    """Open the one NIfTI among the files."""
+    """Open the one NIfTI, NRRD or MetaImage among the files."""
     if not niftis and given.files:
         lone = given.files[0].name
         raise refusal(
@@ -752,7 +756,7 @@ def _read_one(
         names = ", ".join(f"'{file.name}'" for file in niftis[:5])
         raise refusal(
             given.name,
-            "a NIfTI scan is opened by itself",
+            f"a {_kinds_text(niftis)} scan is opened by itself",
             f"there are {len(niftis)} ({names}{', ...' if len(niftis) > 5 else ''})",
             "give one of them",
         )
@@ -760,13 +764,22 @@ def _read_one(
         raise refusal(
             niftis[0].name,
             "only DICOM comes in series",
-            f"series '{series}' of a NIfTI file was asked for",
+            f"series '{series}' of a {_kinds_text(niftis)} file was asked for",
             "leave the series out",
         )
-    volume = _read_nifti(niftis[0], add_offset)
+    if niftis[0].kind == "nrrd":
+        from ichseg import nrrd  # SimpleITK takes a while to import: only when there is NRRD
+
+        volume = nrrd.read_scan(niftis[0], add_offset)
+    else:
+        volume = _read_nifti(niftis[0], add_offset)
     parts = 2 if niftis[0].kind == "header" else 1
     notes = intake.passed_over([], given.count - parts)
     return replace(volume, notes=(*volume.notes, *notes))
+
+
+def _kinds_text(files: Sequence[intake.InputFile]) -> str:
+    return "NIfTI, NRRD or MetaImage" if any(file.kind == "nrrd" for file in files) else "NIfTI"
 
 
 def _is_nifti(path: Path) -> bool:
@@ -938,7 +951,7 @@ def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
     rule, remedy = FORMATS, "export the CT in one of these formats"
     second = head[4:7] == b"n+2"
     if not second and head[344:347] != b"n+1":
-        raise refusal(name, rule, "this file is neither", remedy)
+        raise refusal(name, rule, "this file is none of them", remedy)
     header_class = nib.Nifti2Header if second else nib.Nifti1Header
     try:
         header = header_class(head[: 540 if second else 348])
@@ -981,9 +994,19 @@ def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], least:
 
 def _nifti_geometry(affine: Float, grid: NiftiGrid) -> Geometry:
     """The geometry of the [z, y, x] view of a file with this affine."""
-    lengths = np.array(grid.header.get_data_shape()[:3])[list(grid.axes)]
-    steps = affine[:3, list(grid.axes)].T * np.where(grid.flips, -1.0, 1.0)[:, None]
-    first = affine[:3, 3] - np.where(grid.flips, lengths - 1, 0) @ steps
+    return grid_geometry(affine, grid.header.get_data_shape()[:3], grid.axes, grid.flips)
+
+
+def grid_geometry(
+    affine: Float,
+    shape_ijk: Sequence[int],
+    axes: tuple[int, int, int],
+    flips: tuple[bool, bool, bool],
+) -> Geometry:
+    """The geometry of the [z, y, x] view (``display_axes``) of a file's array of this affine, (i, j, k) -> RAS+ mm."""
+    lengths = np.array(shape_ijk)[list(axes)]
+    steps = affine[:3, list(axes)].T * np.where(flips, -1.0, 1.0)[:, None]
+    first = affine[:3, 3] - np.where(flips, lengths - 1, 0) @ steps
     origins = first + np.arange(lengths[0])[:, None] * steps[0]
     return Geometry(origins, steps[1], steps[2])
 

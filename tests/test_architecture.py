@@ -29,6 +29,7 @@ KEPT_TO = {
     "nibabel": ("ichseg/volume.py", "ichseg/nifti_header.py"),
     "pydicom": ("ichseg/dicom.py", "ichseg/dicom_seg.py"),
     "highdicom": ("ichseg/dicom_seg.py",),
+    "SimpleITK": ("ichseg/nrrd.py",),
     "gdcm": ("ichseg/dicom.py",),
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,
@@ -41,6 +42,7 @@ KEPT_TO = {
 }
 HEAVY = (
     *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),
+    "SimpleITK",
     *("ray", "trimesh", "reportlab", "skimage", "openvino", "openvino_telemetry"),
 )
 

@@ -38,7 +38,7 @@ from ichseg.volume import read_mask, read_volume, write_mask
 
 AFFINE = np.diag([-0.7, -0.9, 5.0, 1.0])
 POSITIONS_MM = [5.0 * k for k in range(9)]
-FORMATS = "a scan is a NIfTI file (.nii, .nii.gz) or DICOM (folder, zip, files)"
+FORMATS = "a scan is NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha) or DICOM (folder, zip, files)"
 EXPORT = "export the CT in one of these formats"
 AGAIN = "copy or download it again"
 ARCHIVE = "copy it or send it from the archive again"
@@ -186,15 +186,15 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "A scan needs a file or a folder, but an empty list was given;"
         " give a NIfTI file, or a DICOM folder, zip or files.",
     ),
-    "text": (text_file, f"notes.txt: {FORMATS}, but this file is neither; {EXPORT}."),
-    "picture": (picture, f"slice.png: {FORMATS}, but this file is neither; {EXPORT}."),
+    "text": (text_file, f"notes.txt: {FORMATS}, but this file is none of them; {EXPORT}."),
+    "picture": (picture, f"slice.png: {FORMATS}, but this file is none of them; {EXPORT}."),
     "text named nifti": (
         text_named_nifti,
-        f"scan.nii: {FORMATS}, but this file is neither; {EXPORT}.",
+        f"scan.nii: {FORMATS}, but this file is none of them; {EXPORT}.",
     ),
     "gzip of text": (
         gzip_of_text,
-        f"scan.nii.gz: {FORMATS}, but this file is neither; {EXPORT}.",
+        f"scan.nii.gz: {FORMATS}, but this file is none of them; {EXPORT}.",
     ),
     "empty file": (empty_file, f"scan.nii.gz: {FORMATS}, but this file is empty; {AGAIN}."),
     "empty file of no kind": (
@@ -221,7 +221,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "truncated in the header": (
         lambda folder: cut(nifti(folder, name="scan.nii"), 0.005),
-        f"scan.nii: {FORMATS}, but this file is neither; {EXPORT}.",
+        f"scan.nii: {FORMATS}, but this file is none of them; {EXPORT}.",
     ),
     "truncated .nii.gz": (
         lambda folder: cut(nifti(folder), 0.5),

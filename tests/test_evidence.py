@@ -271,9 +271,15 @@ def test_every_format_by_the_name_of_the_file(tmp_path: Path) -> None:
         ".json": b"{",
         ".glb": b"glTF",
         ".stl": b"Research",
+        ".seg.nrrd": b"NRRD",
+        ".mha": b"ObjectType = Image",
     }
     for suffix, magic in begins.items():
         path = tmp_path / evidence.ENDINGS[suffix]
+        if suffix in (".seg.nrrd", ".mha"):  # they hold no uneven series
+            with pytest.raises(InputError, match="holds evenly spaced slices only"):
+                evidence.save(path, found)
+            continue
         written = evidence.save(path, found)
         assert written[0] == path and path.read_bytes().startswith(magic)
     assert evidence.ENDINGS.keys() == {*begins, ".dcm"}

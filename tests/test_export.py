@@ -176,8 +176,8 @@ def test_an_even_scan_gets_nifti_and_an_uneven_one_the_archive(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "positions_mm", "error", "sentence"),
     [
-        ("m.nii.gz", UNEVEN_MM, VolumeError, r"NIfTI holds evenly .* m\.nii\.gz .* hematoma-\w{8}-mask-slices\.zip"),
-        ("m.png", (0, 5, 10, 15), InputError, r"\.nii or \.zip .* got m\.png; name it"),
+        ("m.nii.gz", UNEVEN_MM, VolumeError, r"\.nii\.gz holds evenly .* hematoma-\w{8}-mask-slices\.zip"),
+        ("m.png", (0, 5, 10, 15), InputError, r"\.mha or \.zip .* got m\.png; name it"),
         ("no/m.zip", (0, 5, 10, 15), InputError, r"m\.zip there is no folder no; make it"),
     ],
 )  # fmt: skip

@@ -255,3 +255,13 @@ def test_27_the_page_opens_1200_files(build: Build, unhurried: Controller) -> No
     unhurried._read = read_volume
     reply = Page(unhurried, "x").ask("open", files=files)
     assert reply["error"] is None and reply["scan"]["shape"] == [1200, 16, 16]
+
+
+def test_40_scan_and_mask_in_nrrd_and_meta_image(build: Build) -> None:
+    folder = build("40")
+    for name in ("ct.nrrd", "ct.mha"):
+        volume = read_volume(folder / name)
+        assert volume.shape_zyx == (30, 128, 128)
+        assert volume.spacing_mm == pytest.approx((5.0, 1.8, 1.8))
+        given = read_labelled_mask(folder / "Segmentation.seg.nrrd", volume)
+        assert volume_ml(given.labels_zyx != 0, volume) > 20

@@ -8,7 +8,6 @@ from typing import Any
 
 from ichseg import evidence, export
 from ichseg.evidence import Assessment
-from ichseg.mask_header import weights_text
 from ichseg.preprocess import Window
 from ichseg.replace_file import write_whole
 from ichseg.segmentation import Lesion, Segmentation
@@ -75,7 +74,7 @@ def write_marked(
             volume,
             lesions,
             method=model,
-            made=weights_text(method.weights_sha256),
+            made="" if method.identity is None else method.identity.short,
         )
         beside = export.lesions_path(path)
         return [path, *([beside] if beside.is_file() else [])]
