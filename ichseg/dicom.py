@@ -368,7 +368,7 @@ def _open(study: _Study, one: _Series, add_offset: int) -> CTVolume:
         name=f"{one.info.label}, {len(slices)} slices",
         notes=(
             *spacing_notes(geometry),
-            *_choice_notes(one, len(study.series) - 1),
+            *_choice_notes(one, study),
             *_turn_notes(axes, flips),
             *value_notes,
             *offset_notes(add_offset),
@@ -470,11 +470,10 @@ def _no_images(
 
 def _group_key(image: _Image) -> tuple[str, ...]:
     """What images of one series share: its UID, or, where an anonymiser took that out, what else there is."""
-    localizer = str(_is_localizer(image))
     if uid := image.text("SeriesInstanceUID"):
-        return uid, localizer
+        return (uid,)
     words = ("StudyInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
-    return "", localizer, *map(image.text, words)
+    return "", *map(image.text, words)
 
 
 def _read_header(file: InputFile) -> _Image | str | None:
@@ -581,15 +580,33 @@ def _is_localizer(image: _Image) -> bool:
     return "LOCALIZER" in _image_type(image) or "SCOUT" in _image_type(image)
 
 
+_SCREEN_SAVE = re.compile(r"SCREEN ?SAVE|SCREENSAVE|\bICON\b|THUMBNAIL|\bREPORT\b|\bDOSE|PROTOCOL")
+
+
+def _other_kind(image: _Image) -> str:
+    """Why an image is no slice of a scan whatever else is in its series, or an empty string."""
+    if image.modality != "CT":
+        return f"its modality is {image.modality}, not CT"
+    if _is_localizer(image):
+        return "it is a localizer"
+    saved = any(_SCREEN_SAVE.search(part) for part in _image_type(image))
+    return "it is a screen save" if saved else ""
+
+
 def _series_of(
     name: str, images: Sequence[_Image], fallback_key: str, broken: Sequence[_Broken]
 ) -> list[_Series]:
     """The series under one UID: usually one; several where kernels, phases or grids share the UID."""
     bare = _Series(_info(images, fallback_key), header=images[0].header)
-    if images[0].modality != "CT":
-        return [_refused(name, bare, f"its modality is {images[0].modality}, not CT")]
-    if _is_localizer(images[0]):
-        return [_refused(name, bare, "it is a localizer")]
+    kinds = [_other_kind(image) for image in images]
+    if all(kinds):
+        return [_refused(name, bare, kinds[0])]
+    asides = [image for image, kind in zip(images, kinds, strict=True) if kind]
+    images = [image for image, kind in zip(images, kinds, strict=True) if not kind]
+    if any(image.kind in _CT_CLASSES for image in images):  # else an old scan in secondary captures
+        asides += [image for image in images if image.kind not in _CT_CLASSES]
+        images = [image for image in images if image.kind in _CT_CLASSES]
+    bare = _Series(_info(images, fallback_key), header=images[0].header)
     slices, unfit = _fit_slices(images)
     if not slices or len(unfit) > len(slices):
         flaw, file = unfit[0]
@@ -598,7 +615,8 @@ def _series_of(
         return [_refused(name, bare, f"'{file}' {which} {flaw}")]
     grids = _grids(slices)
     whole = [grid for grid in grids if len(grid) > 1] or grids[:1]
-    left = [(f"{{}} image{{s}} {flaw}", file) for flaw, file in unfit]
+    left = [("{} localizer{s} or screen save{s}", image.file.name) for image in asides]
+    left += [(f"{{}} image{{s}} {flaw}", file) for flaw, file in unfit]
     left += _odd_grids([grid for grid in grids if grid not in whole], whole[0])
     found = []
     for grid in whole:
@@ -732,7 +750,9 @@ def _stacked(name: str, bare: _Series, grid: Sequence[_Slice], title: str) -> li
             info=replace(bare.info, slices=len(slices), derived=slices[0].traits.derived),
             slices=slices,
             rank=rules.preference(
-                slices[0].traits, np.array([each.along_normal_mm for each in slices])
+                slices[0].traits,
+                np.array([each.along_normal_mm for each in slices]),
+                slices[0].shape[0] * slices[0].shape[1],
             ),
             left=tuple(left) + tuple(odd),
         )
@@ -869,11 +889,13 @@ def _title(info: SeriesInfo) -> str:
     )
 
 
-def _choice_notes(one: _Series, others: int) -> tuple[str, ...]:
-    notes = []
+def _choice_notes(one: _Series, study: _Study) -> tuple[str, ...]:
+    notes, others = [], len(study.series) - 1
+    studies = len({other.header.get("StudyInstanceUID", "") for other in study.series})
     if others:
         rest = "1 other series was" if others == 1 else f"{others} other series were"
-        notes.append(f"Opened {_title(one.info)}; {rest} left aside.")
+        of = f" The files are of {studies} studies." if studies > 1 else ""
+        notes.append(f"Opened {_title(one.info)}; {rest} left aside.{of}")
     if one.info.derived:
         notes.append(
             "This series was derived from another one, not taken straight from the scanner."

@@ -223,7 +223,7 @@ def gather(paths: Sequence[Path], stack: ExitStack) -> Given:
             if path.name.lower().removesuffix(".gz").endswith((".hdr", ".img")):
                 _add_partner(given, path)
         else:
-            _sort_in(given, path.as_posix(), _on_disk(path))
+            _sort_in(given, path.name, _on_disk(path))
     return given
 
 
@@ -235,11 +235,18 @@ def kind_on_disk(path: Path) -> Kind:
 
 def unpack_zips(given: Given, stack: ExitStack) -> Given:
     """The same with what its zips hold; a zip in one of these is one too many, and is said to be."""
-    opened = replace(given, files=list(given.files), zips=[], archives=list(given.archives))
+    opened = replace(
+        given,
+        files=list(given.files),
+        zips=[],
+        archives=list(given.archives),
+        broken=list(given.broken),
+    )
     for file in given.zips:
-        with file.open() as stream:
-            content = io.BytesIO(stream.read())
-        _add_zip(opened, file.name, content, stack)
+        try:
+            _add_zip(opened, file.name, stack.enter_context(file.open()), stack)
+        except VolumeError as error:  # one that is damaged or locked hides none of the others
+            opened.broken.append((file, error))
     opened.archives += ["a zip in a zip in a zip"] * len(opened.zips)
     opened.zips = []
     return opened

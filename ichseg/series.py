@@ -181,11 +181,14 @@ def is_elsewhere(body_part: str, description: str) -> bool:
     return False
 
 
-def preference(traits: Traits, positions_mm: NDArray[np.float64]) -> tuple[int, ...]:
+def preference(
+    traits: Traits, positions_mm: NDArray[np.float64], pixels: int = 0
+) -> tuple[int, ...]:
     """What series are sorted by, the one to open first lowest.
 
     In this order: of the head; without contrast medium; no projection or map; soft kernel before an unknown one, that
-    before a sharp one; straight from the scanner; the whole head; slices about 5 mm apart; then the most slices.
+    before a sharp one; straight from the scanner; the whole head; slices about 5 mm apart; then the most pixels a
+    slice, and the most slices.
     """
     spacing_mm, extent_mm = spread(positions_mm)
     least, most = USUAL_SPACING_MM
@@ -197,6 +200,7 @@ def preference(traits: Traits, positions_mm: NDArray[np.float64]) -> tuple[int, 
         int(traits.derived),
         int(extent_mm < WHOLE_HEAD_MM),
         int(not least <= spacing_mm <= most),
+        -pixels,
         -len(positions_mm),
     )
 

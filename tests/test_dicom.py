@@ -342,6 +342,7 @@ def study(tmp_path: Path) -> Path:
             positions_mm=positions,
             SeriesDescription=name,
             SeriesNumber=number,
+            StudyInstanceUID="1.2.3",
             **elements,
         )
 

@@ -277,6 +277,55 @@ def test_other_files_are_counted_in_one_note(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        pytest.param({"Modality": "OT"}, id="another modality"),
+        pytest.param({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, id="a screen save"),
+        pytest.param({"ImageType": ["DERIVED", "SECONDARY", "ICON"]}, id="a thumbnail"),
+        pytest.param({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, id="a secondary capture"),
+    ],
+)
+def test_a_picture_with_a_place_of_its_own_is_no_slice(
+    tmp_path: Path, elements: dict[str, Any]
+) -> None:
+    """Its header was copied from a slice, its place is 0, 0, 0 between two others, and it comes first."""
+    found = images()
+    picture = phantoms.dicom_slices(HEAD[:1], [12.5], **elements)
+    volume = read_volume(save(tmp_path, one_series(picture, found)))
+    assert same_head(volume)
+    assert volume.notes == ("Passed over: 1 localizer or screen save (IM000.dcm).",)
+    assert volume.series == ()
+
+
+def test_thumbnails_of_the_whole_series_do_not_go_first(tmp_path: Path) -> None:
+    small = phantoms.dicom_slices(HEAD[:, ::2, ::2], POSITIONS_MM, (1.8, 1.4))
+    volume = read_volume(save(tmp_path, one_series(small, images())))
+    assert same_head(volume)
+    assert [info.label for info in volume.series] == ["HEAD, 14 x 12 pixels"]
+
+
+def test_an_old_scan_in_secondary_captures_opens(tmp_path: Path) -> None:
+    found = images(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    assert same_head(read_volume(save(tmp_path, found)))
+
+
+def test_files_of_two_studies_are_said_to_be(tmp_path: Path) -> None:
+    save(tmp_path / "a", images(SeriesNumber=2))
+    save(tmp_path / "b", images(1, SeriesNumber=3))
+    volume = read_volume(tmp_path)
+    assert volume.notes[0].endswith("left aside. The files are of 2 studies.")
+
+
+def test_a_locked_zip_beside_another_hides_nothing(tmp_path: Path) -> None:
+    phantoms.save_zip(tmp_path / "b.zip", save(tmp_path / "made", images()))
+    shutil.rmtree(tmp_path / "made")
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04" + bytes(99))
+    volume = read_volume(tmp_path)
+    assert np.array_equal(volume.hu_zyx, HEAD)
+    assert "1 damaged file (a.zip)" in volume.notes[-1]
+
+
 def test_a_broken_file_of_another_series(tmp_path: Path) -> None:
     folder = save(tmp_path, images())
     other = save(tmp_path / "b", images(SeriesNumber=3)[:1]) / "IM000.dcm"
@@ -403,7 +452,16 @@ def test_an_image_in_two_files(tmp_path: Path, image_class: Any, order: str, end
     stored = HEAD[:, ::-1].transpose(2, 1, 0)
     image = image_class(stored, np.diag([-0.7, 0.9, 5, 1]), header)
     nib.save(image, tmp_path / f"scan.img{ending}")
-    for given in (tmp_path, tmp_path / f"scan.hdr{ending}", tmp_path / f"scan.img{ending}"):
+    uploaded = []  # the page keeps each file in a folder of its own
+    for number, end in enumerate(("img", "hdr")):
+        (tmp_path / "up" / str(number)).mkdir(parents=True)
+        name = f"scan.{end}{ending}"
+        uploaded.append(Path(shutil.copy(tmp_path / name, tmp_path / "up" / str(number))))
+    for given in (
+        uploaded,
+        tmp_path / f"scan.hdr{ending}",
+        tmp_path / f"scan.img{ending}",
+    ):
         volume = read_volume(given)
         np.testing.assert_array_equal(volume.hu_zyx, HEAD)
         np.testing.assert_allclose(volume.spacing_mm, (5, 0.9, 0.7), rtol=1e-6)
