@@ -26,7 +26,7 @@ from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
 from ichseg.identity import identity_of
 from ichseg.mask import read_labelled_mask
-from ichseg.models import CATALOGUE, available, load_predictor
+from ichseg.models import CATALOGUE, available, load_predictor, model_error
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
 from ichseg.replace_file import check_not_an_input, check_outputs, inputs_of, write_whole
@@ -253,7 +253,9 @@ def segment(
     )
     lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
     notes = [*volume.remarks, *_lesion_notes(record["lesions"] if lesions else [])]
-    notes += [f"Propagation {stop.sentence}." for stop in stops]
+    notes += [f"Propagation {stop.sentence} (--slice {stop.slice_index})." for stop in stops]
+    if own := model_error(predictor.name):
+        notes.append(f"On patients that it never saw, its volumes were off by {own.figure}.")
     same_mask = saved.is_same(marked, predictor.name) if saved else None
     if same_mask is not None:
         record["same_mask"] = same_mask

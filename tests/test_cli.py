@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -736,6 +737,37 @@ def test_lesions_beside_a_mask_keep_their_names(run: Run, head: Path, tmp_path: 
     assert run("measure", head, mask, "--out", tmp_path / "a.json").code == 0
     (lesion,) = json.loads((tmp_path / "a.json").read_text())["lesions"]
     assert (lesion["name"], lesion["colour"]) == ("Putamen", "#123456")
+
+
+def test_the_range_of_a_propagation_is_from_other_slices_too(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    asked = ("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--propagate")
+    said = run(*asked, "--out", tmp_path / "m.json").out
+    record = json.loads((tmp_path / "m.json").read_text())
+    given = record["total"]["range"]
+    assert set(given["from_slices"]) == {2, 3, 4, 5}
+    assert given["low_ml"] <= record["total"]["volume_ml"] <= given["high_ml"]
+    assert f"{given['low_ml']:.1f} to {given['high_ml']:.1f} mL {given['covers']}." in said
+    assert {stop["lesion"] for stop in record["stops"]} == {1} and len(record["stops"]) == 2
+    tables = tmp_path / "m.csv"
+    run(*asked, "--out", tables)
+    (total,) = csv.DictReader((tmp_path / "m-total.csv").open())
+    assert total["stops"] == "; ".join(stop["sentence"] for stop in record["stops"])
+    assert total["boxes"] == f"3:{BOX}"
+
+
+def test_a_label_is_what_the_files_call_the_scan(run: Run, head: Path, tmp_path: Path) -> None:
+    asked = ("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold")
+    out = ("--out", tmp_path / "m.json", "--out", tmp_path / "m.csv")
+    run(*asked, *out, "--scan-label", "ward-3")
+    assert json.loads((tmp_path / "m.json").read_text())["scan"]["label"] == "ward-3"
+    rows = list(csv.DictReader((tmp_path / "m-slices.csv").open()))
+    assert {(row["scan"], row["method"]) for row in rows} == {("ward-3", "threshold")}
+    assert "never a patient's name" in run(*asked, "--scan-label", "Doe, Jane").sentence
+    mask = phantoms.save_nifti(tmp_path / "t.nii.gz", phantoms.head_hu()[1].astype(np.uint8))
+    run("measure", head, mask, "--scan-label", "a", "--out", tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["scan"]["label"] == "a"
 
 
 def test_segment_writes_the_mask_and_the_report_with_its_range(

@@ -296,6 +296,19 @@ def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes
     assert found.ranges[1].low_ml < found.ranges[1].high_ml and not found.ranges[1].carried_over
     assert list(measuring.portions(measured, predictor, embed)) == []
 
+    # Another lesion takes a corner on one slice: the draws stay, in proportion to what is left.
+    second, before = marked.add_lesion(), found.ranges[1]
+    corner = np.zeros((ROWS, COLUMNS), dtype=bool)
+    corner[box.slices()] = True
+    corner[:, : int(box.x1) - 2] = False
+    marked.apply_edit(3, second, corner, "one")
+    again = measuring.measure(Snapshot.of(marked, Method("one", "One", False)), volume)
+    assert len(list(measuring.portions(again, predictor, embed))) == 0  # nothing is drawn anew
+    left = measuring.assessment(again)
+    share = left.measures[0].volume_ml / measure.volume_ml(mask, volume)
+    assert 0.9 < share < 1
+    assert left.ranges[1].draws_ml == pytest.approx([share * ml for ml in before.draws_ml])
+
 
 def test_a_lesion_keeps_its_range_when_a_neighbour_takes_some_of_it(controller: Controller) -> None:
     page = marked_page(controller, 3)

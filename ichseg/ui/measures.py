@@ -183,6 +183,7 @@ class Measuring:
         self._last: Measured | None = None
         self._areas: OrderedDict[tuple[str, int, Boxes], Areas] = OrderedDict()
         self._spreads: OrderedDict[_SpreadKey, list[float]] = OrderedDict()
+        self._starts: OrderedDict[tuple[Any, ...], tuple[Start, ...]] = OrderedDict()
         self._lines: dict[tuple[str, int], tuple[Lines, bytes]] = {}
 
     def put_aside(self) -> None:
@@ -237,7 +238,7 @@ class Measuring:
             if lesion not in snapshot.rules
             for k, boxes in by_slice.items()
         }
-        spreads = {_spread_key(snapshot, lesion) for lesion in snapshot.rules}
+        spreads = {self._spread_key(snapshot, lesion) for lesion in snapshot.rules}
         whole = DRAWS * len(slices) + (1 + DRAWS) * len(spreads)
 
         def share() -> float:
@@ -272,9 +273,17 @@ class Measuring:
                 )
                 if ml is not None:
                     draws.append(ml)
-        for kept in (self._areas, self._spreads):
+        for kept in (self._areas, self._spreads, self._starts):
             while len(kept) > REMEMBERED:
                 kept.popitem(last=False)
+
+    def _spread_key(self, snapshot: Snapshot, lesion: int) -> _SpreadKey:
+        """What a lesion's draws depend on: where another has taken voxels since, on the mask as it was before."""
+        drawn, rule = snapshot.boxes[lesion], snapshot.rules[lesion]
+        of = (snapshot.method.name, tuple(sorted(drawn.items(), key=lambda item: item[0])), rule)
+        if lesion not in snapshot.clipped or of not in self._starts:
+            self._starts[of] = starts(snapshot.labels_zyx == lesion, drawn)
+        return snapshot.method.name, self._starts[of], rule
 
     def _ranges(self, measured: Measured) -> dict[int | None, VolumeRange]:
         """The ranges that are known by now, by lesion and (None) for all blood."""
@@ -284,7 +293,7 @@ class Measuring:
         ranges: dict[int | None, VolumeRange] = {}
         for lesion in found.lesions:
             if lesion.id in snapshot.rules:
-                key = _spread_key(snapshot, lesion.id)
+                key = self._spread_key(snapshot, lesion.id)
                 own, *draws = self._spreads.get(key) or [0.0]
                 if len(draws) == DRAWS:
                     ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[1])
@@ -383,11 +392,6 @@ def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:
 
 #: A method, where its propagation may begin (``spread.starts``), and its rule.
 _SpreadKey = tuple[str, tuple[Start, ...], Rule]
-
-
-def _spread_key(snapshot: Snapshot, lesion: int) -> _SpreadKey:
-    options = starts(snapshot.labels_zyx == lesion, snapshot.boxes[lesion])
-    return snapshot.method.name, options, snapshot.rules[lesion]
 
 
 def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool]) -> float | None:
