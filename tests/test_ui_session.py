@@ -574,7 +574,7 @@ def test_a_dropped_session_is_forgotten_everywhere(controller: Controller, tmp_p
     assert "no longer has" in page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])["error"]["text"]
 
 
-@pytest.mark.parametrize("kind", ["mask", "table", "record", "picture", "csv", "stl"])
+@pytest.mark.parametrize("kind", ["mask", "table", "record", "picture", "csv", "stl", "seg.nrrd"])
 def test_files_are_called_what_a_person_types(controller: Controller, kind: str) -> None:
     page = Page(controller, "x")
     page.ask("sample")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -126,9 +127,12 @@ def test_downloads_of_a_slice_a_table_and_a_record(
         assert viewer.page.locator(f"[data-save={kind}]").is_disabled()
     k = largest(truth, 1)[0]
     viewer.go_to(k).draw(boxes_on(truth, k)[0])
-    table = viewer.download("table", tmp_path).read_text().splitlines()
-    assert table[1].startswith(f"{k + 1},{k},") and NOTICE in table[-1]
-    assert float(table[2].split(",")[-1]) == pytest.approx(viewer.ml(0)[1], abs=0.06)
+    viewer.page.fill(".ich-label", "ward-3")
+    path = viewer.download("table", tmp_path)
+    assert path.name.startswith("hematoma-ward-3-")
+    (row,) = csv.DictReader(path.read_text().splitlines())
+    assert (row["slice"], row["slice_index"], row["notice"]) == (str(k + 1), str(k), NOTICE)
+    assert float(row["volume_ml"]) == pytest.approx(viewer.ml(0)[1], abs=0.06)
     record = json.loads(viewer.download("record", tmp_path).read_text())
     assert [entry["slice"] for entry in record["boxes"]] == [k]
     assert record["boxes"][0]["box_xyxy"] == viewer.sent[-1][0]
