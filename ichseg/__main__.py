@@ -29,6 +29,7 @@ from ichseg.mask import read_labelled_mask
 from ichseg.models import CATALOGUE, available, load_predictor, model_error
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
+from ichseg.regular_grid import aslant_note, regular_grid_files
 from ichseg.replace_file import check_not_an_input, check_outputs, inputs_of, write_whole
 from ichseg.segmentation import TYPES, Lesion, Segmentation
 from ichseg.volume import CTVolume, read_volume
@@ -83,6 +84,14 @@ Identified = Annotated[
         metavar="",
         help="A .dcm gets the patient's name and number from SCAN, so that an archive files it with them. "
         "Without it they are left empty.",
+    ),
+]
+RegularGrid = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Also write a copy of scan and mask, resampled to a regular grid, for programs that refuse slices that "
+        "are stacked aslant or unevenly, such as those built on ITK.",
     ),
 ]
 ScanLabel = Annotated[
@@ -178,6 +187,7 @@ def segment(
             f"{', '.join(evidence.FORMATS)}. Repeatable. For many scans: the folder of their masks and records."
         ),
     ] = None,
+    regular_grid: RegularGrid = None,
     identified: Identified = False,
     scan_label: ScanLabel = "",
     series: Series = None,
@@ -206,6 +216,7 @@ def segment(
                 **{"--slice": slices, "--box": boxes, "--session": session},
                 **{"--series": series, "--add-offset": add_offset, "--propagate": propagate},
                 **{"--identified": identified, "--scan-label": scan_label},
+                "--regular-grid": regular_grid,
             }
         )
         folder = _folder_for_many(out[0] if out and len(out) == 1 else None)
@@ -226,6 +237,7 @@ def segment(
         saved.check_scan(volume)
     inputs = _inputs(scan, session)
     _check_out(out or (), volume, inputs)
+    _check_folder(regular_grid)
     marked = _marked(volume, prompts)
     predictor = load_predictor(saved.model if saved else model)
     stops: list[Stop] = []
@@ -273,6 +285,8 @@ def segment(
             inputs=inputs,
         )
         notes.append(f"Mask written to {path}.")
+        if path.suffix.lower() != ".zip" and (aslant := aslant_note(volume)):
+            notes.append(aslant)
     if out and len(masks) < len(out):
         # Of a session's masks it is not known without its propagations and corrections done again.
         ranges: dict[int | None, measure.VolumeRange] = {}
@@ -292,6 +306,15 @@ def segment(
         if given := found.ranges.get(None):
             notes.append(f"{given.low_ml:.1f} to {given.high_ml:.1f} mL {given.covers}.")
         notes += _write_evidence(out, found, scan if identified else None, inputs)
+    if regular_grid:
+        files, note = regular_grid_files(
+            volume,
+            marked.labels_zyx(predictor.name),
+            lesions,
+            method=predictor.name,
+            made=weights_text(predictor.weights_sha256),
+        )
+        notes += _write_copies(regular_grid, files, note, inputs)
     if as_json:
         _print_json(record)
         return
@@ -434,6 +457,7 @@ def measure_command(
             help=f"Write the evidence of SCAN: {', '.join(evidence.FORMATS)}. Repeatable."
         ),
     ] = None,
+    regular_grid: RegularGrid = None,
     identified: Identified = False,
     scan_label: ScanLabel = "",
     series: Series = None,
@@ -498,6 +522,7 @@ def measure_command(
     for path in out or ():
         evidence.check_path(path, volumes[0], inputs)
     check_outputs([one for path in out or () for one in evidence.outputs(path)], inputs)
+    _check_folder(regular_grid)
     masks = [read_labelled_mask(mask, volumes[0])]
     said = [types]
     if later is not None:
@@ -538,6 +563,12 @@ def measure_command(
             other=None if between is None else evidence.OtherScan.of(found[1]),
         )
         notes = _write_evidence(out, told, scan if identified else None, inputs)
+    if regular_grid:
+        first = masks[0]
+        files, note = regular_grid_files(
+            volumes[0], first.labels_zyx, first.lesions, method=first.method
+        )
+        notes += _write_copies(regular_grid, files, note, inputs)
     has_ivh = any(blood.has_ivh for blood in bloods)
     measured = [
         _measured(one, given.notes, has_ivh) for one, given in zip(found, typed, strict=True)
@@ -727,6 +758,23 @@ def _write_evidence(
         if evidence.ending(path) == ".dcm":
             notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
     return notes
+
+
+def _check_folder(folder: Path | None) -> None:
+    """Refuse a place for the copies on a regular grid before any work is done."""
+    if folder is not None and not folder.is_dir():
+        raise InputError(
+            f"The copies on a regular grid go into a folder that is there; got {folder.name}; make it first."
+        )
+
+
+def _write_copies(
+    folder: Path, files: Mapping[str, bytes], note: str, inputs: Iterable[Path]
+) -> list[str]:
+    """Write the copies on a regular grid, and say so."""
+    for name, content in files.items():
+        write_whole(folder / name, content, inputs=inputs)
+    return [note]
 
 
 # Many scans

@@ -98,7 +98,8 @@ def short_text(record: Mapping[str, Any], most: int = 79) -> str:
     'scan 0123456789ab, litemedsam-rslora 89abcdef0123; not for clinical use'
     """
     method, identity = record.get("method") or "", record.get("identity") or ""
-    said = f"scan {record['scan_sha256'][:12]}"
+    resampled = "resampled to a regular grid, " if record.get("resampled_from") else ""
+    said = f"{resampled}scan {record['scan_sha256'][:12]}"
     by = " ".join(part for part in (method, identity) if part)
     end = "; not for clinical use"
     room = most - len(said) - len(", ") - len(end)

@@ -365,12 +365,13 @@ def write_mask(
     record: Mapping[str, Any] | None = None,
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Write a mask as uint8 NIfTI on the scan's own grid, so that it overlays in any viewer.
+    """Write a mask as uint8 NIfTI on the scan's own grid, so that it overlays on the scan.
 
     A NIfTI scan's mask has the file's own shape, axis order, affines and codes. A DICOM scan's mask
     is written in the display frame with the scan's affine (an sform alone where the gantry was
-    tilted: a qform cannot hold a shear). The header says which scan it belongs to, and how it was
-    made: in short in ``descrip``, in full as JSON in an extension (a comment, code 6).
+    tilted: a qform cannot hold a shear, and ITK programs refuse one: ``regular_grid``). The header
+    says which scan it belongs to, and how it was made: in short in ``descrip``, in full as JSON in an
+    extension (a comment, code 6).
 
     Args:
         path: ends in ``.nii`` or ``.nii.gz``; a file that is there is replaced, but never one that was read.
@@ -393,30 +394,47 @@ def write_mask(
             f"the name ends in '{path.suffix}'",
             "let it end in .nii or .nii.gz",
         )
+    content = mask_bytes(path.name, mask_zyx, volume, record)
+    write_whole(path, content, inputs=(*volume.files, *inputs))
+
+
+def mask_bytes(
+    name: str, mask_zyx: NDArray[Any], volume: CTVolume, record: Mapping[str, Any] | None = None
+) -> bytes:
+    """The content of a NIfTI mask of that name, gzipped where it ends in .gz; see ``write_mask``."""
     if mask_zyx.shape != volume.shape_zyx:
         raise refusal(
-            path.name,
+            name,
             f"a mask has the scan's shape {volume.shape_zyx}",
             f"this one has {mask_zyx.shape}",
             "draw it on this scan",
         )
-    labels = whole_labels(path.name, mask_zyx)
+    labels = whole_labels(name, mask_zyx)
     if not volume.geometry.is_even:
         raise refusal(
-            path.name,
+            name,
             "a NIfTI mask needs evenly spaced slices",
             f"this series has {_spacing_text(volume.geometry)}",
             "export the slice-wise CSV and PNG instead",
         )
-    grid = volume.source or _display_grid(volume)
-    image_class = nib.Nifti2Image if grid.header.sizeof_hdr == 540 else nib.Nifti1Image
-    image = image_class(grid.to_file(labels), None, grid.header)
     said = mask_record(volume) if record is None else record
-    image.header["descrip"] = short_text(said).encode()
-    image.header.extensions.append(Nifti1Extension("comment", record_text(said).encode()))
-    data = image.to_bytes()
-    content = gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data
-    write_whole(path, content, inputs=(*volume.files, *inputs))
+    data = _nifti_bytes(volume.source or _display_grid(volume), labels, said)
+    return gzip.compress(data, 6, mtime=0) if name.endswith(".gz") else data
+
+
+def scan_bytes(volume: CTVolume, record: Mapping[str, Any]) -> bytes:
+    """The HU of a scan as gzipped NIfTI on its own grid, with what the file says of itself in its header."""
+    grid = volume.source or _display_grid(volume)
+    return gzip.compress(_nifti_bytes(grid, volume.hu_zyx, record), 6, mtime=0)
+
+
+def _nifti_bytes(grid: NiftiGrid, array_zyx: NDArray[Any], record: Mapping[str, Any]) -> bytes:
+    image_class = nib.Nifti2Image if grid.header.sizeof_hdr == 540 else nib.Nifti1Image
+    image = image_class(grid.to_file(array_zyx), None, grid.header)
+    image.set_data_dtype(array_zyx.dtype)
+    image.header["descrip"] = short_text(record).encode()
+    image.header.extensions.append(Nifti1Extension("comment", record_text(record).encode()))
+    return bytes(image.to_bytes())
 
 
 def read_mask(path: ScanPath, volume: CTVolume) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from ichseg import cohort
@@ -265,3 +266,24 @@ def test_40_scan_and_mask_in_nrrd_and_meta_image(build: Build) -> None:
         assert volume.spacing_mm == pytest.approx((5.0, 1.8, 1.8))
         given = read_labelled_mask(folder / "Segmentation.seg.nrrd", volume)
         assert volume_ml(given.labels_zyx != 0, volume) > 20
+
+
+def test_22_a_tilted_series_names_what_itk_programs_open(build: Build, tmp_path: Path) -> None:
+    folder = build("22") / "ct"
+    box = ["--slice", "5", "--box", "71,43,87,72", "--model", "threshold"]
+    out = ["--out", str(tmp_path / "mask.nii.gz"), "--regular-grid", str(tmp_path)]
+    answer = CliRunner().invoke(app, ["segment", str(folder), *box, *out])
+    assert answer.exit_code == 0, answer.output
+    assert "ITK" in answer.output and "--out mask.dcm" in answer.output
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(tmp_path / "mask.nii.gz")
+    ct, mask = (
+        sitk.ReadImage(next(tmp_path.glob(f"*-regular-grid-{one}.nii.gz")))
+        for one in ("scan", "mask")
+    )
+    assert ct.GetOrigin() == mask.GetOrigin() and ct.GetDirection() == mask.GetDirection()
+    volume = read_volume(folder)
+    own = volume_ml(read_mask(tmp_path / "mask.nii.gz", volume) != 0, volume)
+    voxel_ml = np.prod(mask.GetSpacing()) / 1000
+    assert (sitk.GetArrayFromImage(mask) != 0).sum() * voxel_ml == pytest.approx(own, rel=1e-3)
+    assert f"{own:.2f} mL on the scan's own grid" in answer.output
