@@ -312,7 +312,7 @@ def segment(
             marked.labels_zyx(predictor.name),
             lesions,
             method=predictor.name,
-            made=weights_text(predictor.weights_sha256),
+            made=identity.short,
         )
         notes += _write_copies(regular_grid, files, note, inputs)
     if as_json:
