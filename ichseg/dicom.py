@@ -580,6 +580,7 @@ def _is_localizer(image: _Image) -> bool:
     return "LOCALIZER" in _image_type(image) or "SCOUT" in _image_type(image)
 
 
+_SCREEN_SAVES = "{} screen save{s}"
 _SCREEN_SAVE = re.compile(r"SCREEN ?SAVE|SCREENSAVE|\bICON\b|THUMBNAIL|\bREPORT\b|\bDOSE|PROTOCOL")
 
 
@@ -593,18 +594,25 @@ def _other_kind(image: _Image) -> str:
     return "it is a screen save" if saved else ""
 
 
+def _aside(image: _Image) -> str:
+    """What such an image is called in a note."""
+    if image.modality != "CT":
+        return "{} image{s} of another modality"
+    return "{} localizer{s}" if _is_localizer(image) else _SCREEN_SAVES
+
+
 def _series_of(
     name: str, images: Sequence[_Image], fallback_key: str, broken: Sequence[_Broken]
 ) -> list[_Series]:
     """The series under one UID: usually one; several where kernels, phases or grids share the UID."""
     bare = _Series(_info(images, fallback_key), header=images[0].header)
-    kinds = [_other_kind(image) for image in images]
-    if all(kinds):
-        return [_refused(name, bare, kinds[0])]
-    asides = [image for image, kind in zip(images, kinds, strict=True) if kind]
-    images = [image for image, kind in zip(images, kinds, strict=True) if not kind]
+    if all(_other_kind(image) for image in images):
+        return [_refused(name, bare, _other_kind(images[0]))]
+    left = [(_aside(image), image.file.name) for image in images if _other_kind(image)]
+    images = [image for image in images if not _other_kind(image)]
     if any(image.kind in _CT_CLASSES for image in images):  # else an old scan in secondary captures
-        asides += [image for image in images if image.kind not in _CT_CLASSES]
+        captured = [image for image in images if image.kind not in _CT_CLASSES]
+        left += [(_SCREEN_SAVES, image.file.name) for image in captured]
         images = [image for image in images if image.kind in _CT_CLASSES]
     bare = _Series(_info(images, fallback_key), header=images[0].header)
     slices, unfit = _fit_slices(images)
@@ -615,7 +623,6 @@ def _series_of(
         return [_refused(name, bare, f"'{file}' {which} {flaw}")]
     grids = _grids(slices)
     whole = [grid for grid in grids if len(grid) > 1] or grids[:1]
-    left = [("{} localizer{s} or screen save{s}", image.file.name) for image in asides]
     left += [(f"{{}} image{{s}} {flaw}", file) for flaw, file in unfit]
     left += _odd_grids([grid for grid in grids if grid not in whole], whole[0])
     found = []

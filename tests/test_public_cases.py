@@ -158,7 +158,7 @@ def test_06_a_screen_save_in_the_series_is_passed_over(build: Build) -> None:
     volume = read_volume(build("06") / "ct")
     assert volume.shape_zyx == (10, 128, 128)
     (note,) = volume.notes
-    assert note == "Passed over: 1 image without ImagePositionPatient (IM0099.dcm)."
+    assert note == "Passed over: 1 screen save (IM0099.dcm)."
     assert "IM0099" not in str(scan_record(volume)), "no file name in what is written"
 
 

@@ -294,7 +294,8 @@ def test_a_picture_with_a_place_of_its_own_is_no_slice(
     picture = phantoms.dicom_slices(HEAD[:1], [12.5], **elements)
     volume = read_volume(save(tmp_path, one_series(picture, found)))
     assert same_head(volume)
-    assert volume.notes == ("Passed over: 1 localizer or screen save (IM000.dcm).",)
+    what = "image of another modality" if "Modality" in elements else "screen save"
+    assert volume.notes == (f"Passed over: 1 {what} (IM000.dcm).",)
     assert volume.series == ()
 
 
