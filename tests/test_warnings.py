@@ -18,7 +18,7 @@ import pypdfium2
 import pytest
 
 from ichseg import __main__ as cli
-from ichseg import evidence
+from ichseg import evidence, export
 from ichseg.volume import read_volume
 
 BOX = "8,8,56,56"
@@ -74,13 +74,18 @@ def test_a_warning_is_on_the_screen_and_in_every_file_of_one_scan(
     own = {".dcm", ".stl"}  # of a DICOM scan alone; 80 bytes for text, which say that there is one
     names = [f"m{suffix}" for suffix in evidence.FORMATS if suffix not in own]
     asked = ("segment", scan, "--slice", 3, "--box", BOX, "--model", "threshold")
-    outs = [word for name in ("m.nii.gz", "m.zip", *names) for word in ("--out", out / name)]
+    names += [
+        f"mask-{number}{ending}"
+        for number, ending in enumerate(export.MASK_ENDINGS)
+        if f"m{ending}" not in names
+    ]
+    outs = [word for name in names for word in ("--out", out / name)]
     assert f"Warning: {warning}" in command(*asked, *outs)
     written = sorted(out.iterdir())
-    assert len(written) >= len(names) + 2
+    assert len(written) >= len(names)
     assert not [path.name for path in written if warning not in said_in(path)]
     assert warning in command(*asked, "--json")
-    for line in (("info", scan), ("measure", scan, out / "m.nii.gz")):
+    for line in (("info", scan), ("measure", scan, out / "mask-0.nii.gz")):
         assert f"Warning: {warning}" in command(*line)
         assert warning in command(*line, "--json")
     assert warning in command("compare", *asked[1:6], "--models", "threshold", "--json")
