@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -984,3 +985,19 @@ def test_where_the_hub_cannot_be_reached_the_reason_is_told(
 def test_every_part_of_the_script_is_run_once(root: Path) -> None:
     parts = (root / "ichseg" / "ui" / "viewer").glob("*.js")
     assert sorted(SCRIPTS) == sorted(path.stem for path in parts)
+
+
+def test_a_tilted_scan_downloads_resampled_with_its_millilitres_beside_the_originals(
+    controller: Controller,
+) -> None:
+    scan = phantoms.scan(tuple(5.0 * np.arange(SLICES)), (ROWS, COLUMNS), tilt_degrees=15.0)
+    controller._read = lambda path, **_: scan
+    page = Page(controller, "x")
+    assert page.ask("sample")["scan"]["tilted"]
+    page.ask("boxes", slice=1, boxes=[[4, 4, 12, 12]])
+    reply = page.ask("export", kind="regular")
+    (said,) = reply["said"]
+    assert "resampled" in said and f"{area_ml(64):.2f} mL on the scan's own grid" in said
+    names = [reply["download"]["name"], *(one["name"] for one in reply["download"]["beside"])]
+    assert len(names) == 2 and all("regular-grid" in name for name in names)
+    assert np.asarray(nib.load(reply["download"]["path"]).dataobj).min() < 0  # the scan, in HU

@@ -549,6 +549,13 @@ class Controller:
                 other_label = str(op.get("other_label") or "")
                 found = followup.added(replace(found, volume=called), session, other_label)
             paths = downloads.write_evidence(session.new_folder(), kind, found)
+        elif kind == "regular":
+            yield _progress("Resampling scan and mask")
+            with session.lock:
+                labels, lesions = case.segmentation.labels_zyx(model), case.segmentation.lesions
+                folder = session.new_folder()
+            paths, said = downloads.write_regular(folder, labels, lesions, called, method)
+            reply["said"] = [said]
         else:
             yield _progress("Writing the file")
             with session.lock:

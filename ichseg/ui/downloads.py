@@ -9,8 +9,9 @@ from typing import Any
 from ichseg import evidence, export
 from ichseg.evidence import Assessment
 from ichseg.preprocess import Window
+from ichseg.regular_grid import regular_grid_files
 from ichseg.replace_file import write_whole
-from ichseg.segmentation import Lesion, Segmentation
+from ichseg.segmentation import Labels, Lesion, Segmentation
 from ichseg.ui.measures import Method
 from ichseg.volume import CTVolume
 
@@ -86,6 +87,22 @@ def write_marked(
     path = folder / export.file_name(volume, export.SESSION)
     write_whole(path, export.json_bytes(_record(marked, volume, method)))
     return [path]
+
+
+def write_regular(
+    folder: Path, labels_zyx: Labels, lesions: list[Lesion], volume: CTVolume, method: Method
+) -> tuple[list[Path], str]:
+    """Write scan and mask resampled to a regular grid; the files, and what to say beside them."""
+    files, said = regular_grid_files(
+        volume,
+        labels_zyx,
+        [] if lesions == [Lesion(1)] else lesions,
+        method=method.name,
+        made="" if method.identity is None else method.identity.short,
+    )
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in files], said
 
 
 def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.conftest import free_port, start
+from tests.e2e.conftest import Server, free_port, start
 from tests.e2e.driver import Viewer
 
 PATIENCE_MS = 30_000
@@ -95,4 +95,17 @@ def test_boxes_outlive_a_server_that_restarts_while_one_is_pending(
     viewer.settle().go_to(k)
     assert viewer.ml(0)[0] == pytest.approx(before[0], abs=0.011)
     assert left == []  # no reload, and nothing that asks to leave
+    context.close()
+
+
+def test_a_line_that_breaks_for_a_moment_loses_nothing(browser: Browser, server: Server) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    viewer = Viewer(context.new_page(), server.url).open_sample()
+    strip = viewer.page.locator(".ich-kept")
+    context.set_offline(True)
+    viewer.draw((287, 172, 351, 294), wait=False)
+    strip.wait_for(timeout=PATIENCE_MS)
+    context.set_offline(False)
+    viewer.settle()
+    assert viewer.ml(0)[0] > 0 and not strip.is_visible()
     context.close()

@@ -89,18 +89,19 @@ function doubts(sentences) {
 }
 
 function showTilt() {
-  // An affine of slices that are stacked aslant is sheared.
+  // An affine of slices that are stacked aslant is sheared; of uneven ones there is none.
   one("[data-save=mask]").title = scan.even
     ? "The left pane's mask as NIfTI on the scan's own grid"
     : "The left pane's mask as a zip of PNG slices: NIfTI cannot hold uneven slices";
-  const note = one(".ich-tilted");
-  note.hidden = !scan.tilted;
-  one(".ich-seg-first").hidden = !scan.tilted || !scan.dicom;
-  const refused = "programs built on ITK (ITK-SNAP, elastix and others) refuse a NIfTI file of slices that are stacked aslant";
-  const why = scan.even ? refused : "NIfTI cannot hold slices that are unevenly spaced";
-  one("span", note).textContent = scan.dicom
-    ? "This series is tilted: take the DICOM-SEG, which holds every slice where it is; " + why + "."
-    : "This scan is tilted: " + why + ".";
+  const note = one(".ich-tilted"), odd = scan.tilted || !scan.even;
+  note.hidden = !odd;
+  one(".ich-seg-first").hidden = !odd || !scan.dicom;
+  const what = scan.tilted ? "stacked aslant" : "unevenly spaced";
+  const why = scan.even
+    ? "programs built on ITK (ITK-SNAP, 3D Slicer, elastix) refuse a NIfTI file of such slices, or show it at another angle"
+    : "NIfTI cannot hold slices that are unevenly spaced";
+  const first = scan.dicom ? "Take the DICOM-SEG, which holds every slice where it is" : "Take the copy where another program needs one";
+  one("span", note).textContent = "The slices are " + what + ". " + first + ": " + why + ". For programs that need a NIfTI file there is a resampled copy of scan and mask; its millilitres differ a little.";
 }
 
 function describe() {

@@ -118,7 +118,7 @@ function take(reply) {
   takeMeasures(reply.measures);
   if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.error?.choose) offerSeries(reply.error.choose);
-  if (reply.said?.length) complain({ text: reply.said.join(" ") });
+  if (reply.said?.length) complain({ text: reply.said.join(" ") }, null, "", "note");
   if (reply.download) save(reply.download);
   havePutBack(reply);
   showAll();

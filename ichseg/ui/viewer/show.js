@@ -138,8 +138,9 @@ function showStops() {
 }
 
 let repair = null;
-function complain(error, cure, label) {
+function complain(error, cure, label, kind = "wrong") {
   const alert = one(".ich-alert");
+  alert.dataset.kind = kind;
   one("p", alert).textContent = error.text;
   repair = cure || null;
   const button = one(".ich-fix");
