@@ -639,7 +639,7 @@ def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
     viewer.draw((200, 200, 300, 300))
     downloads = viewer.page.locator(".ich-downloads button:visible")
     assert downloads.all_inner_texts()[0] == "DICOM-SEG"
-    assert "take the DICOM-SEG" in viewer.page.inner_text(".ich-tilted")
+    assert "Take the DICOM-SEG" in viewer.page.inner_text(".ich-tilted")
     assert viewer.download("dcm", tmp_path).suffix == ".dcm"
     assert viewer.download("mask", tmp_path).suffix == ".zip"
 
