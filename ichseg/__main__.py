@@ -532,13 +532,15 @@ def measure_command(
     typed = labels.with_types(masks, said)
     with Console(stderr=True).status("Measuring"):
         found = [
-            evidence.assess(
-                one.labels_zyx,
-                volume,
-                one.lesions,
-                model_title="Read from a mask file",
-                # Not what was noted when the file was read: that names the file.
-                notes=one.notes[len(given.notes) :],
+            evidence.read_from_file(
+                evidence.assess(
+                    one.labels_zyx,
+                    volume,
+                    one.lesions,
+                    # Not what was noted when the file was read: that names the file.
+                    notes=one.notes[len(given.notes) :],
+                ),
+                given.method,
             )
             for one, given, volume in zip(typed, masks, volumes, strict=True)
         ]

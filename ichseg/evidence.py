@@ -24,7 +24,7 @@ from ichseg.identity import Identity
 from ichseg.landmarks import Landmarks
 from ichseg.mask_header import mask_record
 from ichseg.measure import ABC2, Measures, VolumeRange, measure
-from ichseg.models import model_error
+from ichseg.models import model_error, title_of
 from ichseg.prompt import Box
 from ichseg.replace_file import check_outputs, write_whole
 from ichseg.segmentation import Lesion, Segmentation
@@ -100,6 +100,8 @@ class Assessment:
     notes: tuple[str, ...] = ()
     stops: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     other: OtherScan | None = None
+    file_method: str | None = None
+    """The method that a mask file says made it, where the masks were read from one."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -117,7 +119,8 @@ class Assessment:
     @property
     def model_error(self) -> ModelError | None:
         """How far the method's volumes were off in cross-validation; None where that was not measured."""
-        return None if self.model is None else model_error(self.model)
+        name = self.model or self.file_method
+        return None if name is None else model_error(name)
 
     @property
     def blood(self) -> Blood:
@@ -261,6 +264,12 @@ def assess_marked(
         scores=scores,
         stops=stops_of(marked, model),
     )
+
+
+def read_from_file(found: Assessment, method: str | None) -> Assessment:
+    """The same assessment, of masks that were read from a file, which may name the method that made them."""
+    of = "" if method is None else f", which says that {title_of(method)} made it"
+    return replace(found, model_title=f"Read from a mask file{of}", file_method=method)
 
 
 def with_abc2(found: Assessment, lesion: int, abc: ABC2) -> Assessment:

@@ -757,6 +757,19 @@ def test_the_range_of_a_propagation_is_from_other_slices_too(
     assert total["boxes"] == f"3:{BOX}"
 
 
+def test_a_measured_mask_says_what_its_file_says_made_it(
+    run: Run, head: Path, tmp_path: Path
+) -> None:
+    volume, blood = read_volume(head), phantoms.head_hu()[1].astype(np.uint8)
+    export.save_mask(tmp_path / "m.nii.gz", blood, volume, method="litemedsam-rslora")
+    run("measure", head, tmp_path / "m.nii.gz", "--out", tmp_path / "m.json")
+    record = json.loads((tmp_path / "m.json").read_text())
+    assert record["model"] is None and record["model_error"]["patients"] == 28
+    assert record["model_title"] == (
+        "Read from a mask file, which says that LiteMedSAM + rsLoRA made it"
+    )
+
+
 def test_a_label_is_what_the_files_call_the_scan(run: Run, head: Path, tmp_path: Path) -> None:
     asked = ("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold")
     out = ("--out", tmp_path / "m.json", "--out", tmp_path / "m.csv")
