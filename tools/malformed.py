@@ -1,10 +1,11 @@
 """python -m tools.malformed --count 10000: damage small scans at random and see that each opens or gets one sentence.
 
-The scans are cut from the project's own sample: NIfTI, plain and in a gzip, a .hdr/.img pair, DICOM in a folder, plain
-and compressed, and zips of them, each packed in another way. One file of each is damaged: bytes flipped, a part cut
-off, cut out, set to 0, written twice, or random bytes put in; half of the damage lies where headers and directories
-are. What comes of it must be a volume whose values are finite, or an InputError of one sentence, without a path, within
-the time and memory below. Case N of a seed is always the same: ``--only N --keep FOLDER`` writes its files for a look.
+The scans are cut from the project's own sample: NIfTI, plain and in a gzip, a .hdr/.img pair, NRRD, MetaImage, DICOM
+in a folder, plain and compressed, and zips of them, each packed in another way. One file of each is damaged: bytes
+flipped, a part cut off, cut out, set to 0, written twice, or random bytes put in; half of the damage lies where headers
+and directories are. What comes of it must be a volume whose values are finite, or an InputError of one sentence that
+names no path, within the time and memory below. Case N of a seed is always the same: ``--only N --keep FOLDER`` writes
+its files for a look.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from types import FrameType
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from rich.progress import track
@@ -99,6 +101,20 @@ def _pair() -> Files:
     }
 
 
+def _itk(name: str) -> Files:
+    """The sample in a format that SimpleITK writes, compressed for NRRD."""
+    voxels, affine = _sample()
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing([float(mm) for mm in spacing])
+    image.SetDirection([float(one) for one in (lps[:3, :3] / spacing).ravel()])
+    image.SetOrigin([float(mm) for mm in lps[:3, 3]])
+    with tempfile.TemporaryDirectory() as folder:
+        sitk.WriteImage(image, str(Path(folder) / name), useCompression=name.endswith(".nrrd"))
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
 @cache
 def _dicom(syntax: str = ExplicitVRLittleEndian) -> tuple[tuple[str, bytes], ...]:
     voxels, _ = _sample()
@@ -149,6 +165,8 @@ MAKERS: dict[str, Callable[[], Files]] = {
     "nii": lambda: {"scan.nii": _nifti()},
     "nii.gz": lambda: {"scan.nii.gz": _packed_nifti()},
     "pair": _pair,
+    "nrrd": lambda: _itk("scan.nrrd"),
+    "mha": lambda: _itk("scan.mha"),
     "dicom": lambda: dict(_dicom()),
     "dicom file": lambda: dict(_dicom()[:1]),
     "dicom RLE": lambda: dict(_dicom(RLELossless)),
