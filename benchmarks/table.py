@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from ichseg.replace_file import write_whole
+
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 BEGIN, END = "<!-- make bench writes from here -->", "<!-- to here -->"
 HEADINGS = ("what", "the plain way", "here", "ratio", "Dice with the plain way", "aim")
@@ -126,4 +128,4 @@ def write(text: str, path: Path = RESULTS) -> None:
     """Put the table in its place in RESULTS.md."""
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}".encode())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
+from ichseg import identity
 from ichseg.baselines.in_box import InBoxPredictor
 from ichseg.predictor import SliceMasks
 from tests.test_train_finetune import write_scan
+from train import report as report_module
 from train.__main__ import app
 from train.dataset import Prepared, native_slices, prepare
 from train.evaluate import (
     PROTOCOLS,
+    Score,
     by_type,
     prompt_boxes,
     read_scores,
@@ -27,7 +32,7 @@ from train.evaluate import (
     summary_of,
     write_scores,
 )
-from train.report import compare, parts, write_report
+from train.report import compare, evaluate_run, parts, write_report
 
 
 class FillsTheBox(InBoxPredictor):
@@ -166,3 +171,83 @@ def test_a_folds_validation_patients_are_scored_apart_from_its_test(
     for part, patient in (("test", "two"), ("validation", "one")):
         found = list(parts(prepared, None, tmp_path / "run", None, part))  # type: ignore[arg-type]
         assert found == [("fold-0", str(fold / "adapter"), [patient])]
+
+
+class Half(FillsTheBox):
+    """Says that the left half of a box is blood."""
+
+    def __init__(self, name: str = "half") -> None:
+        self.name = self.title = name
+
+    def find(self, inside_hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
+        mask = np.zeros(inside_hu.shape, bool)
+        mask[:, : inside_hu.shape[1] // 2] = True
+        return mask
+
+
+Evaluate = Callable[..., list[Score]]
+
+
+@pytest.fixture
+def evaluated(prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """Evaluate one of two models into one folder, and say which slices were scored for it."""
+    models = {"full": FillsTheBox(), "half": Half()}
+    monkeypatch.setattr(report_module, "load_predictor", models.__getitem__)
+    plain = report_module.score
+    scored: list[str] = []
+
+    def counted(predictor: Any, slices: Any, protocols: Any) -> list[Score]:
+        rows = plain(predictor, slices, protocols)
+        scored.extend(f"{predictor.name}: {row.patient} {row.protocol}" for row in rows)
+        return rows
+
+    monkeypatch.setattr(report_module, "score", counted)
+
+    def run(model: str, expected: int, names: Sequence[str] = ("slice",), **rest: Any) -> Any:
+        scored.clear()
+        protocols = [PROTOCOLS[name] for name in names]
+        rows, pooled = evaluate_run(prepared, tmp_path, protocols, model=model, **rest)
+        assert len(scored) == expected, scored
+        return rows, pooled
+
+    return run
+
+
+def test_one_models_scores_are_not_handed_out_under_anothers_title(evaluated: Evaluate) -> None:
+    full, as_paper = evaluated("full", 2)
+    half, half_as_paper = evaluated("half", 2)
+    assert as_paper != half_as_paper
+    for one, two in zip(full, half, strict=True):
+        assert two.predicted_px < 0.6 * one.predicted_px
+    assert [row.dice for row in evaluated("half", 0)[0]] == pytest.approx(
+        [row.dice for row in half], rel=1e-4
+    )
+    assert evaluated("half", 0)[1] == half_as_paper
+
+
+def test_a_subset_is_not_handed_out_as_all(evaluated: Evaluate) -> None:
+    one, pooled_one = evaluated("full", 1, patients=["one"])
+    both, pooled_both = evaluated("full", 1)  # the other one alone is scored now
+    assert {row.patient for row in one} == {"one"}
+    assert {row.patient for row in both} == {"one", "two"}
+    assert pooled_one != pooled_both
+    again, _ = evaluated("full", 0, patients=["two"])
+    assert {row.patient for row in again} == {"two"}
+
+
+def test_scores_are_kept_by_protocol(evaluated: Evaluate) -> None:
+    evaluated("full", 2)
+    rows, _ = evaluated("full", 2, ["slice", "piece"])
+    assert len(rows) == 4
+    assert len(evaluated("full", 0, ["piece"])[0]) == 2
+
+
+def test_scores_of_another_program_or_of_before_keys_are_made_anew(
+    evaluated: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated("full", 2)
+    monkeypatch.setattr(identity, "code_sha256", lambda: "another")
+    evaluated("full", 2)
+    rows = read_scores(tmp_path / "scores-all.csv")
+    write_scores(tmp_path / "scores-all.csv", [replace(row, key="") for row in rows])
+    evaluated("full", 2)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ichseg import identity
 from ichseg.errors import InputError
 from ichseg.models import load_predictor
 from ichseg.prompt import Box
 from ichseg.propagate import Rule
 from tests.test_train_finetune import write_scan
+from train import cache_key
 from train.__main__ import app
 from train.dataset import Prepared, prepare
 from train.propagation import (
@@ -162,3 +164,23 @@ def test_patients_the_rule_was_chosen_on_are_told_apart(rows: list[Row]) -> None
     text = report([*renamed, *(r for r in rows if r.patient == "two")], "threshold")
     held_out, chosen = text.split("## Patients that the rule was chosen on")
     assert "1 patients." in held_out and "1 patients." in chosen
+
+
+def test_figures_of_another_program_or_model_are_not_printed_again(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+
+    def keys(model: str = "threshold") -> set[str]:
+        parts = parts_of(prepared, model=model, patients=["one"])
+        return {row.key for row in measure_run(prepared, path, parts, load_predictor)}
+
+    first = keys()
+    assert keys() == first
+    monkeypatch.setattr(identity, "code_sha256", lambda: "another")
+    second = keys()
+    assert second.isdisjoint(first) and keys("fcm").isdisjoint(second)
+    assert len({row.key for row in read_rows(path)}) == 1
+    third = keys("fcm")
+    monkeypatch.setattr(cache_key, "_code", lambda names: "another")
+    assert keys("fcm").isdisjoint(third)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ichseg.errors import InputError
+from ichseg.replace_file import write_whole
 from train.cases import DATASETS
 from train.dataset import Prepared, check_leaks, prepare, split_folds, write_json
 
@@ -307,6 +309,7 @@ def coverage_command(
 ) -> None:
     """Measure how often the true volume lies in the range that jittered boxes give, per patient."""
     from ichseg.models import load_predictor
+    from train.cache_key import cache_key
     from train.coverage import Row, cover, report, table, write_rows
     from train.dataset import native_slices
     from train.report import parts
@@ -318,16 +321,19 @@ def coverage_command(
     prepared, rows = Prepared(data), list[Row]()
     for name, source, held_out in parts(prepared, model, run, patient):
         slices = list(native_slices(prepared, held_out))
+        predictor = load_predictor(source)
+        key = cache_key(predictor, prepared, refinement=False, code=("coverage.py",), asked={})
         with Progress(console=console) as progress:
             task = progress.add_task(name, total=len(slices))
-            rows += cover(
-                load_predictor(source),
+            found = cover(
+                predictor,
                 slices,
                 on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
             )
+        rows += [replace(row, key=key) for row in found]
     write_rows(out / "coverage.csv", rows)
     title = Path(model).name if model else run.name  # type: ignore[union-attr]
-    (out / "coverage.md").write_text(report(rows, title), encoding="utf-8")
+    write_whole(out / "coverage.md", report(rows, title).encode())
     print(table(rows))
 
 
@@ -406,7 +412,8 @@ def propagate_command(
     )
     title = Path(model).name if model else f"{run.name}, {', '.join(part for part, *_ in parts)}"  # type: ignore[union-attr]
     text = report(rows, title, measured)
-    out.with_suffix(".md").write_text(text)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out.with_suffix(".md"), text.encode())
     print(text)
 
 

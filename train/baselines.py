@@ -536,7 +536,7 @@ def _draw_cutoffs(dice: npt.NDArray[np.float64], cutoff: float, path: Path) -> N
     axes.axvline(cutoff, color="grey", linestyle=":")
     axes.set_xlabel("cutoff of the chance of blood")
     axes.set_ylabel("Dice, inner folds")
-    figure.savefig(path, dpi=120)
+    replace_file(path, lambda part: figure.savefig(part, dpi=120))
 
 
 # --- What both write --------------------------------------------------------------------------------------------

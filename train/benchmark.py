@@ -9,12 +9,10 @@ a model that has changed is scored anew. A method that cannot run is a row that 
 from __future__ import annotations
 
 import csv
-import hashlib
-import inspect
+import io
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,8 +27,10 @@ from ichseg import cohort, export
 from ichseg.errors import InputError
 from ichseg.models import CATALOGUE, available, base_of, fetch, load_base, load_predictor
 from ichseg.predictor import NetworkPredictor, Predictor
+from ichseg.replace_file import write_whole
 from train import figure
-from train.dataset import NativeSlice, Prepared, native_slices, write_json
+from train.cache_key import cache_key
+from train.dataset import NativeSlice, Prepared, cell, native_slices, replace_file, write_json
 from train.evaluate import (
     PROTOCOLS,
     Score,
@@ -208,7 +208,7 @@ def benchmark(
     text = markdown(rows, prepared)
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "benchmark.csv", rows)
-    (out / "benchmark.md").write_text(text)
+    write_whole(out / "benchmark.md", text.encode())
     _draw(rows, prepared, out / "figure.png", with_images)
     return text
 
@@ -253,9 +253,7 @@ def score_patient(task: Task) -> str:
     arrays = {f"mask-{i}": mask for i, mask in enumerate(masks)}
     arrays |= {"small": np.array(small, bool), "truths": np.array(truths, bool)}
     task.folder.mkdir(parents=True, exist_ok=True)
-    part = task.path(f"{os.getpid()}.npz")
-    np.savez_compressed(part, **arrays)
-    os.replace(part, task.path("npz"))
+    replace_file(task.path("npz"), lambda part: np.savez_compressed(part, **arrays))
     write_scores(task.path("csv"), rows)
     write_json(task.path("json"), {"versions": export.versions()})
     return task.patient
@@ -286,25 +284,18 @@ def _tasks(
         row.source = row.source or source
         row.facts = facts(predictor, source, is_trained=method.run is not None)
         row.recipe = _recipe(Path(source))
-        folder = cache / method.name / _key(predictor, source, prepared)[:16]
+        folder = cache / method.name / _key(predictor, prepared)
         for patient in patients:
             yield Task(method.name, source, patient, prepared.folder.resolve(), folder.resolve())
 
 
-def _key(predictor: Predictor, source: str, prepared: Prepared) -> str:
+def _key(predictor: Predictor, prepared: Prepared) -> str:
     """A hash of all that a model's scores come from."""
-    code = inspect.getsource(sys.modules[type(predictor).__module__])
-    folder = Path(source)
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    told = [
-        CACHE_FORMAT,
-        prepared.sha256,
-        [asdict(protocol) for protocol in BENCHMARK_PROTOCOLS],
-        sorted(predictor.weights_sha256.values()),
-        hashlib.sha256(code.encode()).hexdigest(),
-        [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
-    ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    asked = {
+        "format": CACHE_FORMAT,
+        "protocols": [asdict(protocol) for protocol in BENCHMARK_PROTOCOLS],
+    }
+    return cache_key(predictor, prepared, code=("benchmark.py",), asked=asked)
 
 
 def facts(predictor: Predictor, source: str, *, is_trained: bool) -> Facts:
@@ -454,16 +445,12 @@ COLUMNS = (
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """The table as CSV, one row a method and protocol, empty where there is nothing to say."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for record in records(rows):
-            writer.writerow(
-                {
-                    key: f"{value:.5g}" if isinstance(value, float) else value
-                    for key, value in record.items()
-                }
-            )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in records(rows):
+        writer.writerow({key: cell(value) for key, value in record.items()})
+    write_whole(path, text.getvalue().encode())
 
 
 def markdown(rows: Sequence[Row], prepared: Prepared) -> str:

@@ -7,7 +7,6 @@ no slice heights, areas summed over slices stand for volumes, as all slices of a
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from ichseg.measure import DRAWS, JITTER_MM, jittered_areas_px
 from ichseg.predictor import Predictor
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
-from train.dataset import NativeSlice
+from train.dataset import NativeSlice, write_table
 
 #: How the boxes of a patient's slices move in one draw: all by the same parts, as volume_range has it, or each slice's
 #: by their own, beside it.
@@ -41,6 +40,8 @@ class Row:
     median: float
     high: float
     slices_covered: int
+    key: str = ""
+    """Of what it came from (``cache_key``)."""
 
     @property
     def covered(self) -> bool:
@@ -99,13 +100,9 @@ def _row(patient: str, moves: str, pairs: Sequence[tuple[float, npt.NDArray[np.f
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """The rows as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*(item.name for item in fields(Row)), "covered"])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({**asdict(row), "covered": int(row.covered)})
+    """The rows as CSV, whole or not at all."""
+    columns = [*(item.name for item in fields(Row)), "covered"]
+    write_table(path, [{**asdict(row), "covered": int(row.covered)} for row in rows], columns)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ichseg.errors import InputError
+from ichseg.replace_file import write_whole
+from train.dataset import replace_file
 from train.evaluate import Score, read_scores
 from train.report import OPTIMISTIC, compare
 
@@ -73,7 +75,7 @@ def write_cross_validation(
         ]
     text = "\n".join(lines)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_name(f"{out.name}.md").write_text(text)
+    write_whole(out.with_name(f"{out.name}.md"), text.encode())
     return text
 
 
@@ -103,8 +105,7 @@ def draw_runs(runs: Sequence[Path], path: Path) -> Path:
                 panel.set_xlabel("epoch")
         axes[0].legend(frameon=False, fontsize=7)
         axes[2].set_ylim(0, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    replace_file(path, lambda part: figure.savefig(part, dpi=120))
     return path
 
 

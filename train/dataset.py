@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from scipy import ndimage
 
 from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.prompt import EIGHT_CONNECTED, Box, box_from_mask, jitter
+from ichseg.replace_file import replacing
 from ichseg.skull import BONE_HU, intracranial
 from train.cases import DATASETS, Case, DataError, read_cases, to_hu
 
@@ -246,16 +246,23 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
         np.save(file, array)
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Rows as CSV, whole or not at all; the first row names the columns."""
+def write_table(
+    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
+) -> None:
+    """Rows as CSV, whole or not at all; the first row names the columns where nobody does."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(columns or rows[0]))
             writer.writeheader()
             writer.writerows(rows)
 
     replace_file(path, write)
+
+
+def cell(value: object) -> object:
+    """A value as a table of scores has it: five digits of a float, anything else as it is."""
+    return f"{value:.5g}" if isinstance(value, float) else value
 
 
 def chunks(indices: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -267,12 +274,8 @@ def chunks(indices: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        write(part)
 
 
 # --- Splits by patient ------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from ichseg.predictor import Predictor
 from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.prompt import Box, box_from_mask, jitter
-from train.dataset import REFERENCE_SIDE, NativeSlice, keep_large
+from train.dataset import REFERENCE_SIDE, NativeSlice, cell, keep_large, write_table
 from train.metrics import (
     Summary,
     batch_pooled,
@@ -78,6 +77,8 @@ class Score:
     truth_px: int
     pieces: int
     seconds: float
+    key: str = ""
+    """Of a kept score: what it came from (``cache_key``)."""
 
 
 def score(
@@ -195,24 +196,13 @@ def by_type(rows: Sequence[Score], protocol: str) -> dict[str, Summary]:
 
 def write_scores(path: Path, rows: Sequence[Score]) -> None:
     """Scores as CSV, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=[item.name for item in dataclasses.fields(Score)])
-        writer.writeheader()
-        for row in rows:
-            values = dataclasses.asdict(row)
-            writer.writerow(
-                {
-                    key: f"{value:.5g}" if isinstance(value, float) else value
-                    for key, value in values.items()
-                }
-            )
-    os.replace(temporary, path)
+    columns = [item.name for item in dataclasses.fields(Score)]
+    values = (dataclasses.asdict(row) for row in rows)
+    write_table(path, [{key: cell(value) for key, value in row.items()} for row in values], columns)
 
 
 def read_scores(path: Path) -> list[Score]:
-    """What ``write_scores`` wrote."""
+    """What ``write_scores`` wrote, also before scores had a key."""
     kinds = {"str": str, "int": int, "float": float}
     with path.open(newline="") as file:
         return [
@@ -220,6 +210,7 @@ def read_scores(path: Path) -> list[Score]:
                 **{
                     item.name: kinds[str(item.type)](row[item.name])
                     for item in dataclasses.fields(Score)
+                    if item.name in row
                 }
             )
             for row in csv.DictReader(file)

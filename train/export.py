@@ -49,7 +49,10 @@ def export(run: Path, name: str, scores: Path | None = None) -> Path:
         if folds:
             for file in _FOLD_FILES:
                 if (fold / file).is_file():
-                    shutil.copyfile(fold / file, target.parent / file)
+                    replace_file(
+                        target.parent / file,
+                        lambda part, held=fold / file: shutil.copyfile(held, part),
+                    )
     training = json.loads((sources[0][0] / "training.json").read_text())
     if scores is not None:
         write_json(folder / "training.json", training | {"scores": json.loads(scores.read_text())})

@@ -16,7 +16,7 @@ from scipy import ndimage
 from ichseg.predictor import crop_region
 from ichseg.preprocess import BRAIN
 from ichseg.prompt import EIGHT_CONNECTED
-from train.dataset import NativeSlice
+from train.dataset import NativeSlice, replace_file
 
 Mask = npt.NDArray[np.bool_]
 Scored = tuple[NativeSlice, float]
@@ -156,7 +156,7 @@ def draw(
         told += f" No slice for: {', '.join(empty)}."
     lines = textwrap.wrap(f"{told} Research only.", int(14 * sheet.get_figwidth()))
     sheet.text(0.005, 0.997, "\n".join(lines), fontsize=9, va="top")
-    sheet.savefig(path, dpi=120, metadata={"Software": None})
+    replace_file(path, lambda part: sheet.savefig(part, dpi=120, metadata={"Software": None}))
 
 
 def _cell(axes: Any, item: NativeSlice, mask: Mask | None, with_images: bool) -> None:

@@ -42,6 +42,7 @@ from train.dataset import (
     check_leaks,
     chunks,
     native_slices,
+    replace_file,
     write_json,
     write_table,
 )
@@ -461,10 +462,11 @@ class _Run:
             "epochs": self.epoch_rows,
             "scaler": None if scaler is None else scaler.state_dict(),
         }
-        temporary = self.out / ".last.part"
         kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(kept, temporary, metadata={"position": json.dumps(position)})
-        os.replace(temporary, self.out / "last.safetensors")
+        told = {"position": json.dumps(position)}
+        replace_file(
+            self.out / "last.safetensors", lambda part: save_file(kept, part, metadata=told)
+        )
 
     def finish(self) -> None:
         """Draw the curves of a finished run."""
@@ -619,7 +621,7 @@ def draw_curves(out: Path) -> Path:
         axes.legend(frameon=False)
     losses.set_ylabel("loss")
     scores.set_ylim(0, 1)
-    figure.savefig(out / "curves.png", dpi=120)
+    replace_file(out / "curves.png", lambda part: figure.savefig(part, dpi=120))
     return out / "curves.png"
 
 

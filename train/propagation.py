@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,8 +29,9 @@ from ichseg.propagate import Propagation, Rule, propagate_lesions
 from ichseg.sample import sample_paths
 from ichseg.skull import BONE_HU
 from ichseg.volume import CTVolume, Geometry, read_mask, read_volume
+from train.cache_key import cache_key
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
-from train.dataset import Prepared, ScanEntry, keep_large
+from train.dataset import Prepared, ScanEntry, cell, keep_large, write_table
 from train.metrics import Summary, dice, paired_difference, summarise
 
 Mask = npt.NDArray[np.bool_]
@@ -92,6 +91,7 @@ class Row:
     answered: int
     """Boxes that the model answered."""
     seconds: float
+    scan: str = ""
 
 
 class Remembering(Predictor):
@@ -104,6 +104,7 @@ class Remembering(Predictor):
         self._inner = inner
         self.name, self.title = inner.name, inner.title
         self.weights_sha256, self.second_look = inner.weights_sha256, inner.second_look
+        self.takes_box = inner.takes_box
         self.answered = 0
         self._embedded: dict[int, SliceEmbedding] = {}
         self._known: dict[tuple[Any, ...], tuple[Mask, np.float32]] = {}
@@ -140,16 +141,15 @@ def measure_scan(
     scan: ScanEntry,
     rule: Rule,
     part: str,
-    key: str,
-    second_looks: Sequence[bool],
+    keys: Mapping[bool, str],
 ) -> list[Row]:
-    """Every way of prompting one scan, with a second look or without, or both."""
+    """Every way of prompting one scan, with a second look or without, or both: as ``keys`` has them, each its key."""
     volume = volume_of(prepared, scan)
     truth = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
     lesions = lesions_of(truth, scan)
     near = _Surroundings(volume)
     rows = []
-    for second_look in second_looks:
+    for second_look, key in keys.items():
         asking = Remembering(predictor)
         for way in WAYS:
             started, before = time.perf_counter(), asking.answered
@@ -176,6 +176,7 @@ def measure_scan(
                     stops=_counted(found),
                     answered=asking.answered - before,
                     seconds=time.perf_counter() - started,
+                    scan=scan.scan_id,
                     **_against(mask, truth, near),
                 )
             )
@@ -397,53 +398,62 @@ def measure_run(
 ) -> list[Row]:
     """Measure each part (name, model or adapter's folder, patients), writing ``path`` (CSV) after each scan.
 
-    ``second_look`` measures with one, too, where the model has it. What is there by the same weights and the same
-    rule is not measured again.
+    ``second_look`` measures with one, too, where the model has it. What is there from the same model, code, data and
+    rule (``cache_key``) is not measured again; what came from others leaves the file.
     """
     rule = rule or Rule()
     rows = read_rows(path) if path.exists() else []
     wanted: list[Row] = []
     for part, source, patients in parts:
         predictor = load(source)
-        key = _key(predictor, rule)
         looks = [True, False] if second_look and predictor.second_look else [False]
+        keys = {
+            look: cache_key(
+                predictor,
+                prepared,
+                refinement=look,
+                code=("propagation.py",),
+                asked=dataclasses.asdict(rule),
+            )
+            for look in looks
+        }
         for scan in prepared.scans_of(patients):
-            there = [row for row in rows if (row.patient, row.key) == (scan.patient_id, key)]
-            missing = [look for look in looks if look not in {row.second_look for row in there}]
+            mine = [row for row in rows if row.scan == scan.scan_id]
+            there = [row for row in mine if row.key in keys.values()]
+            missing = {look: key for look, key in keys.items() if key not in {r.key for r in there}}
             if missing:
-                there += measure_scan(predictor, prepared, scan, rule, part, key, missing)
-                rows = [row for row in rows if row.patient != scan.patient_id] + there
+                there += measure_scan(predictor, prepared, scan, rule, part, missing)
+                rows = [row for row in rows if row.scan != scan.scan_id] + there
                 write_rows(path, rows)
-            wanted += [row for row in there if row.second_look in looks]
+            wanted += [dataclasses.replace(row, part=part) for row in there]
             if on_scan is not None:
                 on_scan(scan.scan_id)
+    measured = {row.key for row in wanted}
+    if kept := [row for row in rows if row.key in measured]:
+        write_rows(path, kept)
     return wanted
-
-
-def _key(predictor: Predictor, rule: Rule) -> str:
-    text = json.dumps([dict(predictor.weights_sha256), dataclasses.asdict(rule)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Rows as CSV, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [item.name for item in dataclasses.fields(Row)])
-        writer.writeheader()
-        for row in sorted(rows, key=lambda row: (row.patient, -row.second_look)):
-            values = dataclasses.asdict(row).items()
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in values})
-    os.replace(temporary, path)
+    rows = sorted(rows, key=lambda row: (row.patient, row.scan, -row.second_look))
+    values = (dataclasses.asdict(row).items() for row in rows)
+    columns = [item.name for item in dataclasses.fields(Row)]
+    write_table(path, [{key: cell(value) for key, value in row} for row in values], columns)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """What ``write_rows`` wrote."""
+    """What ``write_rows`` wrote, also before rows named their scan."""
     kinds = {"str": str, "int": int, "float": float}
     with path.open(newline="") as file:
         return [
-            Row(**{f.name: kinds[str(f.type)](line[f.name]) for f in dataclasses.fields(Row)})
+            Row(
+                **{
+                    f.name: kinds[str(f.type)](line[f.name])
+                    for f in dataclasses.fields(Row)
+                    if f.name in line
+                }
+            )
             for line in csv.DictReader(file)
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,9 @@ from rich.progress import Progress
 from ichseg.errors import InputError
 from ichseg.models import load_predictor
 from ichseg.predictor import Predictor
-from train.dataset import Prepared, native_slices, write_json
+from ichseg.replace_file import write_whole
+from train.cache_key import cache_key
+from train.dataset import Prepared, native_slices, replace_file, write_json
 from train.evaluate import (
     Protocol,
     Score,
@@ -53,36 +55,74 @@ def evaluate_run(
     ``part`` "validation" scores a run's folds on the patients they were watched on, for choices that the test patients
     have no part in. It wants an ``out`` of its own.
 
-    Scores are written part by part to ``out``, and a part that is there is not scored again. Returns the rows and, with
-    ``paper``, Dice and Jaccard in the paper's protocol, one pair a part.
+    Scores are written patient by patient to ``out``. What is there is not scored again if it came from the same model,
+    code, data and protocol (``cache_key``); what came from others is replaced. Returns the rows of the patients and
+    protocols that are asked for and, with ``paper``, Dice and Jaccard in the paper's protocol, one pair a part.
     """
     rows: list[Score] = []
     pooled: dict[str, Any] = {}
     for name, source, held_out in parts(prepared, model, run, patients, part):
-        path = out / f"scores-{name}.csv"
-        wanted = [protocol.name for protocol in protocols]
-        there = read_scores(path) if path.exists() else []
-        missing = [p for p in protocols if p.name not in {row.protocol for row in there}]
-        predictor: Predictor | None = None
-        if missing:
-            predictor = load_predictor(source)
-            slices = list(native_slices(prepared, held_out))
-            with Progress(console=console or Console(stderr=True)) as progress:
-                task = progress.add_task(name, total=len(slices))
-                there += score(
-                    predictor, slices, missing, on_slice=lambda task=task: progress.advance(task)
-                )
-            write_scores(path, there)
-        rows += [row for row in there if row.protocol in wanted]
-        pooled_path = out / f"paper-{name}.json"
-        if paper and not pooled_path.exists():
-            dice, jaccard = score_as_paper(
-                predictor or load_predictor(source), native_slices(prepared, held_out)
+        predictor = load_predictor(source)
+        with Progress(console=console or Console(stderr=True)) as progress:
+            task = progress.add_task(name, total=len(held_out))
+            rows += _scored(
+                predictor,
+                prepared,
+                held_out,
+                protocols,
+                out / f"scores-{name}.csv",
+                on_patient=lambda task=task, progress=progress: progress.advance(task),
             )
-            write_json(pooled_path, {"dice": dice, "jaccard": jaccard})
         if paper:
-            pooled[name] = json.loads(pooled_path.read_text())
+            pooled[name] = _as_paper(predictor, prepared, held_out, out / f"paper-{name}.json")
     return rows, pooled if paper else None
+
+
+def _scored(
+    predictor: Predictor,
+    prepared: Prepared,
+    patients: Sequence[str],
+    protocols: Sequence[Protocol],
+    path: Path,
+    on_patient: Callable[[], object],
+) -> list[Score]:
+    """A model's scores of some patients, those that ``path`` has among them, and all of them in it when it is done."""
+    keys = {
+        protocol.name: cache_key(
+            predictor,
+            prepared,
+            refinement=protocol.second_look,
+            asked=dataclasses.asdict(protocol),
+        )
+        for protocol in protocols
+    }
+    # Other protocols of the same model stay: their keys are compared when they are asked for.
+    there = read_scores(path) if path.exists() else []
+    there = [row for row in there if keys.get(row.protocol, row.key) == row.key != ""]
+    for patient in patients:
+        done = {row.protocol for row in there if row.patient == patient}
+        if missing := [protocol for protocol in protocols if protocol.name not in done]:
+            found = score(predictor, native_slices(prepared, [patient]), missing)
+            there += [dataclasses.replace(row, key=keys[row.protocol]) for row in found]
+            write_scores(path, there)
+        on_patient()
+    wanted = set(patients)
+    return [row for row in there if row.patient in wanted and row.protocol in keys]
+
+
+def _as_paper(
+    predictor: Predictor, prepared: Prepared, patients: Sequence[str], path: Path
+) -> dict[str, float]:
+    """Dice and Jaccard in the paper's protocol, which pools the patients' slices; from ``path`` where it has them."""
+    key = cache_key(
+        predictor, prepared, refinement=False, asked={"paper": True, "patients": list(patients)}
+    )
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("key") != key:
+        dice, jaccard = score_as_paper(predictor, native_slices(prepared, patients))
+        kept = {"dice": dice, "jaccard": jaccard, "key": key}
+        write_json(path, kept)
+    return {"dice": kept["dice"], "jaccard": kept["jaccard"]}
 
 
 def parts(
@@ -138,7 +178,7 @@ def write_report(
         content["paper_protocol"] = dict(pooled)
     write_json(out / "summary.json", content)
     text = _markdown(content, summary, rows)
-    (out / "summary.md").write_text(text)
+    write_whole(out / "summary.md", text.encode())
     return text
 
 
@@ -245,7 +285,7 @@ def sweep(
         for rank, dropout, best in rows
     ]
     table = "\n".join(lines) + "\n"
-    (out / "sweep.md").write_text(table)
+    write_whole(out / "sweep.md", table.encode())
     _draw_sweep(rows, out / "sweep.png")
     return table
 
@@ -270,4 +310,4 @@ def _draw_sweep(rows: Sequence[tuple[int, float, Mapping[str, float]]], path: Pa
     axes.set_xlabel("rank")
     axes.set_ylabel("validation Dice")
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    replace_file(path, lambda part: figure.savefig(part, dpi=120))

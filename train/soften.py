@@ -62,11 +62,12 @@ def _soften(run: Path, out: Path, strength: float) -> Path:
         folder / "adapter_model.safetensors",
         lambda temporary: save_file(scaled, temporary, metadata={"format": "pt"}),
     )
-    shutil.copyfile(source / "adapter_config.json", folder / "adapter_config.json")
+    config = "adapter_config.json"
+    replace_file(folder / config, lambda part: shutil.copyfile(source / config, part))
     training = json.loads((source / "training.json").read_text())
     training["strength"] = strength * training.get("strength", 1.0)
     write_json(folder / "training.json", training)
     for name in _KEPT:
         if (run / name).is_file():
-            shutil.copyfile(run / name, out / name)
+            replace_file(out / name, lambda part, name=name: shutil.copyfile(run / name, part))
     return folder
