@@ -21,7 +21,6 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.errors import InputError
-from ichseg.measure import IPH
 from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.preprocess import MODEL_SIZE
 from ichseg.prompt import Box, as_boxes, box_from_mask, boxes_from_mask, jitter
@@ -36,6 +35,8 @@ from train.metrics import Summary, dice, paired_difference, summarise
 
 Mask = npt.NDArray[np.bool_]
 
+#: The label of intraparenchymal blood in the sample's reference mask.
+SAMPLE_IPH = 1
 #: The rule's thresholds were chosen on these patients, the test patients of folds 0 and 1 of ``--split-seed 0`` that
 #: have blood, each by the adapter of its own fold. Figures of the others are those to quote.
 CHOSEN_ON = ("049", "051", "053", "067", "068", "069", "072", "075", "079", "088", "089")
@@ -336,7 +337,7 @@ def measure_sample(
     """The sample's IPH from each of ``sample_boxes``: (slice, volume in units of the truth's, Dice), by second look."""
     scan, mask = sample_paths()
     volume = read_volume(scan)
-    truth = read_mask(mask, volume) == IPH
+    truth = read_mask(mask, volume) == SAMPLE_IPH
     out: dict[bool, list[tuple[int, float, float]]] = {}
     for look in (True, False) if second_look and predictor.second_look else (False,):
         asking = Remembering(predictor)
