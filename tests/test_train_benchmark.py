@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ichseg import models
 from ichseg.baselines.in_box import InBoxPredictor
 from ichseg.errors import InputError
 from ichseg.predictor import SliceEmbedding
@@ -245,7 +246,9 @@ def crossed(runs: Path, scale: float) -> None:
         (fold / "adapter" / "adapter_config.json").write_text(json.dumps(config))
 
 
-def test_a_changed_adapter_is_scored_anew(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_changed_adapter_is_scored_anew(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crossed(tmp_path, 1e-3)
     assert run(prepared, tmp_path, tmp_path / "out", TUNED) == [(1, 2), (2, 2)]
     assert "rsLoRA, best recipe 2." in (tmp_path / "out" / "benchmark.md").read_text()  # of 3
@@ -256,7 +259,8 @@ def test_a_changed_adapter_is_scored_anew(prepared: Prepared, tmp_path: Path) ->
     assert int(one["parameters"]) == 9_791_300 + 2 * 256 * 2
     assert run(prepared, tmp_path, tmp_path / "out", TUNED) == []
     path = tmp_path / "crops" / "fold-1" / "adapter" / "training.json"
-    path.write_text(json.dumps({"inference": {"second_look": False}}))
+    path.write_text(json.dumps({"inference": {"crop_sides": 2.0}}))
+    monkeypatch.setattr(models, "_LOADED", {})  # as in another process
     assert run(prepared, tmp_path, tmp_path / "out", TUNED) == [(2, 2)]
 
 
