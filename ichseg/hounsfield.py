@@ -37,7 +37,7 @@ _AIR_BELOW = (985, 1075)
 _HIGHEST_TISSUE_HU = 3071
 _LEAST_AIR_HU = -900
 _AIR_TO_HU = -300
-_SPARE_CORNER_HU, _SPARE_SHARE = 100, 0.02
+_SPARE_CORNER_HU, _SPARE_SHARE = 100, 0.001
 _WHOLE_HU = 1e-3
 _SAMPLE_VALUES = 1 << 20
 
@@ -134,6 +134,23 @@ def check_size(
 def offset_notes(add_offset: int) -> tuple[str, ...]:
     """What to say when the user asked for an offset."""
     return (f"{add_offset:+d} HU were added to every voxel, as asked.",) if add_offset else ()
+
+
+def offset_doubts(hu_zyx: Hounsfield, add_offset: int) -> tuple[str, ...]:
+    """A warning where the offset that was asked for leaves tissue and air off their places, and another would not."""
+    step = max(1, hu_zyx.size // _SAMPLE_VALUES) | 1
+    found = _tissue_and_air(hu_zyx.ravel()[::step].astype(np.float64)) if add_offset else None
+    if found is None:
+        return ()
+    tissue, air = found
+    better = _usual_offset(tissue - add_offset, air - add_offset)
+    moved = tissue - add_offset + better
+    if abs(tissue - TISSUE_HU) <= _TISSUE_TOLERANCE or abs(moved - TISSUE_HU) > _TISSUE_TOLERANCE:
+        return ()
+    return (
+        f"With the offset of {add_offset} HU soft tissue lies at {tissue} HU and air at {air} HU; with {better} they"
+        f" would lie at {moved} and {air - add_offset + better}: HU, and what goes by them, are in doubt.",
+    )
 
 
 def padding_mask(
@@ -288,7 +305,8 @@ def _check_hounsfield(name: str, hu_zyx: NDArray[Any], sample: NDArray[np.float6
     rule = "a head CT holds Hounsfield units (air -1000, brain about 35)"
     if low == high:
         raise refusal(name, rule, f"every voxel is {low:g}", "give the scan itself, not a mask")
-    if found := _misplaced_tissue(sample):
+    found = _tissue_and_air(sample)
+    if found and not 0 <= found[0] <= 80:
         raise refusal(name, rule, f"{received}, with soft tissue near {found[0]:g}", _offer(*found))
     sample = np.maximum(sample, LOWEST_HU)
     above = sample[sample > 0]
@@ -313,11 +331,11 @@ def _check_hounsfield(name: str, hu_zyx: NDArray[Any], sample: NDArray[np.float6
         )
 
 
-def _misplaced_tissue(sample: NDArray[np.float64]) -> tuple[int, int] | None:
-    """Where soft tissue and air lie, where they are a head's but not at their HU; None for any other values.
+def _tissue_and_air(sample: NDArray[np.float64]) -> tuple[int, int] | None:
+    """Where the peaks of soft tissue and of air lie; None for values that have no such two.
 
-    The histogram is searched for two peaks as far apart as brain and air are. The one of tissue must be narrow, which
-    that of MR is not.
+    The histogram is searched for two peaks as far apart as brain and air are, first of all where they belong. The one
+    of tissue must be narrow, which that of MR is not.
     """
     values = np.rint(np.clip(sample, -_FAR, _FAR)).astype(np.int64)
     lowest = int(values.min())
@@ -332,11 +350,10 @@ def _misplaced_tissue(sample: NDArray[np.float64]) -> tuple[int, int] | None:
     tissue = np.arange(lowest, lowest + len(counts))
     around = share(tissue - 12, tissue + 12)
     score = np.minimum(around, share(tissue - _AIR_BELOW[1], tissue - _AIR_BELOW[0]))
-    best = int(score.argmax())
-    usual = score[(tissue >= 0) & (tissue <= 80)]
+    usual = np.where((tissue >= 0) & (tissue <= 80), score, 0)
+    best = int((usual if 3 * usual.max() >= score.max() else score).argmax())
     is_narrow = around[best] >= 0.25 * share(tissue[best] - 150, tissue[best] + 150)
-    is_usual = 0 <= tissue[best] <= 80 or (usual.size and 3 * usual.max() >= score[best])
-    if score[best] < 0.02 or is_usual or not is_narrow:
+    if score[best] < 0.02 or not is_narrow:
         return None
     first = max(int(tissue[best]) - _AIR_BELOW[1], lowest)
     air = first + int(counts[first - lowest : tissue[best] - _AIR_BELOW[0] - lowest + 1].argmax())
@@ -346,17 +363,23 @@ def _misplaced_tissue(sample: NDArray[np.float64]) -> tuple[int, int] | None:
 
 def _offer(tissue: int, air: int) -> str:
     """The remedy for tissue and air at these values: the offset that puts both where they belong."""
-
-    def error(offset: int) -> float:
-        return abs(tissue + offset - TISSUE_HU) + abs(air + offset - AIR_HU) / 2
-
     shift = TISSUE_HU - tissue
-    offset = min((*_USUAL_OFFSETS, round(shift / 100) * 100), key=error)
+    offset = _usual_offset(tissue, air)
     if abs(offset - shift) > _TISSUE_TOLERANCE:
         offset = shift
     if offset == -1024:
         return f"if the usual offset is missing, open it with add_offset={offset}"
     return f"if it holds HU {-offset:+d}, open it with add_offset={offset}"
+
+
+def _usual_offset(tissue: int, air: int) -> int:
+    """Of the offsets that programs use, the one that brings tissue and air nearest to where they belong."""
+    hundreds = round((TISSUE_HU - tissue) / 100) * 100
+
+    def error(offset: int) -> float:
+        return abs(tissue + offset - TISSUE_HU) + abs(air + offset - AIR_HU) / 2
+
+    return min((*_USUAL_OFFSETS, hundreds), key=error)
 
 
 def _share(values: NDArray[Any], above: float, up_to: float) -> float:

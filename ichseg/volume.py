@@ -36,7 +36,14 @@ from numpy.typing import ArrayLike, NDArray
 from ichseg import intake, plausible
 from ichseg.errors import VolumeError
 from ichseg.errors import refusal as refusal
-from ichseg.hounsfield import MAX_BYTES, Hounsfield, Plane, offset_notes, stack_hounsfield
+from ichseg.hounsfield import (
+    MAX_BYTES,
+    Hounsfield,
+    Plane,
+    offset_doubts,
+    offset_notes,
+    stack_hounsfield,
+)
 from ichseg.hounsfield import check_size as check_size
 from ichseg.intake import FORMATS as FORMATS
 from ichseg.mask_header import mask_record, record_text, short_text
@@ -342,7 +349,7 @@ def read_volume(
         if not path.exists():
             raise refusal(path.name, "a scan must exist", "nothing is there", "check the path")
     try:
-        volume = checked_volume(_read(paths, series, add_offset))
+        volume = checked_volume(_read(paths, series, add_offset), add_offset)
     except OSError as error:
         name = Path(error.filename or paths[0]).name
         remedy = "check its permissions and the disk"
@@ -351,9 +358,12 @@ def read_volume(
     return replace(volume, files=tuple(files))
 
 
-def checked_volume(volume: CTVolume) -> CTVolume:
-    """The scan with a warning for every voxel size and head that cannot be; each format's reader goes through it."""
-    found = plausible.doubts(volume.hu_zyx, volume.geometry)
+def checked_volume(volume: CTVolume, add_offset: int = 0) -> CTVolume:
+    """The scan with a warning for a voxel size, a head and an offset that cannot be; every format goes through it."""
+    found = (
+        *plausible.doubts(volume.hu_zyx, volume.geometry),
+        *offset_doubts(volume.hu_zyx, add_offset),
+    )
     return replace(volume, warnings=(*volume.warnings, *found)) if found else volume
 
 

@@ -209,15 +209,18 @@ def test_nan_in_the_head_is_refused(
 # --- Offsets ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("offset", [1000, 1024, 2048, 32768, 500, 1200, -1000, -1024])
-@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize(
+    ("offset", "unsigned"),
+    [
+        *((offset, False) for offset in (1000, 1024, 2048, 32768, 500, 1200, -1000, -1024)),
+        *((offset, True) for offset in (1000, 1024, 2048, 32768, 1200)),
+    ],
+)
 def test_the_offset_that_is_offered_puts_air_and_tissue_where_they_belong(
     head: npt.NDArray[np.int16], offset: int, unsigned: bool
 ) -> None:
     values = head.astype(np.int32) + offset
     if unsigned:
-        if offset < 1000:
-            pytest.skip("air cannot be stored")
         values = np.maximum(values, 0)
     with pytest.raises(VolumeError, match=rf"open it with add_offset={-offset}\."):
         stack(values)
@@ -231,6 +234,17 @@ def test_padding_does_not_mislead_the_offer(
     for padding in (0, -2000, 63536):
         with pytest.raises(VolumeError, match="add_offset=-1000"):
             stack(np.where(outside, padding, head.astype(np.int32) + 1000))
+
+
+def test_an_offset_that_was_asked_for_and_is_wrong_is_a_warning(
+    head: npt.NDArray[np.int16],
+) -> None:
+    right, _ = stack(np.maximum(head.astype(np.int32) + 1000, 0), intercept=-1000)
+    wrong, _ = stack(np.maximum(head.astype(np.int32) + 1000, 0), intercept=-1024)
+    assert hounsfield.offset_doubts(right, -1000) == ()
+    assert hounsfield.offset_doubts(head, 0) == ()
+    (warning,) = hounsfield.offset_doubts(wrong, -1024)
+    assert "soft tissue lies at 11 HU" in warning and "with -1000 they would lie at 35" in warning
 
 
 # --- Size ------------------------------------------------------------------------------------------

@@ -165,3 +165,14 @@ def test_a_sheared_file_is_no_disagreement(shared_data: Path) -> None:
     assert found.warnings == ()
     determinant = abs(np.linalg.det(found.affine[:3, :3]))
     assert determinant == pytest.approx(0.482422 * 0.482422 * 2.370809, rel=1e-5)
+
+
+def test_a_header_that_says_nothing_is_a_warning(tmp_path: Path) -> None:
+    """pixdim of 1 and no code: NIfTI's own default."""
+    hu_zyx = phantoms.speckled_head()
+    volume = read_volume(save(tmp_path / "a.nii", header(DEFAULT_MM), hu_zyx))
+    assert "exactly 1 x 1 x 1 mm" in volume.warnings[0]
+    nib.save(nib.Nifti1Image(hu_zyx.transpose(2, 1, 0), np.eye(4)), tmp_path / "b.nii")
+    assert "exactly 1 x 1 x 1 mm" in read_volume(tmp_path / "b.nii").warnings[0]
+    nib.save(nib.Nifti1Image(hu_zyx, np.eye(4)), tmp_path / "c.nii")  # [z, y, x] as x, y, z
+    assert "which no axial head CT has" in read_volume(tmp_path / "c.nii").warnings[1]
