@@ -23,10 +23,11 @@ from rich.table import Table
 
 from ichseg import cohort, evidence, export, followup, growth, labels, measure, spread
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
+from ichseg.edge import step_of
 from ichseg.errors import InputError
 from ichseg.identity import identity_of
 from ichseg.mask import read_labelled_mask
-from ichseg.models import CATALOGUE, available, load_predictor, model_error
+from ichseg.models import CATALOGUE, available, edge_setting, load_predictor, model_error
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
 from ichseg.regular_grid import aslant_note, regular_grid_files
@@ -59,6 +60,15 @@ Boxes = Annotated[
         "--box",
         metavar="X0,Y0,X1,Y1",
         help="A box in pixels of the slice, half-open. As many as --slice, in the same order.",
+    ),
+]
+EdgeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--edge/--no-edge",
+        help="Draw the edge at half height on what LiteMedSAM, SAM or MedSAM found, where tissue lies around the "
+        "blood. On by default.",
+        show_default=False,
     ),
 ]
 Series = Annotated[
@@ -177,6 +187,7 @@ def segment(
         Path | None,
         typer.Option(help="Run a saved record again, in place of --slice, --box and --model."),
     ] = None,
+    edge: EdgeOption = None,
     model: Annotated[
         str | None, typer.Option(help=f"{', '.join(CATALOGUE)}, or an adapter's folder or hub id.")
     ] = None,
@@ -204,7 +215,7 @@ def segment(
 
     JSON keys: schema_version, scan (as of info), lesions (id, name, type, colour, locked, visible,
     volume_ml), boxes (slice, lesion, box_xyxy), propagated (lesion, parameters, boxes), edits (slice,
-    lesion, origin, runs), model, weights_sha256, second_look, identity, mask_sha256, labels_sha256, slices
+    lesion, origin, runs), model, weights_sha256, second_look, edge, identity, mask_sha256, labels_sha256, slices
     (slice, area_mm2, height_mm, volume_ml), volume_ml of the blood, versions, notice; with --session
     also same_mask and session_notes. The object is itself a record for --session. For many:
     scans (a row of results.csv each), passed_over, versions, notice.
@@ -220,15 +231,18 @@ def segment(
             }
         )
         folder = _folder_for_many(out[0] if out and len(out) == 1 else None)
-        jobs = [cohort.Segment(entry, folder, model) for entry in cohort.read_manifest(scan)]
+        jobs = [
+            cohort.Segment(entry, folder, model, edge=edge is not False)
+            for entry in cohort.read_manifest(scan)
+        ]
         _many(jobs, scan, ray, ray_address, as_json)
         return
     saved = None
     if session is not None:
-        if slices or boxes or model or propagate:
+        if slices or boxes or model or propagate or edge is not None:
             raise InputError(
-                "A session brings its own boxes and model; got --session with --slice, --box, --model or "
-                "--propagate; leave them out."
+                "A session brings its own boxes, model and edge; got --session with --slice, --box, --model, "
+                "--propagate, --edge or --no-edge; leave them out."
             )
         saved = export.load_session(session)
     prompts = saved.boxes if saved else _prompts(slices, boxes)
@@ -238,7 +252,7 @@ def segment(
     inputs = _inputs(scan, session)
     _check_out(out or (), volume, inputs)
     _check_folder(regular_grid)
-    marked = _marked(volume, prompts)
+    marked = _marked(volume, prompts, edge is not False)
     predictor = load_predictor(saved.model if saved else model)
     stops: list[Stop] = []
     second_look: bool | None = predictor.second_look
@@ -249,12 +263,14 @@ def segment(
         with Console(stderr=True).status(predictor.title):
             marked = saved.run(predictor, volume)
     elif propagate:
-        marked, stops = _propagated(prompts, volume, predictor)
+        marked, stops = _propagated(prompts, volume, predictor, edge is not False)
         second_look = False  # as it was done
     else:
         _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)
-    identity = identity_of(predictor, refinement=second_look)
+    identity = identity_of(
+        predictor, refinement=second_look, edge=edge_setting(predictor.name, marked.edge)
+    )
     record = export.segmentation_record(
         volume,
         marked,
@@ -268,6 +284,10 @@ def segment(
     notes += [f"Propagation {stop.sentence} (--slice {stop.slice_index})." for stop in stops]
     if own := model_error(predictor.name):
         notes.append(f"On patients that it never saw, its volumes were off by {own.figure}.")
+    if edge_setting(predictor.name, marked.edge):
+        notes.append(
+            "Where tissue lies around the blood, its edge was moved to half height; --no-edge leaves it."
+        )
     same_mask = saved.is_same(marked, predictor.name) if saved else None
     if same_mask is not None:
         record["same_mask"] = same_mask
@@ -330,6 +350,7 @@ def compare(
     truth: Annotated[
         Path | None, typer.Option(help="A reference mask on the scan's grid; not 0 is blood.")
     ] = None,
+    edge: EdgeOption = None,
     series: Series = None,
     add_offset: AddOffset = 0,
     backend: Backend = None,
@@ -347,7 +368,8 @@ def compare(
     names = _names(models)
     volume = _read(scan, series, add_offset)
     truth_zyx = None if truth is None else read_labelled_mask(truth, volume).blood_zyx
-    marked = _marked(volume, prompts)
+    with_edge = edge is not False
+    marked = _marked(volume, prompts, with_edge)
     predictors = [load_predictor(name) for name in names]
     for predictor in predictors:
         _predict(marked, volume, predictor, predictor.second_look)
@@ -360,7 +382,9 @@ def compare(
                 "model": predictor.name,
                 "title": predictor.title,
                 "weights_sha256": dict(predictor.weights_sha256),
-                "identity": identity_of(predictor).record(),
+                "identity": identity_of(
+                    predictor, edge=edge_setting(predictor.name, with_edge)
+                ).record(),
                 "slices": [
                     {"slice": k, **cohort.score_slices(mask_zyx, truth_zyx, volume, [k])}
                     for k in boxed
@@ -398,6 +422,7 @@ def benchmark(
     ],
     out: Annotated[Path, typer.Option(help="The folder of the scores.")],
     models: Models = None,
+    edge: EdgeOption = None,
     ray: Ray = False,
     ray_address: RayAddress = None,
     backend: Backend = None,
@@ -411,7 +436,9 @@ def benchmark(
     use_backend(backend)
     names = tuple(_names(models))
     entries = cohort.read_manifest(scans)
-    jobs = [cohort.Compare(entry, _folder_for_many(out), names) for entry in entries]
+    jobs = [
+        cohort.Compare(entry, _folder_for_many(out), names, edge=edge is not False) for entry in entries
+    ]
     _many(jobs, scans, ray, ray_address, as_json)
 
 
@@ -629,9 +656,11 @@ def _names(models: str | None) -> list[str]:
     return names
 
 
-def _marked(volume: CTVolume, prompts: Mapping[int, Sequence[Box]]) -> Segmentation:
+def _marked(
+    volume: CTVolume, prompts: Mapping[int, Sequence[Box]], edge: bool = True
+) -> Segmentation:
     """The prompts on the scan, checked before any model is loaded."""
-    marked = Segmentation(volume.shape_zyx)
+    marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
     for k, boxes in prompts.items():
         marked.set_slice(k, boxes, {})
     return marked
@@ -641,7 +670,7 @@ def _marked(volume: CTVolume, prompts: Mapping[int, Sequence[Box]]) -> Segmentat
 
 
 def _propagated(
-    prompts: Mapping[int, Sequence[Box]], volume: CTVolume, predictor: Predictor
+    prompts: Mapping[int, Sequence[Box]], volume: CTVolume, predictor: Predictor, edge: bool
 ) -> tuple[Segmentation, list[Stop]]:
     """The whole hematoma from its prompts, with progress on stderr, and why it ended."""
     console = Console(stderr=True)
@@ -653,7 +682,8 @@ def _propagated(
             {1: prompts},
             progress=lambda share: progress.update(task, completed=share),
         )
-    return done.segmentation(predictor.name), done.stops
+    marked = done.segmentation(predictor.name, edge_step=step_of(volume), edge=edge)
+    return marked, done.stops
 
 
 def _range(
@@ -668,7 +698,9 @@ def _range(
     if propagated:
         return spread.propagated_range(predictor, volume, mask_zyx, prompts)
     found = measure.volume_range(predictor, volume, prompts)
-    return found.carried_to(measure.volume_ml(mask_zyx, volume)) if predictor.second_look else found
+    # The draws are the model's instant answers, before a refinement and before the edge.
+    later = predictor.second_look or edge_setting(predictor.name, marked.edge)
+    return found.carried_to(measure.volume_ml(mask_zyx, volume)) if later else found
 
 
 def _predict(

@@ -29,10 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import export, measure
+from ichseg.edge import step_of
 from ichseg.errors import InputError
 from ichseg.identity import Identity, identity_of
 from ichseg.mask import read_labelled_mask
-from ichseg.models import load_predictor
+from ichseg.models import edge_setting, load_predictor
 from ichseg.prompt import Box
 from ichseg.replace_file import Inputs, check_not_an_input, inputs_of, output_key, write_whole
 from ichseg.segmentation import Lesion, Segmentation
@@ -271,6 +272,8 @@ class Segment:
     folder: Path
     model: str | None = None
     """For a scan with boxes; a record brings its own. None is the default model."""
+    edge: bool = True
+    """For a scan with boxes, whether to draw the edge at half height (``ichseg.edge``); a record says it itself."""
     inputs: tuple[Path, ...] = ()
     """What else the run reads from where this writes (``run`` says it)."""
 
@@ -290,7 +293,8 @@ class Segment:
         saved, boxes = _prompts(entry)
         predictor = load_predictor(saved.model if saved else self.model)
         look = saved.second_look if saved else predictor.second_look
-        identity = identity_of(predictor, refinement=look)
+        edge = edge_setting(predictor.name, saved.edge if saved else self.edge)
+        identity = identity_of(predictor, refinement=look, edge=edge)
         key = _key(entry, [identity])
         path, inputs = self.record_path, (*entry.inputs, *self.inputs)
         kept = _finished(path, key)
@@ -310,7 +314,10 @@ class Segment:
         truth_zyx = (
             None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
         )
-        marked = saved.run(predictor, volume) if saved else predict(volume, boxes, predictor)[0]
+        if saved:
+            marked = saved.run(predictor, volume)
+        else:
+            marked, _ = predict(volume, boxes, predictor, edge=self.edge)
         mask_zyx = marked.mask_zyx(predictor.name)
         lesions = [] if list(marked.lesions) == [Lesion(1)] else marked.lesions
         path.unlink(missing_ok=True)  # a record never stands beside another mask than its own
@@ -348,6 +355,8 @@ class Compare:
     entry: Entry
     folder: Path
     models: tuple[str, ...]
+    edge: bool = True
+    """As in ``Segment``."""
     inputs: tuple[Path, ...] = ()
     """As of ``Segment``."""
 
@@ -365,7 +374,7 @@ class Compare:
                 "draw some, or leave the scan out."
             )
         predictors = [load_predictor(name) for name in self.models]
-        key = _key(entry, [identity_of(one) for one in predictors])
+        key = _key(entry, [_identity(one, self.edge) for one in predictors])
         (path,) = self.outputs
         if (kept := _finished(path, key)) is not None:
             return Outcome(entry, "kept", kept)
@@ -373,7 +382,7 @@ class Compare:
         truth_zyx = (
             None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
         )
-        results = [_compared(volume, boxes, one, truth_zyx) for one in predictors]
+        results = [_compared(volume, boxes, one, truth_zyx, edge=self.edge) for one in predictors]
         record = {
             "scan": export.scan_record(volume),
             "boxes": export.boxes_record(boxes),
@@ -387,10 +396,17 @@ class Compare:
 
 
 def predict(
-    volume: CTVolume, boxes: Mapping[int, Sequence[Box]], predictor: Predictor
+    volume: CTVolume,
+    boxes: Mapping[int, Sequence[Box]],
+    predictor: Predictor,
+    *,
+    edge: bool = True,
 ) -> tuple[Segmentation, float]:
-    """(A model's masks for all boxes of a scan, the seconds that they took). Raises BoxError as Segmentation does."""
-    marked = Segmentation(volume.shape_zyx)
+    """(A model's masks for all boxes of a scan, the seconds that they took). Raises BoxError as Segmentation does.
+
+    ``edge`` draws the edge at half height on them, where the model takes it.
+    """
+    marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
     for k, on_slice in boxes.items():
         marked.set_slice(k, on_slice, {})
     started = time.perf_counter()
@@ -426,19 +442,25 @@ def score_slices(
     }
 
 
+def _identity(predictor: Predictor, edge: bool) -> Identity:
+    return identity_of(predictor, edge=edge_setting(predictor.name, edge))
+
+
 def _compared(
     volume: CTVolume,
     boxes: Mapping[int, Sequence[Box]],
     predictor: Predictor,
     truth_zyx: npt.NDArray[np.bool_] | None,
+    *,
+    edge: bool,
 ) -> dict[str, Any]:
-    marked, seconds = predict(volume, boxes, predictor)
+    marked, seconds = predict(volume, boxes, predictor, edge=edge)
     mask_zyx, boxed = marked.mask_zyx(predictor.name), marked.marked_slices()
     return {
         "model": predictor.name,
         "title": predictor.title,
         "weights_sha256": dict(predictor.weights_sha256),
-        "identity": identity_of(predictor).record(),
+        "identity": _identity(predictor, edge).record(),
         "seconds_a_slice": seconds / max(1, len(boxed)),
         "boxed_slices": score_slices(mask_zyx, truth_zyx, volume, boxed),
         "whole_scan": score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx))),

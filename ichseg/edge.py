@@ -1,4 +1,4 @@
-"""The edge of blood at half height: where the HU crosses the middle between the blood's core and the tissue around it.
+"""The edge of blood at half height: where the HU crosses the middle between the blood inside and the tissue outside.
 
 A network draws as generously as the labels that it learned from. Where blood lies in tissue its edge can be measured: a
 scanner blurs an edge evenly to both sides, so the edge is where the HU is half of the way, as a nodule's or a vessel's
@@ -9,14 +9,19 @@ moves by ``Edge.reach_mm`` at most. Everything is on one slice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.prompt import EIGHT_CONNECTED
+from ichseg.skull import BONE_HU
+
+if TYPE_CHECKING:
+    from ichseg.volume import CTVolume
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -33,13 +38,15 @@ class Edge:
 
     reach_mm: float = 1.5
     """How far an outline may move."""
-    smooth_mm: float = 0.6
+    smooth_mm: float = 0.5
     """Standard deviation of the Gaussian that the HU are smoothed with against noise."""
-    core_mm: float = 2.0
-    """The blood's core is at least so far inside of the outline, where the blood is thick enough."""
-    ring_mm: tuple[float, float] = (2.0, 6.0)
-    """The tissue beside the blood is so far outside of the outline."""
-    local_mm: float = 5.0
+    core_mm: tuple[float, float] = (1.5, 4.0)
+    """The blood beside the edge is so far inside of the outline; where the blood is not that thick, its innermost
+    part. As near as the tissue on the other side: what the blur mixes of each into the other then cancels out, and
+    oedema and a paler rim are measured where they lie."""
+    ring_mm: tuple[float, float] = (1.2, 3.0)
+    """The tissue beside the edge is so far outside of the outline."""
+    local_mm: float = 6.0
     """Standard deviation of the Gaussian that weights core and ring about a place of the outline."""
     least_core_mm: float = 3.0
     """Blood whose largest inscribed circle has a smaller radius is thin and is left alone."""
@@ -51,9 +58,9 @@ class Edge:
     """Air is below this; fat and fluid are not."""
     least_ring: float = 0.5
     """Share of the ring about a place that must be tissue on the slice; elsewhere the outline is left alone."""
-    least_contrast_hu: float = 10.0
+    least_contrast_hu: float = 8.0
     """Blood must be this much brighter than the tissue about a place; elsewhere the outline is left alone."""
-    least_judged: float = 0.75
+    least_judged: float = 0.9
     """Share of a component's outline that must be judged; with less the whole component is left alone."""
 
 
@@ -67,6 +74,27 @@ class Judged:
     """Share of its outline that could be judged, 0 to 1."""
     left_alone: Reason | None
     """Why the component is as it was; None where its outline was moved to half height."""
+
+
+def step_of(
+    volume: CTVolume | Callable[[], CTVolume],
+) -> Callable[[str, int, BoolArray], BoolArray]:
+    """The default edge as a step of a ``Segmentation`` of a scan: model, slice, mask [y, x] to mask [y, x].
+
+    Args:
+        volume: the scan, or what gives it, for a caller who does not hold it all the time.
+
+    """
+
+    def step(model: str, k: int, mask_yx: BoolArray) -> BoolArray:
+        from ichseg.models import takes_edge  # not above: it brings what computes networks
+
+        if not takes_edge(model) or not mask_yx.any():
+            return mask_yx
+        scan = volume() if callable(volume) else volume
+        return half_height_edge(mask_yx, scan.hu_zyx[k], scan.geometry.spacing_yx_mm)[0]
+
+    return step
 
 
 def half_height_edge(
@@ -98,7 +126,8 @@ def half_height_edge(
     for number, place in enumerate(ndimage.find_objects(labels, count), 1):
         window = tuple(slice(side.start - pad_px, side.stop + pad_px) for side in place)
         one = labels[window] == number
-        after, verdict = _component(one, mask[window] & ~one, hu[window], spacing_yx_mm, edge)
+        others = mask[window] & ~one
+        after, verdict = _component(one, others, hu[window], float(hu.max()), spacing_yx_mm, edge)
         if verdict.left_alone is None:
             out[window] = (out[window] & ~one) | after
         judged.append(verdict)
@@ -110,6 +139,7 @@ def _component(
     one: BoolArray,
     others: BoolArray,
     hu: FloatArray,
+    slice_max_hu: float,
     spacing_yx_mm: tuple[float, float],
     edge: Edge,
 ) -> tuple[BoolArray, Judged]:
@@ -118,7 +148,9 @@ def _component(
     inside_mm, outside_mm = _distance(one, spacing_yx_mm), _distance(~one, spacing_yx_mm)
     if inside_mm.max() < edge.least_core_mm:
         return one, Judged(pixels, pixels, 0.0, "thin")
-    solid = (hu > edge.bone_hu) | (hu < edge.air_hu)
+    # An 8-bit scan, as of CT-ICH, may end below bone: what is near its end is bone then.
+    bone_hu = edge.bone_hu if slice_max_hu > edge.bone_hu else BONE_HU
+    solid = (hu > bone_hu) | (hu < edge.air_hu)
     band = (inside_mm <= edge.reach_mm) & (outside_mm <= edge.reach_mm) & ~others
     outline = one & ~ndimage.binary_erosion(one)
     smooth = ndimage.gaussian_filter(hu, [edge.smooth_mm / step for step in spacing_yx_mm])
@@ -156,7 +188,8 @@ def _both_sides(
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """About each place: the HU of the blood's core and of the tissue beside it, and whether there is enough of that."""
     inside_mm, outside_mm = _distance(one, spacing_yx_mm), _distance(~one, spacing_yx_mm)
-    core = (inside_mm >= min(edge.core_mm, 0.6 * float(inside_mm.max()))) & ~solid
+    core = (inside_mm >= min(edge.core_mm[0], 0.6 * float(inside_mm.max()))) & ~solid
+    core &= inside_mm <= edge.core_mm[1]
     ring = (outside_mm >= edge.ring_mm[0]) & (outside_mm <= edge.ring_mm[1])
     off = _off(solid, edge.reach_mm, spacing_yx_mm) & _off(others, edge.ring_mm[0], spacing_yx_mm)
     sigma_px = [edge.local_mm / step for step in spacing_yx_mm]

@@ -26,10 +26,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from ichseg import NOTICE as NOTICE
 from ichseg import __version__
+from ichseg.edge import step_of
 from ichseg.errors import InputError, VolumeError
 from ichseg.identity import Identity, identity_of
 from ichseg.mask_header import mask_record
 from ichseg.measure import slice_table, volume_ml
+from ichseg.models import edge_setting
 from ichseg.preprocess import BRAIN, Window
 from ichseg.prompt import Box
 from ichseg.render import Colour, render_slice
@@ -485,7 +487,8 @@ class Session:
     propagation asked, ``parameters`` a lesion to what that went by; ``edits`` are masks that go over what the boxes
     give. ``weights_sha256`` maps a weight file to its hash; ``mask_sha256`` is ``content_sha256`` of the bool mask
     [z, y, x] of the blood, ``labels_sha256`` of the uint8 lesion numbers, which schema 1 did not have. ``identity`` is
-    that of what made the masks; records before schema 3 do not say it.
+    that of what made the masks; records before schema 3 do not say it. ``edge``: whether the edge at half height was
+    on; it was off in records that do not say.
     """
 
     scan_sha256: str
@@ -501,6 +504,7 @@ class Session:
     parameters: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     identity: Identity | None = None
+    edge: bool = False
 
     @property
     def boxes(self) -> dict[int, tuple[Box, ...]]:
@@ -551,7 +555,14 @@ class Session:
             mask_yx = edit.mask_yx(shape_yx)
             parts.append(Part(edit.k, edit.lesion, edit.origin, mask_yx, boxes))
         return Segmentation.restored(
-            self.shape_zyx, self.lesions, self.prompts, predictor.name, parts, self.parameters
+            self.shape_zyx,
+            self.lesions,
+            self.prompts,
+            predictor.name,
+            parts,
+            self.parameters,
+            edge_step=step_of(volume),
+            edge=self.edge,
         )
 
     def is_same(self, marked: Segmentation, model: str) -> bool | None:
@@ -588,7 +599,11 @@ class Session:
         self.check_weights(predictor.weights_sha256)
         if self.identity is None:
             return [BEFORE_IDENTITY]
-        now = identity_of(predictor, refinement=self.second_look)
+        now = identity_of(
+            predictor,
+            refinement=self.second_look,
+            edge=edge_setting(predictor.name, self.edge),
+        )
         for name, value in predictor.settings.items():
             if (expected := self.identity.settings.get(name)) != value:
                 raise InputError(
@@ -664,15 +679,16 @@ def session_record(
     model: str,
     weights_sha256: Mapping[str, str],
     second_look: bool | None = None,
+    edge: bool = False,
     identity: Identity | None = None,
 ) -> dict[str, Any]:
     """What boxes alone gave, as a JSON document, which ``load_session`` reads.
 
     ``boxes`` maps a slice's index to its boxes, ``mask_zyx`` is the mask [z, y, x] they gave. Keys:
     ``schema_version``; ``scan`` (``scan_record``); ``boxes``, a list of {``slice`` from 0, ``box_xyxy``}; ``model``;
-    ``weights_sha256``, {file: hash}; ``second_look``; ``identity``, of what made the masks (``Identity.record``);
-    ``mask_sha256``; ``slices``, a list of {``slice``, ``area_mm2``, ``height_mm``, ``volume_ml``}; ``volume_ml``, the
-    total; ``versions``; ``notice``.
+    ``weights_sha256``, {file: hash}; ``second_look``; ``edge``, whether the edge at half height was on;
+    ``identity``, of what made the masks (``Identity.record``); ``mask_sha256``; ``slices``, a list of {``slice``,
+    ``area_mm2``, ``height_mm``, ``volume_ml``}; ``volume_ml``, the total; ``versions``; ``notice``.
     """
     mask = np.asarray(mask_zyx) != 0
     return {
@@ -682,6 +698,7 @@ def session_record(
         "model": model,
         "weights_sha256": dict(weights_sha256),
         "second_look": second_look,
+        "edge": edge,
         "identity": None if identity is None else identity.record(),
         "mask_sha256": content_sha256(mask),
         "slices": table_record(mask, volume),
@@ -706,7 +723,8 @@ def segmentation_record(
     of the blood, and: ``lesions`` (``lesions_record``); ``propagated``, a list of {``lesion``, ``parameters``,
     ``boxes`` (slice, box_xyxy)}; ``edits``, a list of {``slice``, ``lesion``, ``origin``, ``runs``}, masks that boxes
     do not give, with the runs of ``Edit`` as one text; ``labels_sha256``. ``second_look`` says how the boxes that a
-    person drew were answered; those of a propagation too, unless its parameters say otherwise.
+    person drew were answered; those of a propagation too, unless its parameters say otherwise. ``edge``: whether the
+    edge at half height is on; it is drawn on what boxes give, where the model takes it (``models.takes_edge``).
     """
     labels, mask = marked.labels_zyx(model), marked.mask_zyx(model)
     parts = marked.parts(model)
@@ -740,6 +758,7 @@ def segmentation_record(
         "model": model,
         "weights_sha256": dict(weights_sha256),
         "second_look": second_look,
+        "edge": marked.edge,
         "identity": None if identity is None else identity.record(),
         "mask_sha256": content_sha256(mask),
         "labels_sha256": content_sha256(labels),
@@ -880,6 +899,7 @@ def _session(record: Mapping[str, Any]) -> Session:
         parameters=parameters,
         edits=tuple(edits),
         identity=None if identity is None else Identity.from_record(identity),
+        edge=_of_kind(bool, record.get("edge", False), "edge"),
     )
 
 

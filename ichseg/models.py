@@ -145,6 +145,24 @@ def default_baseline() -> str:
     return "litemedsam" if default_model() == "litemedsam-rslora" else "threshold"
 
 
+def takes_edge(name: str) -> bool:
+    """Whether the edge at half height (``ichseg.edge``) is drawn on a method's masks: on every network's with a box.
+
+    Both panes of the page are treated alike, so that they show what the adapter gives, and not what the edge does.
+
+    >>> [takes_edge(name) for name in ("litemedsam-rslora", "litemedsam", "resattunet", "threshold")]
+    [True, True, False, False]
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name].takes_box and bool(CATALOGUE[name].weights)
+    return _whole_slice_folder(name) is None
+
+
+def edge_setting(name: str, on: bool) -> bool | None:
+    """What an identity says of the edge on a method's masks: True, or None where that step is not taken."""
+    return True if on and takes_edge(name) else None
+
+
 def available(name: str) -> tuple[bool, str]:
     """Whether a catalogue model can be loaded without the network, and a sentence why not."""
     info = _info(name)

@@ -27,9 +27,10 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from ichseg.edge import step_of
 from ichseg.errors import BoxError
 from ichseg.prompt import EIGHT_CONNECTED, Box, as_boxes, box_from_mask
-from ichseg.segmentation import Segmentation
+from ichseg.segmentation import Segmentation, Step
 from ichseg.skull import BONE_HU
 from ichseg.volume import CTVolume
 
@@ -215,12 +216,15 @@ class Propagation:
                 out[k] |= found.mask_yx
         return out
 
-    def segmentation(self, model: str) -> Segmentation:
+    def segmentation(
+        self, model: str, *, edge_step: Step | None = None, edge: bool = True
+    ) -> Segmentation:
         """What was found as a document: the lesions numbered from 1, the prompts as boxes, the rest as propagated.
 
-        Each lesion's parameters are the rule, the second look and the stops.
+        Each lesion's parameters are the rule, the second look and the stops. ``edge_step`` and ``edge`` are those of
+        ``Segmentation``: propagation itself goes by the model's own answers.
         """
-        out = Segmentation(self.shape_zyx)
+        out = Segmentation(self.shape_zyx, edge_step=edge_step, edge=edge)
         for number, (name, slices) in enumerate(self.found.items(), 1):
             if number > 1:
                 out.add_lesion()
@@ -267,6 +271,7 @@ def propagate(
     *,
     rule: Rule | None = None,
     second_look: bool = False,
+    edge: bool = True,
     embed: Callable[[int], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -280,6 +285,7 @@ def propagate(
         rule: when to stop; the measured one by default.
         second_look: as in ``Predictor.predict``; here it is off unless asked for, as it costs an encoding a box
             (``python -m train propagate --second-look`` measures what it gives).
+        edge: draw the edge at half height (``ichseg.edge``) on what was found, where the method takes it.
         embed: slice index to its embedding by this predictor, for a caller that keeps them.
         progress: called with the share that is done, 0 to 1, never falling.
         cancelled: asked before each step; True ends it with what there is.
@@ -303,7 +309,7 @@ def propagate(
         progress=progress,
         cancelled=cancelled,
     )
-    return done.segmentation(predictor.name)
+    return done.segmentation(predictor.name, edge_step=step_of(volume), edge=edge)
 
 
 def propagate_lesions(

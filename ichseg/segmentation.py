@@ -41,6 +41,8 @@ MAX_NAME = 40
 
 #: What a lesion's mask on a slice comes from: a box there, a box on another slice, or a person's hand (or file).
 Origin = Literal["box", "propagated", "edited"]
+#: A step after a model's answer: model, slice and mask [y, x] to the mask [y, x] that is taken in.
+Step = Callable[[str, int, BoolArray], BoolArray]
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
@@ -131,6 +133,9 @@ class Segmentation:
     that change nothing are not steps. A new change after an undo drops what could have been redone. Steps share what
     they leave alone, and masks are kept as the packed bits of their bounding box, so the history stays small.
 
+    **The edge**: with ``edge`` on, what boxes give passes through ``edge_step`` (``edge.step_of``) before it is taken
+    in; ``set_edge`` is a step of undo. What a person corrected, or another lesion took voxels from, stays as it is.
+
     ``shape_zyx`` is the scan's shape. Slices are numbered from 0; masks are bool [y, x] at the slice's native size.
     Not thread-safe: it belongs to one user's session.
 
@@ -153,9 +158,13 @@ class Segmentation:
     ('edited', True, 6)
     """
 
-    def __init__(self, shape_zyx: tuple[int, int, int]) -> None:
+    def __init__(
+        self, shape_zyx: tuple[int, int, int], *, edge_step: Step | None = None, edge: bool = True
+    ) -> None:
+        """Begin with one lesion and nothing marked; without ``edge_step`` the edge is off, whatever ``edge`` says."""
         self.shape_zyx = shape_zyx
-        self._steps = [_Step({1: Lesion(1)})]
+        self.edge_step = edge_step
+        self._steps = [_Step({1: Lesion(1)}, edge=edge and edge_step is not None)]
         self._at = 0
         self._draft: _Step | None = None
 
@@ -168,16 +177,21 @@ class Segmentation:
         model: str,
         parts: Iterable[Part],
         parameters: Mapping[int, Mapping[str, Any]] | None = None,
+        *,
+        edge_step: Step | None = None,
+        edge: bool = True,
     ) -> Segmentation:
         """One that holds this and has no history: the inverse of ``lesions``, ``prompts``, ``parts``, ``parameters``.
 
         ``boxes`` maps (slice, lesion) to the boxes drawn there, ``parameters`` a lesion to those of its propagation.
-        Where parts overlap, the later one wins. Raises LesionError where a lesion is named that is not among them,
+        Where parts overlap, the later one wins. The mask of a part ``from_boxes`` is the model's own answer, which
+        passes through the edge where that is on. Raises LesionError where a lesion is named that is not among them,
         BoxError and VolumeError as ``set_boxes`` does.
         """
-        marked = cls(shape_zyx)
+        marked = cls(shape_zyx, edge_step=edge_step, edge=edge)
         step = _Step(
-            {lesion.id: replace(lesion, locked=False) for lesion in lesions} or {1: Lesion(1)}
+            {lesion.id: replace(lesion, locked=False) for lesion in lesions} or {1: Lesion(1)},
+            edge=marked.edge,
         )
         marked._steps = [step]
         for (k, lesion), drawn in boxes.items():
@@ -228,6 +242,22 @@ class Segmentation:
             return marks.parts[model].origin if model in marks.parts else None
         found = {part.origin for part in marks.parts.values()} | ({"box"} if marks.boxes else set())
         return next((one for one in ("edited", "box", "propagated") if one in found), None)
+
+    @property
+    def edge(self) -> bool:
+        """Whether the edge at half height is drawn on what boxes give."""
+        return self._now.edge
+
+    def answer(self, model: str, k: int, lesion: int = 1) -> BoolArray | None:
+        """A model's own answer to a lesion's boxes on slice k, bool [y, x], before the edge; None where it is not kept.
+
+        It is kept for a mask that boxes give, and no more once a person or another lesion changed it.
+        """
+        self._check(k, lesion)
+        part = self._now.marks.get((k, lesion), _NOTHING).parts.get(model)
+        if part is None or part.answer is None:
+            return None
+        return part.answer.unpacked(self.shape_zyx[1:])
 
     def slice_mask(self, model: str, k: int, lesion: int | None = None) -> BoolArray:
         """A model's mask on slice k, bool [y, x], of one lesion or of all blood; all False where it has none."""
@@ -282,10 +312,12 @@ class Segmentation:
     def nbytes(self) -> int:
         """Bytes held by the masks of now and of the whole history, each counted once."""
         held = {
-            id(part.mask): len(part.mask.bits)
+            id(mask): len(mask.bits)
             for step in self._all_steps()
             for marks in step.marks.values()
             for part in marks.parts.values()
+            for mask in (part.mask, part.answer)
+            if mask is not None
         }
         return sum(held.values())
 
@@ -404,6 +436,7 @@ class Segmentation:
                 continue
             # Steps that share what is on the slice go on sharing it.
             seen: list[object] = [
+                step.edge,
                 marks,
                 *(step.marks.get((k, id)) for id in step.lesions if id != lesion),
             ]
@@ -479,6 +512,35 @@ class Segmentation:
             step.parameters[lesion, model] = dict(parameters)
         else:
             step.parameters.pop((lesion, model), None)
+        self._push(step)
+
+    def set_edge(self, on: bool) -> None:
+        """Draw the edge at half height on every mask that boxes give, or take it off again, as one step of undo.
+
+        Edits, locked lesions, and masks that another lesion took voxels from stay as they are; a record then holds them
+        voxel by voxel. Without ``edge_step`` nothing happens.
+        """
+        if self.edge_step is None or on == self.edge:
+            return
+        step = self._now.copy()
+        step.edge = on
+        for (k, id), marks in sorted(self._now.marks.items(), key=lambda one: one[0]):
+            for model, part in marks.parts.items():
+                if step.lesions[id].locked:
+                    kept = replace(part, from_boxes=False, answer=None)
+                    step.marks[k, id] = step.marks[k, id].with_part(model, kept)
+                elif part.from_boxes and part.answer is not None:
+                    self._put(
+                        step,
+                        k,
+                        id,
+                        model,
+                        part.answer.unpacked(self.shape_zyx[1:]),
+                        part.origin,
+                        part.boxes,
+                        True,
+                        yields=True,
+                    )
         self._push(step)
 
     def import_labels(
@@ -653,6 +715,11 @@ class Segmentation:
         yields: bool = False,
     ) -> None:
         """Write one mask into a step, so that no voxel is of two lesions; ``yields``: to all of them."""
+        answer = None
+        if from_boxes:
+            answer = _PackedMask.of(mask_yx)
+            if step.edge and self.edge_step is not None:
+                mask_yx = self.edge_step(model, k, mask_yx)
         kept, losers = mask_yx, []
         for id, other in step.lesions.items():
             part = step.marks.get((k, id), _NOTHING).parts.get(model)
@@ -663,14 +730,17 @@ class Segmentation:
                 continue
             outranked = origin == "propagated" and part.origin != "propagated"
             if yields or other.locked or outranked:
-                kept, from_boxes = kept & ~theirs, False
+                kept, from_boxes, answer = kept & ~theirs, False, None
             else:
                 losers.append((id, part, theirs))
         for id, part, theirs in losers:
-            left = replace(part, mask=_PackedMask.of(theirs & ~kept), from_boxes=False)
+            left = replace(part, mask=_PackedMask.of(theirs & ~kept), from_boxes=False, answer=None)
             if left.mask != part.mask:
                 step.marks[k, id] = step.marks[k, id].with_part(model, left)
-        new = _Part(_PackedMask.of(kept), origin, boxes, from_boxes)
+        packed = _PackedMask.of(kept)
+        if packed == answer:
+            packed = answer  # held once
+        new = _Part(packed, origin, boxes, from_boxes, answer)
         step.marks[k, lesion] = step.marks.get((k, lesion), _NOTHING).with_part(model, new)
 
     def _clear(self, goes: Callable[[int, int], bool]) -> None:
@@ -716,9 +786,11 @@ class _Step:
     """(slice, lesion) -> what is marked there."""
     parameters: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     """(lesion, model) -> what it was propagated with."""
+    edge: bool = False
+    """Whether the edge is drawn on what boxes give."""
 
     def copy(self) -> _Step:
-        return _Step(dict(self.lesions), dict(self.marks), dict(self.parameters))
+        return _Step(dict(self.lesions), dict(self.marks), dict(self.parameters), self.edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -781,3 +853,5 @@ class _Part:
     origin: Origin = "edited"
     boxes: tuple[Box, ...] = ()
     from_boxes: bool = False
+    answer: _PackedMask | None = None
+    """The model's own answer to the boxes, before the edge; None where the mask is not from boxes alone."""

@@ -22,9 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from scipy import ndimage
 
 from ichseg import __version__, edit, export
 from ichseg.baselines.threshold import ThresholdPredictor
+from ichseg.edge import step_of
 from ichseg.errors import InputError, VolumeError
 from ichseg.predictor import SliceMasks
 from ichseg.prompt import Box
@@ -721,3 +723,44 @@ def test_the_exported_mask_overlays_the_scan_in_another_reader(tmp_path: Path) -
     in_mask = sitk.GetArrayFromImage(image)[sitk.GetArrayFromImage(other) == 1]
     assert set(in_mask.tolist()) == {phantoms.BLOOD_HU}
     assert in_mask.size == blood.sum()
+
+
+class Prompted(Boxed):
+    """A network that takes the edge, by its name; it answers as generously as a model does."""
+
+    name = "litemedsam"
+
+
+def a_blurred_disc() -> CTVolume:
+    """Three slices of 0.5 mm pixels with a disc of 65 HU and 20 mm across in 35 HU, blurred by 0.8 mm."""
+    y, x = np.indices((128, 128))
+    disc = np.hypot(y - 63.5, x - 63.5) * 0.5 < 10
+    hu = ndimage.gaussian_filter(np.where(disc, 65.0, 35.0), 1.6)
+    scan = np.repeat(np.rint(hu).astype(np.int16)[None], 3, axis=0)
+    return CTVolume(scan, phantoms.geometry((0, 5, 10), (0.5, 0.5)), name="disc")
+
+
+def test_a_record_says_whether_the_edge_was_on_and_gives_the_same_mask(tmp_path: Path) -> None:
+    volume, box = a_blurred_disc(), Box(30, 30, 98, 98)
+    y, x = np.indices((128, 128))
+    generous = np.hypot(y - 63.5, x - 63.5) * 0.5 < 11
+
+    class Generous(Prompted):
+        def predict(self, embedding: Any, boxes: Any, *, second_look: bool | None = None) -> Any:
+            return SliceMasks(generous[None], np.ones(1, np.float32))
+
+    masks = {}
+    for edge in (True, False):
+        marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
+        marked.set_boxes(1, 1, [box], {"litemedsam": generous})
+        document = document_of(volume, marked, "litemedsam")
+        assert document["edge"] is edge
+        session = export.load_session(saved(tmp_path, document))
+        again = session.run(Generous(), volume)
+        assert session.is_same(again, "litemedsam") is True
+        assert again.edge is edge
+        masks[edge] = again.slice_mask("litemedsam", 1)
+        del document["edge"]  # a record of before
+        assert export.load_session(saved(tmp_path, document)).edge is False
+    np.testing.assert_array_equal(masks[False], generous)
+    assert masks[True].sum() * 0.25 == pytest.approx(np.pi * 100, rel=0.03)

@@ -739,3 +739,71 @@ def test_an_edit_of_a_full_slice_takes_under_five_milliseconds() -> None:
         marked.apply_edit(12, 2, edited, "a")
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.005
+
+
+# The edge, as a step after what boxes give
+
+
+def halved(model: str, k: int, mask_yx: Mask) -> Mask:
+    """A step that anyone can follow: of model a, the left half of the slice goes."""
+    out = mask_yx.copy()
+    if model == "a":
+        out[:, : SHAPE[2] // 2] = False
+    return out
+
+
+def test_the_edge_is_drawn_on_what_boxes_give_and_taken_off_and_undone() -> None:
+    whole = np.ones(SHAPE[1:], bool)
+    half = halved("a", 2, whole)
+    marked = Segmentation(SHAPE, edge_step=halved)
+    marked.set_boxes(2, 1, [BOX], {"a": whole, "b": whole})
+    assert marked.edge
+    np.testing.assert_array_equal(marked.slice_mask("a", 2), half)
+    np.testing.assert_array_equal(marked.slice_mask("b", 2), whole)
+    np.testing.assert_array_equal(marked.answer("a", 2), whole)
+    marked.set_edge(False)
+    np.testing.assert_array_equal(marked.slice_mask("a", 2), whole)
+    marked.undo()
+    assert marked.edge
+    np.testing.assert_array_equal(marked.slice_mask("a", 2), half)
+    marked.redo()
+    assert not marked.edge
+    marked.set_edge(True)
+    np.testing.assert_array_equal(marked.slice_mask("a", 2), half)
+
+
+def test_the_edge_leaves_what_a_person_corrected() -> None:
+    whole = np.ones(SHAPE[1:], bool)
+    marked = Segmentation(SHAPE, edge_step=halved)
+    marked.set_boxes(2, 1, [BOX], {"a": whole})
+    marked.apply_edit(2, 1, whole, "a")
+    for on in (False, True):
+        marked.set_edge(on)
+        np.testing.assert_array_equal(marked.slice_mask("a", 2), whole)
+    assert marked.answer("a", 2) is None
+
+
+def test_the_edge_is_drawn_on_what_was_propagated() -> None:
+    whole = np.ones(SHAPE[1:], bool)
+    marked = Segmentation(SHAPE, edge_step=halved)
+    marked.set_propagated({1: whole}, 1, "a", {1: [BOX]})
+    np.testing.assert_array_equal(marked.slice_mask("a", 1), halved("a", 1, whole))
+
+
+def test_a_later_mask_for_the_same_boxes_passes_through_each_steps_own_edge() -> None:
+    """A refinement that comes after the edge was taken off is refined in both steps of the history."""
+    whole = np.ones(SHAPE[1:], bool)
+    marked = Segmentation(SHAPE, edge_step=halved)
+    marked.set_boxes(2, 1, [BOX], {"a": np.zeros(SHAPE[1:], bool)})
+    marked.set_edge(False)
+    marked.add_masks(2, {"a": whole})
+    np.testing.assert_array_equal(marked.slice_mask("a", 2), whole)
+    marked.undo()
+    np.testing.assert_array_equal(marked.slice_mask("a", 2), halved("a", 2, whole))
+
+
+def test_without_a_step_the_edge_is_off() -> None:
+    marked = Segmentation(SHAPE)
+    assert not marked.edge
+    marked.set_edge(True)
+    assert not marked.edge and not marked.can_undo

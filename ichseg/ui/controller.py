@@ -110,6 +110,7 @@ class Controller:
             "lesion_remove": self._lesion,
             "undo": self._undo,
             "redo": self._undo,
+            "edge": self._edge,
             "clear_slice": self._clear,
             "clear": self._clear,
             "load": self._load,
@@ -435,6 +436,14 @@ class Controller:
                 case.segmentation.redo()
         return ()
 
+    def _edge(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
+        """Draw the edge at half height on what boxes gave, or take it off; a step of undo."""
+        with session.lock, self._showing_changes(session, reply) as (case, _):
+            case.segmentation.set_edge(bool(op["on"]))
+        with session.lock:
+            self._tell_method(self._case(session)[0], reply)
+        return ()
+
     def _clear(self, session: Session, op: Message, reply: Reply) -> Iterable[Reply]:
         with session.lock, self._showing_changes(session, reply) as (case, _):
             if op["op"] == "clear":
@@ -536,7 +545,7 @@ class Controller:
                 reply["slices"][str(k)] = self.marking.slice_state(case, volume, k)
             if model in reply["trouble"]:
                 raise InputError(reply["trouble"][model])
-        method, kind = self._method(model), str(op["kind"])
+        method, kind = self._method(case, model), str(op["kind"])
         if kind in downloads.EVIDENCE:
             yield _progress("Measuring")
             measured = self._measured(session, case, volume, method)
@@ -572,7 +581,7 @@ class Controller:
         with session.lock:
             case, volume = self._case(session)
         _check_complete(case, case.models[0], "ABC/2")
-        measured = self._measured(session, case, volume, self._method(case.models[0]))
+        measured = self._measured(session, case, volume, self._method(case, case.models[0]))
         with case.measuring.lock:
             try:
                 case.measuring.set_lines(measured, lesion, lines)
@@ -594,7 +603,7 @@ class Controller:
                 _check_complete(case, case.models[0], "A measure")
             except InputError as error:
                 return {"record": None, "why": str(error)}
-            method = self._method(case.models[0])
+            method = self._method(case, case.models[0])
         known, asked_before = asked.get("have"), self._asked
         measured = self._measured(session, case, volume, method)
         out: Reply = {}
@@ -657,7 +666,7 @@ class Controller:
     def _tell_method(self, case: Case, reply: Reply) -> None:
         """Tell the page what a record says of the left pane's method, for the records that it writes itself."""
         with suppress(InputError):  # the first box says what is wrong with it
-            method = self._method(case.models[0])
+            method = self._method(case, case.models[0])
             reply["method"] = {
                 "model": method.name,
                 "weights_sha256": dict(method.weights_sha256),
@@ -665,14 +674,16 @@ class Controller:
                 "identity": None if method.identity is None else method.identity.record(),
             }
 
-    def _method(self, model: str) -> measures.Method:
+    def _method(self, case: Case, model: str) -> measures.Method:
         predictor = self.embeddings.load(model)
+        edge = models.edge_setting(model, case.segmentation.edge)
         return measures.Method(
             model,
             title_of(model),
             predictor.second_look,
             dict(predictor.weights_sha256),
-            identity_of(predictor),
+            identity_of(predictor, edge=edge),
+            bool(edge),
         )
 
     # Parts of them
@@ -732,6 +743,7 @@ class Controller:
                 "runs": {model: models.backend_of(model) for model in case.models},
                 "lesions": self.marking.lesions_state(case),
                 "totals": {model: self.marking.total_ml(case, model) for model in case.models},
+                "edge": case.segmentation.edge,
                 "undo": case.segmentation.can_undo,
                 "redo": case.segmentation.can_redo,
                 "role": session.role,

@@ -119,4 +119,6 @@ def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str,
     if not plain:
         return export.segmentation_record(volume, marked, **given)
     boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
-    return export.session_record(volume, boxes, marked.mask_zyx(method.name), **given)
+    return export.session_record(
+        volume, boxes, marked.mask_zyx(method.name), edge=marked.edge, **given
+    )

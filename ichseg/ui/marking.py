@@ -159,7 +159,10 @@ class Marking:
                 if len(masks) < len(boxes) or marked.origin(k, lesion.id, model) == "edited":
                     continue
                 best = np.any(masks, axis=0)
-                if not np.array_equal(best, marked.slice_mask(model, k, lesion.id)):
+                known_best = marked.answer(model, k, lesion.id)
+                if known_best is None:  # what another lesion took voxels from
+                    known_best = marked.slice_mask(model, k, lesion.id)
+                if not np.array_equal(best, known_best):
                     marked.add_masks(k, {model: best}, lesion.id)
 
     def _masks(

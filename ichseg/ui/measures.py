@@ -68,6 +68,8 @@ class Method:
     second_look: bool
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
     identity: Identity | None = None
+    edge: bool = False
+    """Whether the edge at half height is drawn on its masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,7 +308,8 @@ class Measuring:
             if areas and all(len(one) == DRAWS for one in areas):
                 found_range = VolumeRange.of(np.sum(areas, axis=0))
                 # The draws are of first answers, and know of no other lesion.
-                carried = snapshot.method.second_look or lesion.id in snapshot.clipped
+                later = snapshot.method.second_look or snapshot.method.edge
+                carried = later or lesion.id in snapshot.clipped
                 ranges[lesion.id] = (
                     found_range.carried_to(now[lesion.id]) if carried else found_range
                 )

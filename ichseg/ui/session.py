@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.edge import step_of
 from ichseg.errors import InputError, VolumeError
 from ichseg.growth import Findings, Thresholds
 from ichseg.prompt import Box
@@ -64,7 +65,7 @@ class Case:
         """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
         self.warnings = self.volume.warnings
         self.models = models
-        self.segmentation = Segmentation(self.volume.shape_zyx)
+        self.segmentation = Segmentation(self.volume.shape_zyx, edge_step=step_of(self._voxels))
         self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()
         self.slice_ml: dict[int, dict[str, dict[int, float]]] = {}
         """Millilitres by slice, model and lesion, of what was last shown."""
@@ -75,6 +76,12 @@ class Case:
         self.looks_failed: set[tuple[int, str, Box]] = set()
         """Boxes whose second look failed: they are tried again only before a download."""
         self.measuring = Measuring()
+
+    def _voxels(self) -> CTVolume:
+        """The scan, for a step on masks: it is there while something is marked, if it did not rest before."""
+        if self.volume is None:
+            self.volume = self.read()
+        return self.volume
 
     def remember(
         self, k: int, model: str, box: Box, mask_yx: BoolArray, *, refined: bool = False

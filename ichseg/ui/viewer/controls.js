@@ -12,6 +12,7 @@ const DO = {
   delete: deleteSelected,
   clear_slice: clearSlice,
   clear: clearAll,
+  edge: () => { edge = !edge; ask({ op: "edge", on: edge }); showAll(); },
   mask: () => { shown.masks = !shown.masks; showAll(); },
   fill: () => { shown.fill = true; shown.masks = true; showAll(); },
   outline: () => { shown.fill = false; shown.masks = true; showAll(); },

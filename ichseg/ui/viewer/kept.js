@@ -35,7 +35,7 @@ function keepMarks() {
   }
   const rows = lesions.map(({ id, name, type, colour, locked, visible }) => ({ id, name, type, colour, locked, visible }));
   const named = { ...scan.record.scan, label: labels.get(scan.token) || null };
-  const record = { ...scan.record, scan: named, ...method, lesions: rows, boxes, propagated: [], edits };
+  const record = { ...scan.record, scan: named, ...method, edge, lesions: rows, boxes, propagated: [], edits };
   marksOf.set(scan.token, { sha256: scan.record.scan.sha256, record, boxes: boxes.length, masks: edits.length, lesions: lesions.length });
 }
 

@@ -110,6 +110,7 @@ function take(reply) {
   takeRoles(reply);
   takeGrowth(reply.growth);
   history = { undo: reply.undo, redo: reply.redo };
+  if (reply.edge !== undefined && !ops.some((op) => op.op === "edge")) edge = reply.edge;
   trouble = reply.trouble || {};
   if (reply.method) method = reply.method;
   if (reply.choices) takeChoices(reply.choices);

@@ -56,6 +56,7 @@ function showTools() {
   set("clear_slice", isMarked(here()));
   set("propagate", [...slices.values()].some(({ boxes }) => boxes[lesion]?.length) && !lesionHere()?.locked);
   set("clear", marked().length > 0);
+  set("edge", !lost);
   for (const button of all("[data-save]")) button.disabled = button.dataset.save !== "picture" && !marked().length;
   showMore();
   // Boxes are kept here while the scan is lost; the rest is the server's work.
@@ -67,6 +68,7 @@ function showTools() {
   }
   const press = (name, on) => one("[data-do=" + name + "]").setAttribute("aria-pressed", String(on));
   press("mask", shown.masks);
+  press("edge", edge);
   press("fill", shown.fill);
   press("outline", !shown.fill);
   one(".ich-opacity").hidden = !shown.fill;

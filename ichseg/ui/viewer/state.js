@@ -26,6 +26,7 @@ let slices = new Map();
 let totals = {};
 let runs = {}; // model -> the back end that computes it, for people
 let history = { undo: false, redo: false };
+let edge = true; // whether the edge at half height is drawn on what boxes give
 let trouble = {}; // model -> what went wrong with it
 const shown = { width: 80, level: 40, masks: true, fill: false, opacity: 0.35 };
 const view = { zoom: 1, x: 0.5, y: 0.5 }; // the centre of the view in fractions of the slice
