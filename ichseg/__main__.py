@@ -437,7 +437,8 @@ def benchmark(
     names = tuple(_names(models))
     entries = cohort.read_manifest(scans)
     jobs = [
-        cohort.Compare(entry, _folder_for_many(out), names, edge=edge is not False) for entry in entries
+        cohort.Compare(entry, _folder_for_many(out), names, edge=edge is not False)
+        for entry in entries
     ]
     _many(jobs, scans, ray, ray_address, as_json)
 

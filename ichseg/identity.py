@@ -111,10 +111,11 @@ def identity_of(
 
     """
     used = predictor.second_look if refinement is None else refinement
+    taken = {name: value for name, value in steps.items() if value is not None}
     return Identity(
         model=PurePath(predictor.name).name,
         weights_sha256=dict(predictor.weights_sha256),
-        settings={**predictor.settings, "refinement": used, **steps},
+        settings={**predictor.settings, "refinement": used, **taken},
         backend=predictor.computed_by,
         packages=dict(_installed(predictor.packages)),
         code_sha256=code_sha256(),

@@ -38,7 +38,7 @@ SCAN_KEYS = {
 }
 SEGMENT_KEYS = {
     *("schema_version", "scan", "lesions", "boxes", "propagated", "edits", "model"),
-    *("weights_sha256", "second_look", "identity", "mask_sha256", "labels_sha256"),
+    *("weights_sha256", "second_look", "edge", "identity", "mask_sha256", "labels_sha256"),
     *("slices", "volume_ml", "versions", "notice"),
 }
 
