@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,7 @@ from ichseg.segmentation import TYPES, Lesion, Segmentation
 from ichseg.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
-    from ichseg.predictor import Predictor
+    from ichseg.predictor import Predictor, SliceEmbedding
 
 app = typer.Typer(
     name="ichseg",
@@ -254,6 +255,7 @@ def segment(
     _check_folder(regular_grid)
     marked = _marked(volume, prompts, edge is not False)
     predictor = load_predictor(saved.model if saved else model)
+    embed = cache(lambda k: predictor.embed(volume.hu_zyx[k]))  # of a slice once
     stops: list[Stop] = []
     second_look: bool | None = predictor.second_look
     changed: list[str] = []
@@ -263,7 +265,7 @@ def segment(
         with Console(stderr=True).status(predictor.title):
             marked = saved.run(predictor, volume)
     elif propagate:
-        marked, stops = _propagated(prompts, volume, predictor, edge is not False)
+        marked, stops = _propagated(prompts, volume, predictor, edge is not False, embed)
         second_look = False  # as it was done
     else:
         _predict(marked, volume, predictor, second_look)
@@ -312,7 +314,10 @@ def segment(
         ranges: dict[int | None, measure.VolumeRange] = {}
         if not saved:
             with Console(stderr=True).status("Drawing the boxes anew, for the range"):
-                ranges[None] = _range(marked, volume, predictor, prompts, propagate)
+                found_range = _range(marked, volume, predictor, prompts, propagate, embed)
+            ranges = dict.fromkeys(
+                (None, *(one.id for one in marked.lesions)), found_range
+            )  # of one
         found = evidence.assess_marked(
             marked,
             volume,
@@ -671,7 +676,11 @@ def _marked(
 
 
 def _propagated(
-    prompts: Mapping[int, Sequence[Box]], volume: CTVolume, predictor: Predictor, edge: bool
+    prompts: Mapping[int, Sequence[Box]],
+    volume: CTVolume,
+    predictor: Predictor,
+    edge: bool,
+    embed: Callable[[int], SliceEmbedding],
 ) -> tuple[Segmentation, list[Stop]]:
     """The whole hematoma from its prompts, with progress on stderr, and why it ended."""
     console = Console(stderr=True)
@@ -681,6 +690,7 @@ def _propagated(
             predictor,
             volume,
             {1: prompts},
+            embed=embed,
             progress=lambda share: progress.update(task, completed=share),
         )
     marked = done.segmentation(predictor.name, edge_step=step_of(volume), edge=edge)
@@ -693,12 +703,13 @@ def _range(
     predictor: Predictor,
     prompts: Mapping[int, Sequence[Box]],
     propagated: bool,
+    embed: Callable[[int], SliceEmbedding],
 ) -> measure.VolumeRange:
     """The volume from boxes, and of a propagation from slices, that other hands might have chosen."""
     mask_zyx = marked.mask_zyx(predictor.name)
     if propagated:
-        return spread.propagated_range(predictor, volume, mask_zyx, prompts)
-    found = measure.volume_range(predictor, volume, prompts)
+        return spread.propagated_range(predictor, volume, mask_zyx, prompts, embed=embed)
+    found = measure.volume_range(predictor, volume, prompts, embedding=embed)
     # The draws are the model's instant answers, before a refinement and before the edge.
     later = predictor.second_look or edge_setting(predictor.name, marked.edge)
     return found.carried_to(measure.volume_ml(mask_zyx, volume)) if later else found

@@ -639,7 +639,7 @@ moved by up to 3 mm. It covers the choice of slice and box, not how far the mode
             how = f"when the boxes are drawn anew {times} on their slices, each side {move}"
             of = "the choice of box"
         carried = (
-            " It was taken without refinement and without other lesions, and scaled to this volume."
+            " It was taken before any refinement, without other lesions, and scaled to this volume."
             if self.carried_over
             else ""
         )

@@ -32,7 +32,7 @@ Start: TypeAlias = tuple[tuple[int, tuple[Box, ...]], ...]
 #: A person might begin on a slice on which the hematoma has this share of its largest area.
 LEAST_SHARE = 0.05
 #: ``propagated_range`` begins no further draw after so long.
-MOST_SECONDS = 60.0
+MOST_SECONDS = 120.0
 
 
 def starts(mask_zyx: BoolArray, drawn: Mapping[int, Sequence[Box]]) -> tuple[Start, ...]:
