@@ -49,7 +49,10 @@ app = typer.Typer(
 )
 
 Scan = Annotated[
-    Path, typer.Argument(metavar="SCAN", help="A head CT: NIfTI file, DICOM folder, or zip.")
+    Path,
+    typer.Argument(
+        metavar="SCAN", help="A head CT: NIfTI, NRRD or MHA file, DICOM folder, or zip."
+    ),
 ]
 Slices = Annotated[
     list[int] | None,
@@ -353,7 +356,10 @@ def compare(
     boxes: Boxes = None,
     models: Models = None,
     truth: Annotated[
-        Path | None, typer.Option(help="A reference mask on the scan's grid; not 0 is blood.")
+        Path | None,
+        typer.Option(
+            help="A reference mask on the scan's grid, of any format as for measure; not 0 is blood."
+        ),
     ] = None,
     edge: EdgeOption = None,
     series: Series = None,
@@ -372,7 +378,8 @@ def compare(
     prompts = _prompts(slices, boxes)
     names = _names(models)
     volume = _read(scan, series, add_offset)
-    truth_zyx = None if truth is None else read_labelled_mask(truth, volume).blood_zyx
+    reference = None if truth is None else read_labelled_mask(truth, volume)
+    truth_zyx = None if reference is None else reference.blood_zyx
     with_edge = edge is not False
     marked = _marked(volume, prompts, with_edge)
     predictors = [load_predictor(name) for name in names]
@@ -411,7 +418,9 @@ def compare(
             }
         )
         return
-    _print_people(_score_table(results), [*volume.remarks, *([caveat] if caveat else [])])
+    of_reference = () if reference is None else reference.notes
+    notes = [*volume.remarks, *of_reference, *([caveat] if caveat else [])]
+    _print_people(_score_table(results), notes)
 
 
 _CAVEAT = (
@@ -453,7 +462,10 @@ def measure_command(
     scan: Scan,
     mask: Annotated[
         Path,
-        typer.Argument(metavar="MASK", help="Its mask on the same grid, of any labels."),
+        typer.Argument(
+            metavar="MASK",
+            help="Its mask on the same grid: NIfTI, .seg.nrrd, NRRD, MHA, DICOM-SEG, or archive of slices.",
+        ),
     ],
     later: Annotated[
         tuple[Path, Path] | None,

@@ -164,6 +164,7 @@ def mask_bytes(
         image.SetMetaData(key, text)
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"mask{suffix}"
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
         sitk.WriteImage(image, str(path), True)
         return path.read_bytes()
 
@@ -467,5 +468,6 @@ def _record_fields(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if key == "lesions":
             continue
         text = " ".join(value) if isinstance(value, list) else str(value or "")
-        fields.append((_RECORD + key.removeprefix(_RECORD), text.replace("\n", " ")))
+        if text:  # ITK warns of an empty one
+            fields.append((_RECORD + key.removeprefix(_RECORD), text.replace("\n", " ")))
     return fields

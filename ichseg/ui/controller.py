@@ -498,14 +498,15 @@ class Controller:
                 if case.upload is not None:
                     raise InputError("The sample's truth is of the sample; another scan is open.")
                 mask_path = sample_paths(session.role == "followup")[1]
-                mask = read_labelled_mask(mask_path, volume).blood_zyx
+                given = read_labelled_mask(mask_path, volume)
             else:
                 upload = self._upload(session, op)
                 try:
-                    mask = read_labelled_mask(upload.paths[0], volume).blood_zyx
+                    given = read_labelled_mask(upload.paths[0], volume)
                 finally:
                     self.store.discard(upload)
-            case.truth = np.packbits(mask)
+                reply["said"] = list(given.notes)
+            case.truth = np.packbits(given.blood_zyx)
             reply["truth"] = self._truth_state(case)
 
     @staticmethod
