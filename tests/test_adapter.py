@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ichseg.edge import step_of
 from ichseg.measure import dice, volume_ml
 from ichseg.models import available, load_predictor
 from ichseg.predictor import Predictor
@@ -35,6 +36,11 @@ def sample() -> tuple[CTVolume, Mask]:
     scan, truth = sample_paths()
     volume = read_volume(scan)
     return volume, read_mask(truth, volume) > 0
+
+
+def edged(masks_zyx: Mask, volume: CTVolume) -> Mask:
+    step = step_of(volume)
+    return np.stack([step("litemedsam-rslora", k, mask) for k, mask in enumerate(masks_zyx)])
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +97,23 @@ def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
     assert np.abs(tuned).mean() < np.abs(plain).mean() - 0.02
     assert np.ptp(tuned) < 0.8 * np.ptp(plain)
     assert np.abs(tuned).max() < 0.25
+
+
+@needs_adapter
+def test_with_the_edge_the_volume_is_within_3_percent_from_tight_and_loose_boxes(
+    sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
+) -> None:
+    """As the page and the command line have it by default: boxes 3 and 8 px wide of the blood."""
+    volume, truth_zyx = sample
+    true_ml = volume_ml(truth_zyx, volume)
+    predictor = load_predictor("litemedsam-rslora")
+    loose = np.zeros(volume.shape_zyx, dtype=bool)
+    for k in np.flatnonzero(truth_zyx.any(axis=(1, 2))):
+        around = box_from_mask(truth_zyx[k])
+        assert around is not None
+        box = grown(around, 8, volume.shape_zyx[1:])
+        loose[k] = predictor.predict(predictor.embed(volume.hu_zyx[k]), [box]).union
+    for masks in (found["litemedsam-rslora", "tight"], loose):
+        raw, with_edge = dice(masks, truth_zyx), dice(edged(masks, volume), truth_zyx)
+        assert volume_ml(edged(masks, volume), volume) == pytest.approx(true_ml, rel=0.03)
+        assert with_edge > raw + 0.015

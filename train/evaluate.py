@@ -16,9 +16,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.edge import half_height_edge
 from ichseg.predictor import Predictor
 from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.prompt import Box, box_from_mask, jitter
+from train.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.dataset import REFERENCE_SIDE, NativeSlice, cell, keep_large, write_table
 from train.metrics import (
     Summary,
@@ -43,6 +45,9 @@ class Protocol:
     """Each side of a box moves by up to this many pixels at 512 x 512."""
     second_look: bool | None = None
     """As in Predictor.predict; None is the model's own setting."""
+    edge: bool = False
+    """Whether the edge at half height is drawn on the mask, as the page and the command line do by default; where the
+    set gives no pixel spacing, CT_ICH_ASSUMED_PIXEL_MM stands for it."""
 
 
 PROTOCOLS = {
@@ -56,6 +61,8 @@ PROTOCOLS = {
         Protocol("piece jitter 10", "piece", jitter_px=10),
         Protocol("slice instant", "slice", second_look=False),
         Protocol("piece instant", "piece", second_look=False),
+        Protocol("slice edge", "slice", edge=True),
+        Protocol("piece edge", "piece", edge=True),
     )
 }
 
@@ -112,6 +119,10 @@ def score(
                 found = predictor.predict(embedding, boxes, second_look=again)
                 answered[asked] = found.union, time.perf_counter() - started + embedded
             mask, seconds = answered[asked]
+            if protocol.edge:
+                assumed_mm = (CT_ICH_ASSUMED_PIXEL_MM, CT_ICH_ASSUMED_PIXEL_MM)
+                spacing_mm = item.pixel_spacing_mm or assumed_mm
+                mask, _ = half_height_edge(mask, item.slice_hu, spacing_mm)
             rows.append(_row(item, protocol, mask, seconds))
             if on_mask is not None:
                 on_mask(protocol, mask)

@@ -1,0 +1,98 @@
+"""Digital phantoms: python -m tools.phantom make | score.
+
+    pip install --no-deps nilearn==0.14.1     # its MNI152 maps, for `make` alone
+    python -m tools.phantom make  --out runs/phantoms
+    python -m tools.phantom score --out runs/phantoms      # writes docs/phantoms
+
+Each goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from tools.phantom.design import Design, designs
+
+if TYPE_CHECKING:
+    from ichseg.predictor import Predictor
+    from tools.phantom.score import Measured
+
+#: In the order of the table; SAM and MedSAM want weights that are not in the repository.
+METHODS = (
+    *("litemedsam-rslora", "litemedsam", "resattunet", "drunet", "unet"),
+    *("random-forest", "fcm", "threshold"),
+)
+
+app = typer.Typer(help="Synthetic head CTs whose blood is known, and what methods measure on them.")
+console = Console(stderr=True)
+
+Out = Annotated[Path, typer.Option("--out", help="The folder of phantoms and of their scores.")]
+
+
+def phantom_path(out: Path, design: Design) -> Path:
+    """Where a phantom lies; the design's hash in its name keeps a stale one from being taken for it."""
+    return out / f"{design.name}-{design.identity}.npz"
+
+
+@app.callback()
+def main() -> None:
+    """Synthetic head CTs whose blood is known, and what methods measure on them."""
+
+
+@app.command("make")
+def make_command(out: Out) -> None:
+    """Make the phantoms that are not there yet, about half a minute each."""
+    from tools.phantom.make import make
+
+    with Progress(console=console) as progress:
+        for design in progress.track(designs(), description="phantoms"):
+            path = phantom_path(out, design)
+            if not path.exists():
+                make(design).save(path)
+
+
+@app.command("score")
+def score_command(
+    out: Out,
+    docs: Annotated[Path, typer.Option(help="Where the table and the figure go.")] = Path(
+        "docs/phantoms"
+    ),
+    models: Annotated[
+        str, typer.Option(metavar="A,B,..", help="Methods of the catalogue.")
+    ] = ",".join(METHODS),
+    kept_only: Annotated[
+        bool,
+        typer.Option("--kept-only", help="Write from the masks that are there, and compute none."),
+    ] = False,
+) -> None:
+    """Score every method on every phantom, and write the table, its CSV and the Bland-Altman figure; resumable."""
+    from ichseg.models import load_predictor
+    from tools.phantom.make import Phantom
+    from tools.phantom.report import write
+    from tools.phantom.score import BOXES_PX, found_masks, kept_path, made_by, measured
+
+    rows: list[Measured] = []
+    todo = [(name, design) for name in models.split(",") for design in designs()]
+    predictors: dict[str, Predictor] = {}
+    with Progress(console=console) as progress:
+        for name, design in progress.track(todo, description="phantoms and methods"):
+            if name not in predictors:
+                predictors = {name: load_predictor(name)}
+            predictor = predictors[name]
+            phantom = Phantom.load(phantom_path(out, design))
+            for boxes, margin_px in BOXES_PX.items():
+                kept = kept_path(out, design, name, made_by(predictor), margin_px)
+                if kept_only and not kept.exists():
+                    continue
+                found = found_masks(predictor, phantom, kept, margin_px)
+                rows += measured(phantom, design, name, boxes, found)
+    print(write(docs, rows))
+
+
+if __name__ == "__main__":
+    app()
