@@ -219,6 +219,11 @@ class _Broken:
     error: VolumeError
     series_uid: str = ""
 
+    @property
+    def may_be_a_slice(self) -> bool:
+        """Whether it could be one of any series: nothing says of which it is."""
+        return not self.series_uid and self.file.kind != "zip"
+
 
 @dataclass(frozen=True)
 class _Series:
@@ -360,7 +365,7 @@ def _open(study: _Study, one: _Series, add_offset: int) -> CTVolume:
         (len(slices), *_turned_shape(slices[0].shape, axes)),
         _planes(slices, axes, flips, add_offset),
     )
-    elsewhere = [broken for broken in study.broken if not broken.series_uid]
+    elsewhere = [broken for broken in study.broken if broken.may_be_a_slice]
     left = [*study.left, *one.left, *(("{} damaged file{s}", b.file.name) for b in study.broken)]
     return CTVolume(
         hu_zyx=hu_zyx,
@@ -800,7 +805,7 @@ def _complete(name: str, one: _Series, broken: Sequence[_Broken]) -> _Series:
     holes = rules.holes(gaps, [each.thickness for each in one.slices])
     uid = one.header.get("SeriesInstanceUID", "")
     for damaged in broken:
-        if (damaged.series_uid and damaged.series_uid == uid) or (holes and not damaged.series_uid):
+        if (damaged.series_uid and damaged.series_uid == uid) or (holes and damaged.may_be_a_slice):
             return one.refused(damaged.error, f"'{damaged.file.name}' is damaged")
     for hole in holes:
         if hole.gap_mm > rules.MOST_GAP_MM:
