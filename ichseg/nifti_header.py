@@ -102,7 +102,7 @@ def voxel_size_mm(affine: Float) -> Float:
 
 def _choose(name: str, header: nib.nifti1.Nifti1Header) -> Placement:
     """The rule for the forms, in the header's own unit."""
-    sform, qform = header.get_sform(coded=True)[0], _qform(header)
+    sform, qform = header.get_sform(coded=True)[0], _qform(name, header)
     pixdim = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if sform is None:
         affine = qform if qform is not None else _affine_of_pixdim(name, header)
@@ -164,14 +164,14 @@ def _direction_notes(sform: Float, qform: Float | None) -> tuple[str, ...]:
     return () if same else (note,)
 
 
-def _qform(header: nib.nifti1.Nifti1Header) -> Float | None:
+def _qform(name: str, header: nib.nifti1.Nifti1Header) -> Float | None:
     """The coded qform; None where there is none, or a damaged one beside an sform that is there."""
     try:
         return header.get_qform(coded=True)[0]
-    except (HeaderDataError, ValueError):
+    except (HeaderDataError, ValueError) as error:
         if header["sform_code"] > 0:
             return None
-        raise
+        raise _refused(name, f"its qform is damaged ({error})") from error
 
 
 def _affine_of_pixdim(name: str, header: nib.nifti1.Nifti1Header) -> Float:

@@ -167,6 +167,16 @@ def test_a_sheared_file_is_no_disagreement(shared_data: Path) -> None:
     assert determinant == pytest.approx(0.482422 * 0.482422 * 2.370809, rel=1e-5)
 
 
+def test_a_damaged_qform_is_refused_where_there_is_nothing_else() -> None:
+    made = header(TRUE_MM, qform=True)
+    made["quatern_b"] = 2
+    with pytest.raises(VolumeError, match="its qform is damaged"):
+        place_voxels("a.nii", made)
+    beside = header(TRUE_MM, TRUE_MM, qform=True)
+    beside["quatern_b"] = 2
+    np.testing.assert_allclose(voxel_size_mm(place_voxels("a.nii", beside).affine), TRUE_MM)
+
+
 def test_a_header_that_says_nothing_is_a_warning(tmp_path: Path) -> None:
     """pixdim of 1 and no code: NIfTI's own default."""
     hu_zyx = phantoms.speckled_head()
