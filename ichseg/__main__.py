@@ -255,7 +255,7 @@ def segment(
         saved.check_scan(volume)
     inputs = _inputs(scan, session)
     _check_out(out or (), volume, inputs)
-    _check_folder(regular_grid)
+    _check_folder(regular_grid, inputs)
     marked = _marked(volume, prompts, edge is not False)
     predictor = load_predictor(saved.model if saved else model)
     embed = cache(lambda k: predictor.embed(volume.hu_zyx[k]))  # of a slice once
@@ -567,7 +567,7 @@ def measure_command(
     for path in out or ():
         evidence.check_path(path, volumes[0], inputs)
     check_outputs([one for path in out or () for one in evidence.outputs(path)], inputs)
-    _check_folder(regular_grid)
+    _check_folder(regular_grid, inputs)
     masks = [read_labelled_mask(mask, volumes[0])]
     said = [types]
     if later is not None:
@@ -818,8 +818,10 @@ def _write_evidence(
     return notes
 
 
-def _check_folder(folder: Path | None) -> None:
+def _check_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
     """Refuse a place for the copies on a regular grid before any work is done."""
+    if folder is not None:
+        check_not_an_input(folder / "copies", inputs)
     if folder is not None and not folder.is_dir():
         raise InputError(
             f"The copies on a regular grid go into a folder that is there; got {folder.name}; make it first."

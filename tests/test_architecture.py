@@ -233,3 +233,25 @@ def test_the_makefile_and_ci_install_nothing_unpinned() -> None:
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             if "pip install" in line:
                 assert re.search(r"-r requirements(-dev)?\.txt$", line), f"{name}: {line}"
+
+
+#: Calls that write to a path; what they write goes to memory, to a temporary folder, or to the file that
+#: ``replace_file`` gives.
+WRITES = re.compile(
+    r"\.write_bytes\(|\.write_text\(|os\.replace\(|\.open\(\"[wax]|copyfile(obj)?\(|savefig\(|WriteImage\("
+)
+WRITES_ELSEWHERE = {
+    "ichseg/mask.py": 1,  # a mask's pictures out of an archive, into a temporary folder
+    "ichseg/nrrd.py": 3,  # into a temporary folder, and from there to memory
+    "train/dataset.py": 3,  # what fills the file that replacing gives
+    "train/finetune.py": 1,  # peft writes a folder; each file then takes its place in one step
+}
+
+
+@pytest.mark.parametrize("name", sources("app.py", "ichseg", "train"))
+def test_files_are_written_by_the_one_writer(name: str) -> None:
+    if name == "ichseg/replace_file.py":
+        return
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    found = [line.strip() for line in lines if WRITES.search(line) and "lambda p" not in line]
+    assert len(found) <= WRITES_ELSEWHERE.get(name, 0), f"{name}: use replace_file, not {found}"
