@@ -249,14 +249,14 @@ def _check_header(path: Path) -> bool:
         head = stream.read(_MAX_HEADER_BYTES)
     if _is_nrrd(head):
         header = re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
-        apart = re.search(rb"^data ?file:", header, re.IGNORECASE | re.MULTILINE)
+        apart = re.search(rb"data ?file\s*:", header, re.IGNORECASE) is not None
     elif _is_meta_image(head):
-        voxels = re.search(rb"^\s*ElementDataFile\s*=\s*([^\r\n]*)", head, re.MULTILINE)
-        apart = voxels if voxels is None or voxels[1].strip().lower() != b"local" else None
-        if voxels is None:
-            raise refusal(
-                name, "a MetaImage says where its voxels are", "this one does not", _REMEDY
-            )
+        # MetaImage's readers take : for =. The first mention counts, and only as a line of its own.
+        first = re.search(rb"(^[ \t]*)?ElementDataFile(\s*[=:]\s*LOCAL\s)?", head, re.MULTILINE)
+        if first is None:
+            received = "this one does not"
+            raise refusal(name, "a MetaImage says where its voxels are", received, _REMEDY)
+        apart = first[1] is None or first[2] is None
     else:
         rule = f"a file named {path.suffix.lower()} is NRRD or MetaImage"
         raise refusal(name, rule, "this one is something else", _REMEDY)

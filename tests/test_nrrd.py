@@ -153,6 +153,10 @@ def test_without_a_space_nobody_knows_the_sides(tmp_path: Path) -> None:
         ("ct.mhd", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementDataFile = ct.raw\n"),
         ("ct.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementDataFile=/etc/passwd\n"),
         ("ct.mha", "NDims = 3\nDimSize = 2 2 2\nElementDataFile = LIST\n/etc/passwd\n"),
+        ("ct.mha", "NDims = 3\nElementDataFile: /etc/passwd\nElementDataFile = LOCAL\n"),
+        ("ct.mha", "NDims = 3\nComment = ElementDataFile = LOCAL\nElementDataFile = a\n"),
+        ("ct.mha", "NDims = 3\nComment = a\rElementDataFile = LOCAL\nElementDataFile = a\n"),
+        ("ct.nrrd", "NRRD0004\ntype: short\rdata file: a\n\n"),
     ],
 )
 def test_a_detached_header_is_told_what_to_give(tmp_path: Path, name: str, text: str) -> None:
