@@ -94,7 +94,7 @@ def start(root: Path, folder: Path, port: int, **environment: str) -> subprocess
 
 
 def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 180
     while time.monotonic() < limit:
         if process.poll() is not None:
             break
