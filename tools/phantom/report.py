@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ichseg.models import CATALOGUE
-from tools.phantom.design import PARENCHYMAL
+from tools.phantom.design import PARENCHYMAL, designs
 from tools.phantom.score import BOXES_PX, Measured, agreement, record
 
 #: Parenchymal phantoms of fewer millilitres have a row of their own.
@@ -28,6 +28,8 @@ box (LiteMedSAM with and without the adapter, SAM, MedSAM); its rows for other m
 
 The constants of the edge were chosen on these phantoms' parenchymal blood of 5 mL and more by the default method: its
 figures there are those of a fit, not of a test. Thin slices are kept to small clots; there is no beam hardening.
+"both" holds tight and loose boxes together, two volumes a phantom. The design has {designed} phantoms; a row says how
+many of them its method was scored on so far (`score` goes on where it was stopped).
 
 The reference mask itself (voxels filled by half or more) has this bias and these limits: {mask}.
 """
@@ -49,7 +51,7 @@ def write(docs: Path, rows: Sequence[Measured]) -> str:
     own = np.array([one.mask_ml / one.true_ml - 1 for one in once if _is_main(one)])
     bias, spread = float(own.mean()), 1.96 * float(own.std(ddof=1))
     mask = f"{bias:+.1%}, {bias - spread:+.1%} to {bias + spread:+.1%}"
-    text = _HEAD.format(count=len(names), what=what, mask=mask)
+    text = _HEAD.format(count=len(names), what=what, mask=mask, designed=len(designs()))
     text += "\n".join(_sections(rows)) + "\n\n![Bland-Altman plots](bland-altman.png)\n"
     (docs / "phantoms.md").write_text(text, encoding="utf-8")
     _draw(docs / "bland-altman.png", rows)
@@ -91,7 +93,8 @@ def _row(method: str, boxes: str, rows: Sequence[Measured]) -> str:
             continue
         bias, low, high = agreement(mine)
         dice = np.mean([row.dice for row in mine])
-        cells += [f"{bias:+.1%}", f"{low:+.1%} to {high:+.1%}", f"{dice:.3f}"]
+        limits = f"{low:+.1%} to {high:+.1%}" if len(mine) > 1 else ""
+        cells += [f"{bias:+.1%}", limits, f"{dice:.3f}"]
     return "| " + " | ".join(cells) + " |"
 
 
