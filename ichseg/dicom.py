@@ -903,7 +903,7 @@ def _title(info: SeriesInfo) -> str:
 
 def _choice_notes(one: _Series, study: _Study) -> tuple[str, ...]:
     notes, others = [], len(study.series) - 1
-    studies = len({other.header.get("StudyInstanceUID", "") for other in study.series})
+    studies = len({str(other.header.get("StudyInstanceUID", "")) for other in study.series})
     if others:
         rest = "1 other series was" if others == 1 else f"{others} other series were"
         of = f" The files are of {studies} studies." if studies > 1 else ""

@@ -34,6 +34,12 @@ def test_damaged_scans_open_or_get_a_sentence(number: int, tmp_path: Path) -> No
     assert not [one for one in outcomes if not one.is_good]
 
 
+def test_a_uid_that_damage_made_into_two_values(tmp_path: Path) -> None:
+    """Case 5989 of seed 0: a list where the study's UID is a text."""
+    outcome = malformed.check(5989, 0, tmp_path)
+    assert outcome.is_good, outcome
+
+
 def test_a_case_is_the_same_each_time() -> None:
     assert malformed.make(7, SEED) == malformed.make(7, SEED)
     assert malformed.make(7, SEED) != malformed.make(7, SEED + 1)
