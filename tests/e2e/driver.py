@@ -168,8 +168,8 @@ class Viewer:
         return self.page.inner_text(".ich-alert p")
 
     def alert_text(self) -> str:
-        """The message above the viewer, empty where there is none."""
-        shown = self.page.locator(".ich-alert p").locator("visible=true")
+        """What went wrong, as the message above the viewer has it; empty where nothing did, or it is a note."""
+        shown = self.page.locator(".ich-alert:not([data-kind=note]) p").locator("visible=true")
         return shown.inner_text() if shown.count() else ""
 
     def pixels(self, pane: int) -> npt.NDArray[np.uint8]:
