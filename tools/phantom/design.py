@@ -18,6 +18,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PARENCHYMAL: tuple[Kind, ...] = ("lobar", "deep")
 
 SEED = 14
+#: Of the phantoms that no constant of the edge was chosen on.
+HELD_OUT_SEED = 15
+#: Parenchymal phantoms of fewer millilitres are counted apart.
+LEAST_ML = 5.0
 #: How many of each kind.
 COUNTS: dict[Kind, int] = {"lobar": 20, "deep": 20, "ventricular": 10, "subdural": 10}
 #: Millilitres aimed at. The synthetic head's ventricles hold about 20 mL.
@@ -102,6 +106,20 @@ def designs(seed: int = SEED) -> list[Design]:
                 )
             )
     return out
+
+
+def held_out() -> list[Design]:
+    """Parenchymal phantoms of LEAST_ML and more from another seed, to test on what was chosen on ``designs()``.
+
+    >>> own = {design.identity for design in designs()}
+    >>> len(held_out()), any(design.identity in own for design in held_out())
+    (23, False)
+    """
+    return [
+        design
+        for design in designs(HELD_OUT_SEED)
+        if design.kind in PARENCHYMAL and design.volume_ml >= LEAST_ML
+    ]
 
 
 def _slice_mm(volume_ml: float, rng: np.random.Generator) -> float:

@@ -9,36 +9,43 @@ from pathlib import Path
 import numpy as np
 
 from ichseg.models import CATALOGUE
-from tools.phantom.design import PARENCHYMAL, designs
+from tools.phantom.design import LEAST_ML, PARENCHYMAL, designs
+from tools.phantom.design import held_out as designs_held_out
 from tools.phantom.score import BOXES_PX, Measured, agreement, record
-
-#: Parenchymal phantoms of fewer millilitres have a row of their own.
-LEAST_ML = 5.0
 
 _HEAD = """# Volumes of phantoms
 
-By `python -m tools.phantom score`. {count} synthetic head CTs hold known volumes of blood: {what}. Boxes lie 3 (tight)
-or 8 pixels (loose) off each connected component of the reference mask, on every slice with one. The reference volume
-is the sum of the share of each voxel that blood fills; blur, noise and partial volume do not change it.
+By `python -m tools.phantom score{option}`. {count} synthetic head CTs hold known volumes of blood: {what}. Boxes
+lie 3 (tight) or 8 pixels (loose) off each connected component of the reference mask, on every slice with one. The
+reference volume is the sum of the share of each voxel that blood fills; blur, noise and partial volume do not change
+it.
 
 Differences are found less true, as a share of the true volume: bias is their mean, and the 95 % limits of agreement
 are mean -+ 1.96 standard deviations (Bland and Altman). "With the edge": each method's outline moved to half height
 where that can be judged (`ichseg/edge.py`). The page and the command line draw the edge for the networks that take a
 box (LiteMedSAM with and without the adapter, SAM, MedSAM); its rows for other methods are here for comparison.
 
-The constants of the edge were chosen on these phantoms' parenchymal blood of 5 mL and more by the default method: its
-figures there are those of a fit, not of a test. Thin slices are kept to small clots; there is no beam hardening.
+{chosen} Thin slices are kept to small clots; there is no beam hardening.
 "both" holds tight and loose boxes together, two volumes a phantom. The design has {designed} phantoms; a row says how
 many of them its method was scored on so far (`score` goes on where it was stopped).
 
 The reference mask itself (voxels filled by half or more) has this bias and these limits: {mask}.
 """
 
+_CHOSEN = """The constants of the edge were chosen on these phantoms' parenchymal blood of 5 mL and more by the default
+method: its figures there are those of a fit. [Phantoms held out](held-out.md) are its test."""
+_HELD_OUT = """Nothing was chosen on these phantoms: they come from another seed than [those](phantoms.md) on which the
+constants of the edge were."""
 
-def write(docs: Path, rows: Sequence[Measured]) -> str:
-    """Write phantoms.md, phantoms.csv and bland-altman.png into a folder; return the Markdown."""
+
+def write(docs: Path, rows: Sequence[Measured], *, held_out: bool = False) -> str:
+    """Write phantoms.md, phantoms.csv and bland-altman.png into a folder; return the Markdown.
+
+    ``held_out`` says that the rows are of those phantoms: the files are held-out.md, held-out.csv and held-out.png.
+    """
+    name, figure = ("held-out", "held-out.png") if held_out else ("phantoms", "bland-altman.png")
     docs.mkdir(parents=True, exist_ok=True)
-    with (docs / "phantoms.csv").open("w", newline="") as file:
+    with (docs / f"{name}.csv").open("w", newline="") as file:
         lines = record(rows)
         writer = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
         writer.writeheader()
@@ -51,10 +58,17 @@ def write(docs: Path, rows: Sequence[Measured]) -> str:
     own = np.array([one.mask_ml / one.true_ml - 1 for one in once if _is_main(one)])
     bias, spread = float(own.mean()), 1.96 * float(own.std(ddof=1))
     mask = f"{bias:+.1%}, {bias - spread:+.1%} to {bias + spread:+.1%}"
-    text = _HEAD.format(count=len(names), what=what, mask=mask, designed=len(designs()))
-    text += "\n".join(_sections(rows)) + "\n\n![Bland-Altman plots](bland-altman.png)\n"
-    (docs / "phantoms.md").write_text(text, encoding="utf-8")
-    _draw(docs / "bland-altman.png", rows)
+    text = _HEAD.format(
+        option=" --held-out" if held_out else "",
+        chosen=_HELD_OUT if held_out else _CHOSEN,
+        count=len(names),
+        what=what,
+        mask=mask,
+        designed=len(designs_held_out() if held_out else designs()),
+    )
+    text += "\n".join(_sections(rows)) + f"\n\n![Bland-Altman plots]({figure})\n"
+    (docs / f"{name}.md").write_text(text, encoding="utf-8")
+    _draw(docs / figure, rows)
     return text
 
 
