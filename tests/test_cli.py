@@ -105,6 +105,26 @@ def labelled(path: Path, iph: int, ivh: int) -> Path:
     return phantoms.save_nifti(path, labels)
 
 
+# the edge
+
+
+def test_the_edge_is_drawn_unless_it_is_turned_off_and_the_record_says_which(
+    run: Run, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def top_half(mask: np.ndarray[Any, Any], *_: object) -> tuple[np.ndarray[Any, Any], tuple[()]]:
+        out = mask.copy()
+        out[: int(np.flatnonzero(mask.any(axis=1)).mean())] = False
+        return out, ()
+
+    monkeypatch.setattr("ichseg.models.takes_edge", lambda name: True)
+    monkeypatch.setattr("ichseg.edge.half_height_edge", top_half)
+    box = ("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--json")
+    drawn, off = run(*box).json, run(*box, "--no-edge").json
+    assert (drawn["edge"], off["edge"]) == (True, False)
+    assert 0 < drawn["volume_ml"] < 0.7 * off["volume_ml"]
+    assert drawn["identity"] != off["identity"]
+
+
 # the back end
 
 

@@ -200,6 +200,34 @@ def test_a_corrected_slice_is_not_looked_at_again(
     assert after["totals"]["one"] == area_ml(63)
 
 
+# The edge
+
+
+def test_the_edge_is_taken_off_and_drawn_again_and_is_a_step_of_undo(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_first_column(
+        mask: np.ndarray[Any, Any], *_: object
+    ) -> tuple[np.ndarray[Any, Any], tuple[()]]:
+        out = mask.copy()
+        out[:, :5] = False
+        return out, ()
+
+    monkeypatch.setattr("ichseg.models.takes_edge", lambda name: name == "one")
+    monkeypatch.setattr("ichseg.edge.half_height_edge", without_first_column)
+    page = opened(controller)
+    with_edge = page.ask("boxes", slice=2, boxes=[BOX])
+    assert with_edge["edge"] is True and with_edge["totals"] == {
+        "one": area_ml(56),
+        "two": area_ml(64),
+    }
+    off = page.ask("edge", on=False)
+    assert off["edge"] is False and off["totals"]["one"] == area_ml(64)
+    assert page.ask("undo")["totals"]["one"] == area_ml(56)
+    assert page.ask("redo")["edge"] is False
+    assert page.ask("edge", on=True)["slices"]["2"]["ml"]["one"] == area_ml(56)
+
+
 # A mask that was saved before
 
 
