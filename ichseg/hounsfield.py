@@ -28,7 +28,7 @@ MAX_BYTES = 1 << 30
 AIR_HU, TISSUE_HU = -1000, 35
 """Where the two peaks of a head's histogram lie: air, and the brain."""
 
-_USUAL_OFFSETS = (-1024, -1000, -2048, -2000, -32768, 1024, 1000)
+_USUAL_OFFSETS = (-1024, -1000, -2048, -2000, -4096, -8192, -32768, 1024, 1000)
 _TISSUE_TOLERANCE = 14
 _FAR = 70_000
 _AIR_BELOW = (985, 1075)
@@ -83,6 +83,7 @@ def stack_hounsfield(
     check_size(name, shape_zyx[0] * shape_zyx[1] * shape_zyx[2], 2)
     hu_zyx: Hounsfield = np.empty(shape_zyx, dtype=np.int16)
     samples: list[NDArray[np.float64]] = []
+    guessed: list[NDArray[np.float64]] = []  # padding that the file does not name
     step = max(1, hu_zyx.size // _SAMPLE_VALUES) | 1
     holes: dict[int, Mask] = {}
     padded = 0
@@ -96,6 +97,9 @@ def stack_hounsfield(
             samples.append(exact.ravel()[::step].astype(np.float64))
         else:
             samples.append(exact[~outside][::step].astype(np.float64))
+            if plane.padding is None:
+                inside = outside if hole is None else outside & ~hole
+                guessed.append(exact[inside][::step].astype(np.float64))
             shown = exact if hole is None else np.where(hole, LOWEST_HU, exact)
             exact = np.where(outside, LOWEST_HU, exact)
             padded += int((outside & (shown > _LEAST_AIR_HU)).sum())
@@ -110,7 +114,7 @@ def stack_hounsfield(
     notes = _hole_notes(name, holes, shape_zyx, bool((sample < _AIR_TO_HU).mean() > 0.01))
     if padded:
         notes = (*notes, f"{padded:,} voxels of padding outside the field of view were set to air.")
-    _check_hounsfield(name, hu_zyx, sample)
+    _check_hounsfield(name, hu_zyx, sample, np.concatenate([sample, *guessed]))
     hu_zyx.setflags(write=False)
     return hu_zyx, notes
 
@@ -292,20 +296,28 @@ def _narrowed(exact: NDArray[Any]) -> Hounsfield:
     return np.minimum(exact, np.finfo(np.float32).max).astype(np.float32)
 
 
-def _check_hounsfield(name: str, hu_zyx: NDArray[Any], sample: NDArray[np.float64]) -> None:
+def _check_hounsfield(
+    name: str, hu_zyx: NDArray[Any], sample: NDArray[np.float64], with_padding: NDArray[np.float64]
+) -> None:
     """Refuse values that cannot be a head's Hounsfield units.
 
     Brain is 20 to 45 HU, blood up to 80, fat -100, air -1000, and all but brain may have been set
     to 0 by brain extraction. So: a picture of 0..255 has its values above 0 centred outside soft
     tissue or runs up to white, and a CT stored with another offset has air and soft tissue as far
-    apart as they are, but elsewhere. ``sample`` is of values that are not yet clipped.
+    apart as they are, but elsewhere. ``sample`` is of values that are not yet clipped, without
+    padding, which says nothing of the values' scale; ``with_padding`` has what was taken for padding
+    without the file's word too, for where the offset is wrong, that may be air.
     """
     low, high = float(hu_zyx.min()), float(hu_zyx.max())
+    if sample.size:
+        low = max(low, float(sample.min()))
     received = f"its values run from {low:g} to {high:g}"
     rule = "a head CT holds Hounsfield units (air -1000, brain about 35)"
     if low == high:
         raise refusal(name, rule, f"every voxel is {low:g}", "give the scan itself, not a mask")
     found = _tissue_and_air(sample)
+    if with_padding.size > sample.size and not (found and 0 <= found[0] <= 80):
+        found = _tissue_and_air(with_padding) or found
     if found and not 0 <= found[0] <= 80:
         raise refusal(name, rule, f"{received}, with soft tissue near {found[0]:g}", _offer(*found))
     sample = np.maximum(sample, LOWEST_HU)

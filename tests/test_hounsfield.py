@@ -236,6 +236,24 @@ def test_padding_does_not_mislead_the_offer(
             stack(np.where(outside, padding, head.astype(np.int32) + 1000))
 
 
+@pytest.mark.parametrize("offset", [4096, 8192, 32768])
+def test_air_of_one_value_is_no_padding_where_the_offset_is_wrong(
+    head: npt.NDArray[np.int16], outside: npt.NDArray[np.bool_], offset: int
+) -> None:
+    """Clipped at -1024 and stored unsigned, as ImageJ does: one high value in all corners."""
+    clipped = np.where(outside | (head < -900), AIR, head).astype(np.int32)
+    refused = rf"run from {offset + AIR} to .* open it with add_offset=-{offset}\."
+    with pytest.raises(VolumeError, match=refused):
+        stack(clipped + offset)
+
+
+def test_a_scale_that_padding_hides_is_refused(head: npt.NDArray[np.int16]) -> None:
+    """HU + 1000, whose air of -1024 became 65512 in uint16: blood read as 1058 HU."""
+    values = np.where(head < -900, AIR, head).astype(np.int32) + 1000
+    with pytest.raises(VolumeError, match="a head CT holds Hounsfield units"):
+        stack(values.astype(np.uint16))
+
+
 def test_an_offset_that_was_asked_for_and_is_wrong_is_a_warning(
     head: npt.NDArray[np.int16],
 ) -> None:
