@@ -309,8 +309,8 @@ def _check_hounsfield(
     without the file's word too, for where the offset is wrong, that may be air.
     """
     low, high = float(hu_zyx.min()), float(hu_zyx.max())
-    if sample.size:
-        low = max(low, float(sample.min()))
+    if with_padding.size:
+        low = max(low, float(with_padding.min()))
     received = f"its values run from {low:g} to {high:g}"
     rule = "a head CT holds Hounsfield units (air -1000, brain about 35)"
     if low == high:
