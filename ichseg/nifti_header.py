@@ -13,7 +13,8 @@ three alike. So a file in which they differ is shown at two sizes by two program
    (a warning).
 3. A ``pixdim`` of 1 x 1 x 1 beside another sform is a writer's default; the sform is used (a note, but a warning where
    a coded qform states the 1 mm as well).
-4. Otherwise nothing in the header tells which is right: the sform is used, with a warning that gives both sizes.
+4. Otherwise nothing in the header tells which is right: the sform is used, with a warning that gives both sizes. Where
+   by the sform the scan would be no head, and by the other statement it is one, ``volume`` takes that, with a warning.
 5. Without a coded sform the qform is used, and without either ``pixdim`` along the axes.
 
 Distances in metres or micrometres (``xyzt_units``, which ITK heeds and nibabel does not) are taken as such where that
@@ -81,13 +82,13 @@ def place_voxels(name: str, header: nib.nifti1.Nifti1Header) -> Placement:
         said = voxel_size_mm(found.affine)
         if _is_ct_voxel(said) and not _is_ct_voxel(said * factor):
             notes += (
-                f"The header's unit is the {unit}, which would make voxels of {_text(said * factor)}: its distances"
+                f"The header's unit is the {unit}, which would make voxels of {size_text(said * factor)}: its distances"
                 " were taken as millimetres. ITK programs take the unit at its word.",
             )
             others = (scale @ found.affine, *found.others)
             return Placement(found.affine, others, notes, found.warnings)
         notes += (
-            f"The header's unit is the {unit}: its voxels are {_text(said * factor)}. Programs that pass over the"
+            f"The header's unit is the {unit}: its voxels are {size_text(said * factor)}. Programs that pass over the"
             " unit, such as those that read with nibabel, show other distances.",
         )
     others = tuple(scale @ other for other in found.others if not _fault(other))
@@ -125,13 +126,13 @@ def _choose(name: str, header: nib.nifti1.Nifti1Header) -> Placement:
     others = (scaled,) if qform is None else (scaled, qform)
     if _is_unit(pixdim) and qform is None:
         note = (
-            f"The header's pixdim is 1 x 1 x 1, a writer's default, beside an sform of {_text(size)}: the sform was"
+            f"The header's pixdim is 1 x 1 x 1, a writer's default, beside an sform of {size_text(size)}: the sform was"
             " used. ITK programs, such as 3D Slicer, show it at 1 mm."
         )
         return Placement(sform, others, (note,))
     warning = (
-        f"The header gives two voxel sizes, {_text(size)} (sform) and {_text(pixdim)} (pixdim), and nothing in it"
-        f" tells which is right: the first was used. {_by_the_other(pixdim, sform)}"
+        f"The header gives two voxel sizes, {size_text(size)} (sform) and {size_text(pixdim)} (pixdim), and nothing in"
+        f" it tells which is right: the first was used. {_by_the_other(pixdim, sform)}"
     )
     return Placement(sform, others, directions, (warning,))
 
@@ -140,14 +141,14 @@ def _unit_sform(sform: Float, scaled: Float, qform: Float | None, pixdim: Float)
     """The placement where the sform's columns are all 1 mm long, and pixdim says otherwise."""
     if qform is not None and not _fault(qform):
         note = (
-            f"The sform's voxels are 1 x 1 x 1 mm, a writer's default; qform and pixdim say {_text(pixdim)}: the"
+            f"The sform's voxels are 1 x 1 x 1 mm, a writer's default; qform and pixdim say {size_text(pixdim)}: the"
             " qform was used, as ITK programs do. Programs that go by the sform, such as those that read with"
             " nibabel, show scan and mask alike, but with other distances."
         )
         return Placement(qform, (sform, scaled), (note,))
     warning = (
-        f"The header gives two voxel sizes, 1 x 1 x 1 mm (sform, as a writer's default) and {_text(pixdim)} (pixdim):"
-        f" the second was used, as ITK programs do. {_by_the_other(np.ones(3), scaled)}"
+        f"The header gives two voxel sizes, 1 x 1 x 1 mm (sform, as a writer's default) and {size_text(pixdim)}"
+        f" (pixdim): the second was used, as ITK programs do. {_by_the_other(np.ones(3), scaled)}"
     )
     return Placement(scaled, (sform,), (), (warning,))
 
@@ -187,7 +188,7 @@ def _fault(affine: Float) -> str:
         return "it holds NaN or infinite numbers"
     size = voxel_size_mm(affine)
     if size.min() == 0:
-        return f"the voxel spacing is {_text(size)}"
+        return f"the voxel spacing is {size_text(size)}"
     independence = abs(np.linalg.det(affine[:3, :3] / size))
     if independence < _LEAST_INDEPENDENCE:
         return f"its axes are not independent (det {independence:.2g})"
@@ -224,5 +225,6 @@ def _by_the_other(other_mm: Float, used: Float) -> str:
     return f"By the other a volume would be {ratio:.3g} times this one."
 
 
-def _text(size_mm: Float) -> str:
+def size_text(size_mm: Float) -> str:
+    """A voxel's size as it is written for people, such as ``0.45 x 0.45 x 5 mm``."""
     return " x ".join(f"{length:.4g}" for length in size_mm) + " mm"

@@ -47,7 +47,7 @@ from ichseg.hounsfield import (
 from ichseg.hounsfield import check_size as check_size
 from ichseg.intake import FORMATS as FORMATS
 from ichseg.mask_header import mask_record, record_text, short_text
-from ichseg.nifti_header import Placement, place_voxels
+from ichseg.nifti_header import Placement, place_voxels, size_text, voxel_size_mm
 from ichseg.replace_file import inputs_of, write_whole
 
 if TYPE_CHECKING:
@@ -823,6 +823,7 @@ def _read_nifti(path: Path | intake.InputFile, add_offset: int) -> CTVolume:
         stored, value_notes = stack_hounsfield(path.name, file.shape, planes)
     hu_zyx: Hounsfield = np.ascontiguousarray(file.to_display(stored))
     hu_zyx.setflags(write=False)
+    file, warnings = _possible_statement(file, hu_zyx)
     notes = (*spacing_notes(file.geometry), *file.placement.notes, *value_notes)
     name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".hdr")
     return CTVolume(
@@ -830,9 +831,36 @@ def _read_nifti(path: Path | intake.InputFile, add_offset: int) -> CTVolume:
         file.geometry,
         name,
         (*notes, *offset_notes(add_offset)),
-        file.placement.warnings,
+        warnings,
         source=file.grid,
     )
+
+
+def _possible_statement(file: _NiftiFile, hu_zyx: Hounsfield) -> tuple[_NiftiFile, tuple[str, ...]]:
+    """The file by the statement of its voxels' size that makes a possible head, and the warnings of it.
+
+    The rule of ``nifti_header`` holds, unless by it the scan is no head and by another statement of the same header,
+    with the same axes, it is one.
+    """
+    placement = file.placement
+    if not placement.warnings or not plausible.doubts(hu_zyx, file.geometry):
+        return file, placement.warnings
+    for affine in placement.others:
+        axes = display_axes(affine[:3, :3])
+        geometry = _nifti_geometry(affine, file.grid)
+        if axes != (file.grid.axes, file.grid.flips) or plausible.doubts(hu_zyx, geometry):
+            continue
+        used, left = (size_text(voxel_size_mm(one)) for one in (affine, placement.affine))
+        if used == left:
+            continue
+        warning = (
+            f"The header gives two voxel sizes, {left} and {used}: the second was used, for by the first this would be"
+            " no head. ITK programs, and such as read with nibabel, may show the other size."
+        )
+        rest = tuple(one for one in placement.others if one is not affine)
+        moved = replace(placement, affine=affine, others=(placement.affine, *rest))
+        return replace(file, placement=moved, geometry=geometry), (warning,)
+    return file, placement.warnings
 
 
 def _pairs(given: intake.Given) -> list[intake.InputFile]:

@@ -186,3 +186,32 @@ def test_a_header_that_says_nothing_is_a_warning(tmp_path: Path) -> None:
     assert "exactly 1 x 1 x 1 mm" in read_volume(tmp_path / "b.nii").warnings[0]
     nib.save(nib.Nifti1Image(hu_zyx, np.eye(4)), tmp_path / "c.nii")  # [z, y, x] as x, y, z
     assert "which no axial head CT has" in read_volume(tmp_path / "c.nii").warnings[1]
+
+
+@pytest.mark.parametrize("qform", [True, False])
+@pytest.mark.parametrize("stale", [(0.45, 0.45, 5.0), (1.8, 1.8, 20.0), (9.0, 9.0, 5.0)])
+def test_of_two_sizes_the_one_that_makes_a_head_is_used(
+    tmp_path: Path, stale: tuple[float, ...], qform: bool
+) -> None:
+    """A skull 146 mm wide, by 1.8 mm; by 0.45 mm it would be 37 mm wide."""
+    size_mm, shape = (1.8, 1.8, 5.0), (24, 128, 128)
+    hu_zyx = np.full(shape, -1000, dtype=np.int16)
+    for hu, axes_mm in ((900, (80, 93, 73)), (35, (73, 86, 66))):
+        inside = phantoms.ellipsoid(shape, (5.0, 1.8, 1.8), (30.0, 115.0, 115.0), axes_mm)
+        hu_zyx[inside] = hu
+    for pixdim, sform in ((size_mm, stale), (stale, size_mm)):
+        made = header(pixdim, sform, qform)
+        made.set_data_shape(shape[::-1])
+        volume = read_volume(save(tmp_path / "scan.nii", made, hu_zyx))
+        np.testing.assert_allclose(volume.voxel_volumes_ml, 1.8 * 1.8 * 5 / 1000, rtol=1e-6)
+        (warning,) = volume.warnings
+        assert "two voxel sizes" in warning and "1.8 x 1.8 x 5 mm" in warning
+        mask = np.zeros(shape, dtype=np.uint8)
+        mask[12, 60, 60] = 1
+        write_mask(tmp_path / "mask.nii.gz", mask, volume)
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", volume), mask)
+        ours = nib.load(tmp_path / "mask.nii.gz")
+        assert abs(np.linalg.det(ours.affine[:3, :3])) in (
+            pytest.approx(np.prod(size_mm), rel=1e-5),
+            pytest.approx(np.prod(stale), rel=1e-5),
+        )
