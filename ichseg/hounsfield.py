@@ -39,6 +39,9 @@ _LEAST_AIR_HU = -900
 _AIR_TO_HU = -300
 _SPARE_CORNER_HU, _SPARE_SHARE = 100, 0.001
 _WHOLE_HU = 1e-3
+_SCALE_AIR_HU, _SCALE_SLICES, _SCALE_STEP = -500, 3, 0.2
+"""What ``scale_doubts`` calls air, how many slices it looks at on either side, and the difference in doubt."""
+_SCALE_NO_AIR, _SCALE_ALL_AIR = 0.01, 0.8
 _SAMPLE_VALUES = 1 << 20
 
 
@@ -154,6 +157,33 @@ def offset_doubts(hu_zyx: Hounsfield, add_offset: int) -> tuple[str, ...]:
     return (
         f"With the offset of {add_offset} HU soft tissue lies at {tissue} HU and air at {air} HU; with {better} they"
         f" would lie at {moved} and {air - add_offset + better}: HU, and what goes by them, are in doubt.",
+    )
+
+
+def scale_doubts(hu_zyx: Hounsfield) -> tuple[str, ...]:
+    """A warning for slices whose values lie off those of the slices around them, as where one lost its intercept.
+
+    From slice to slice of a head the share of air changes little, and mostly one way. A slice is in doubt where its
+    share lies below, or above, that of slices near it on either side, by more than any head's shape makes it. The first
+    and the last slice are in doubt only where they have no air at all, for a vertex may be nearly all air.
+    """
+    air = np.array([float((plane[::2, ::2] < _SCALE_AIR_HU).mean()) for plane in hu_zyx])
+    odd = []
+    for index, share in enumerate(air):
+        around = air[max(index - _SCALE_SLICES, 0) : index], air[index + 1 :][:_SCALE_SLICES]
+        sides = [side for side in around if side.size]
+        is_between = len(sides) == len(around)
+        is_low = all(side.max() - share > _SCALE_STEP for side in sides)
+        is_high = all(share - side.min() > _SCALE_STEP for side in sides)
+        low = is_low and (is_between or share < _SCALE_NO_AIR)
+        high = is_high and is_between and share > _SCALE_ALL_AIR
+        if low or high:
+            odd.append(str(index + 1))
+    if not odd:
+        return ()
+    return (
+        f"The values of slice {', '.join(odd)} lie off those of the slices around, as where a slice has lost its scale"
+        " or its intercept: what is measured or found there is in doubt.",
     )
 
 

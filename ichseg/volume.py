@@ -42,6 +42,7 @@ from ichseg.hounsfield import (
     Plane,
     offset_doubts,
     offset_notes,
+    scale_doubts,
     stack_hounsfield,
 )
 from ichseg.hounsfield import check_size as check_size
@@ -359,10 +360,11 @@ def read_volume(
 
 
 def checked_volume(volume: CTVolume, add_offset: int = 0) -> CTVolume:
-    """The scan with a warning for a voxel size, a head and an offset that cannot be; every format goes through it."""
+    """The scan with a warning for a size, a head, an offset or a slice that cannot be; every format goes through it."""
     found = (
         *plausible.doubts(volume.hu_zyx, volume.geometry),
         *offset_doubts(volume.hu_zyx, add_offset),
+        *scale_doubts(volume.hu_zyx),
     )
     return replace(volume, warnings=(*volume.warnings, *found)) if found else volume
 

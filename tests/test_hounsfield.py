@@ -17,6 +17,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from ichseg import hounsfield
 from ichseg.errors import VolumeError
 from ichseg.hounsfield import Plane, padding_mask, stack_hounsfield
+from ichseg.sample import sample_paths
 from ichseg.volume import read_volume
 
 AIR = hounsfield.LOWEST_HU
@@ -263,6 +264,24 @@ def test_an_offset_that_was_asked_for_and_is_wrong_is_a_warning(
     assert hounsfield.offset_doubts(head, 0) == ()
     (warning,) = hounsfield.offset_doubts(wrong, -1024)
     assert "soft tissue lies at 11 HU" in warning and "with -1000 they would lie at 35" in warning
+
+
+@pytest.mark.parametrize(
+    ("odd", "off"), [((2,), 1024), ((2, 3), 1024), ((2, 3), -1024), ((0,), 1024), ((8,), 1024)]
+)
+def test_a_slice_without_its_intercept_is_a_warning(odd: tuple[int, ...], off: int) -> None:
+    images = phantoms.speckled_head((9, 64, 64)).astype(np.int32)
+    assert hounsfield.scale_doubts(images.astype(np.int16)) == ()
+    for index in odd:
+        images[index] = np.maximum(images[index] + off, AIR)
+    (warning,) = hounsfield.scale_doubts(images.astype(np.int16))
+    assert f"slice {', '.join(str(index + 1) for index in odd)} lie off" in warning
+
+
+def test_no_slice_of_an_ordinary_head_is_in_doubt() -> None:
+    for path in (sample_paths()[0], sample_paths()[0].with_name("head_ct_followup.nii.gz")):
+        hu_zyx = read_volume(path).hu_zyx
+        assert hounsfield.scale_doubts(hu_zyx) == hounsfield.scale_doubts(hu_zyx[::2]) == ()
 
 
 # --- Size ------------------------------------------------------------------------------------------
