@@ -41,6 +41,7 @@ class ModelError:
     """How far a model's volumes were off on patients that it never saw: |volume - reference| / reference, in per cent.
 
     ``models.model_error`` reads it. ``assumed`` says that nobody knows whether this model made the masks.
+    ``on_phantoms`` is a sentence on synthetic heads whose blood is known, empty where it was not scored on any.
     """
 
     model: str
@@ -50,6 +51,7 @@ class ModelError:
     patients: int
     assumed: bool = False
     dataset: str = ""
+    on_phantoms: str = ""
 
     @property
     def figure(self) -> str:

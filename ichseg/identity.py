@@ -51,7 +51,10 @@ class Identity:
     @property
     def sha256(self) -> str:
         """One hash over all of it, in hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        # A browser that keeps a record writes 3.0 as 3, and both are one setting.
+        settings = {name: _whole(value) for name, value in self.settings.items()}
+        text = json.dumps({**asdict(self), "settings": settings}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def short(self) -> str:
@@ -120,6 +123,10 @@ def identity_of(
         packages=dict(_installed(predictor.packages)),
         code_sha256=code_sha256(),
     )
+
+
+def _whole(value: Setting) -> Setting:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @cache

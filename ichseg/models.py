@@ -118,6 +118,8 @@ CATALOGUE = {
 
 #: Beside a model's weights: how it was trained, how it is run, and how it scored.
 TRAINING_FILE = "training.json"
+#: Beside a model's weights: how far its volumes are off on phantoms (``tools.phantom score --held-out``).
+PHANTOMS_FILE = "phantoms.json"
 
 #: What a training record's data set is called for people, with what was scanned.
 _DATASETS = {"ct-ich-1.0.0": "CT-ICH 1.0.0 (trauma CT)"}
@@ -269,6 +271,22 @@ def model_error(name: str) -> ModelError | None:
         sd,
         found["n_patients"],
         dataset=_DATASETS.get(dataset, dataset),
+        on_phantoms=_on_phantoms(_local(entry[0], f"{name}/{PHANTOMS_FILE}")),
+    )
+
+
+def _on_phantoms(path: Path | None) -> str:
+    """What ``tools.phantom score --held-out`` found of a model, as a sentence; empty where there is no such file."""
+    if path is None:
+        return ""
+    found = json.loads(path.read_text())
+    bias, low, high = (
+        f"{100 * found[key]:+.1f} %".replace("-", "−") for key in ("bias", "low", "high")
+    )
+    return (
+        f"On {found['phantoms']} synthetic heads whose blood is known (parenchymal, {found['least_ml']:g} mL and more, "
+        f"with the edge; nothing was chosen on them) volumes were off by {bias} on average, with 95 % limits of {low} "
+        f"to {high}."
     )
 
 

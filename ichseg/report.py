@@ -183,6 +183,7 @@ def _headline(found: Assessment) -> list[Flowable]:
         else "On patients that it never saw, the method's volumes were off by <b>{} %</b>{}.".format(
             *(_shown(part) for part in own.figure.rsplit(" %", 1))
         )
+        + f" {_shown(own.on_phantoms)}"
     )
     error = found.reading_error
     human = (

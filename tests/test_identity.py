@@ -173,6 +173,13 @@ def test_a_record_gives_the_identity_back() -> None:
         Identity.from_record({**record, "backend": 3})
 
 
+def test_a_record_that_a_browser_kept_is_of_the_same_identity() -> None:
+    found = identity_of(load_predictor("threshold"), crop_sides=3.0, edge=True)
+    kept = json.loads(json.dumps(found.record()).replace("3.0", "3"))  # as JavaScript writes it
+    again = Identity.from_record(kept)
+    assert again == found and again.differences(found) == []
+
+
 # Records that are run again
 
 

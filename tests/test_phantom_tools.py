@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ichseg import models
 from ichseg.baselines.threshold import ThresholdPredictor
 from tools.phantom.design import BLOOD_HU, LEAST_ML, PARENCHYMAL, designs, held_out
 from tools.phantom.make import Phantom
-from tools.phantom.report import write
+from tools.phantom.report import write, write_errors
 from tools.phantom.score import BOXES_PX, Measured, agreement, boxes_on, found_masks, measured
 
 DESIGN = next(one for one in designs() if one.kind == "lobar")
@@ -84,6 +85,19 @@ def test_the_document_of_held_out_phantoms_stands_beside_the_other(tmp_path: Pat
     assert names == stems | {"held-out.md", "held-out.csv", "held-out.png"}
     assert "those of a fit" in first and "Nothing was chosen on these phantoms" in held
     assert "| LiteMedSAM | both | 2 | +2.0% |" in held
+
+
+def test_a_methods_error_is_put_beside_its_weights_and_said_as_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "litemedsam-rslora"
+    folder.mkdir()
+    (folder / models.TRAINING_FILE).write_text("{}")
+    rows = rows_of("litemedsam-rslora", [-0.01, 0.03]) + rows_of("threshold", [0.5])
+    write_errors(rows, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"litemedsam-rslora"}
+    said = models._on_phantoms(folder / models.PHANTOMS_FILE)
+    assert "On 2 synthetic heads" in said
+    assert "+1.0 % on average, with 95 % limits of −3.5 % to +5.5 %" in said
+    assert models._on_phantoms(None) == ""
 
 
 def test_held_out_phantoms_are_parenchymal_and_none_of_those_that_constants_were_chosen_on() -> (

@@ -75,10 +75,13 @@ def score_command(
     ] = False,
     apart: HeldOut = False,
 ) -> None:
-    """Score every method on every phantom, and write the table, its CSV and the Bland-Altman figure; resumable."""
-    from ichseg.models import load_predictor
+    """Score every method on every phantom, and write the table, its CSV and the Bland-Altman figure; resumable.
+
+    With --held-out the page's figure goes beside the weights of each method that has a training record.
+    """
+    from ichseg.models import WEIGHTS_DIR, load_predictor
     from tools.phantom.make import Phantom
-    from tools.phantom.report import write
+    from tools.phantom.report import write, write_errors
     from tools.phantom.score import BOXES_PX, found_masks, kept_path, made_by, measured
 
     rows: list[Measured] = []
@@ -97,6 +100,8 @@ def score_command(
                 found = found_masks(predictor, phantom, kept, margin_px)
                 rows += measured(phantom, design, name, boxes, found)
     print(write(docs, rows, held_out=apart))
+    if apart:
+        write_errors(rows, WEIGHTS_DIR)
 
 
 def _chosen(apart: bool) -> list[Design]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ichseg.models import CATALOGUE
+from ichseg.models import CATALOGUE, PHANTOMS_FILE, TRAINING_FILE, takes_edge
+from ichseg.replace_file import write_whole
 from tools.phantom.design import LEAST_ML, PARENCHYMAL, designs
 from tools.phantom.design import held_out as designs_held_out
 from tools.phantom.score import BOXES_PX, Measured, agreement, record
@@ -70,6 +72,23 @@ def write(docs: Path, rows: Sequence[Measured], *, held_out: bool = False) -> st
     (docs / f"{name}.md").write_text(text, encoding="utf-8")
     _draw(docs / figure, rows)
     return text
+
+
+def write_errors(rows: Sequence[Measured], weights: Path) -> None:
+    """Put each method's error on main phantoms, with the edge, beside its weights, for the page and the report."""
+    for method in dict.fromkeys(row.method for row in rows):
+        if not (weights / method / TRAINING_FILE).is_file() or not takes_edge(method):
+            continue
+        mine = [row for row in rows if row.method == method and row.edge and _is_main(row)]
+        bias, low, high = agreement(mine)
+        found = {
+            "phantoms": len({row.phantom for row in mine}),
+            "least_ml": LEAST_ML,
+            "boxes_px": list(BOXES_PX.values()),
+            **{"bias": round(bias, 4), "low": round(low, 4), "high": round(high, 4)},
+        }
+        content = json.dumps(found, indent=1) + "\n"
+        write_whole(weights / method / PHANTOMS_FILE, content.encode())
 
 
 def _is_main(row: Measured) -> bool:

@@ -76,7 +76,7 @@ function showHeadline({ total, reading_error: error, model_error: own, model_tit
       ? "Its range from other boxes is being computed: " + Math.round(100 * measuring.range) + " %."
       : total.not_computed.range ?? "";
   const off = own
-    ? title + ": volumes were off by " + own.figure + "."
+    ? title + ": volumes were off by " + own.figure + ". " + own.on_phantoms
     : title + ": how far its volumes are off was not measured.";
   const people = "Two people who measure by hand cannot tell a difference below " + error.between_raters_ml + " mL, one person below " + error.within_rater_ml + " mL (" + error.source + ").";
   const big = make("strong", number(total.volume_ml) + " mL", { className: "ich-ml" });
