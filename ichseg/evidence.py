@@ -126,7 +126,7 @@ class Assessment:
     def blood(self) -> Blood:
         """Its blood in mL, by type."""
         ml = (one.volume_ml for one in self.measures)
-        return Blood.of(zip(self.lesions, ml, strict=True))
+        return Blood.of(zip(self.lesions, ml, strict=True), self.volume.sha256)
 
     @property
     def blood_zyx(self) -> npt.NDArray[np.bool_]:

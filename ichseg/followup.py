@@ -44,9 +44,11 @@ class Blood:
     """Of types that have a voxel; oedema is not among them."""
     untyped: tuple[str, ...] = ()
     """The names of lesions with blood whose type nobody said."""
+    scan_sha256: str = ""
+    """The hash of the scan that it is on, empty where nobody asks."""
 
     @classmethod
-    def of(cls, lesions_ml: Iterable[tuple[Lesion, float]]) -> Blood:
+    def of(cls, lesions_ml: Iterable[tuple[Lesion, float]], scan_sha256: str = "") -> Blood:
         """From each lesion with its volume in mL; those without a voxel say nothing."""
         ml: dict[str, float] = {}
         untyped = []
@@ -56,7 +58,7 @@ class Blood:
             ml[lesion.type] = ml.get(lesion.type, 0.0) + amount_ml
             if lesion.type == UNSPECIFIED:
                 untyped.append(lesion.name)
-        return cls(ml, tuple(untyped))
+        return cls(ml, tuple(untyped), scan_sha256)
 
     @classmethod
     def in_mask(
@@ -75,7 +77,8 @@ class Blood:
                 f"A mask's labels are those of its lesions, {', '.join(map(str, sorted(known))) or 'none'}; "
                 f"it has {strange[0]}; say what that one is."
             )
-        return cls.of((lesion, volume_ml(labels == lesion.id, volume)) for lesion in lesions)
+        ml = ((lesion, volume_ml(labels == lesion.id, volume)) for lesion in lesions)
+        return cls.of(ml, volume.sha256)
 
     @property
     def total_ml(self) -> float:
@@ -195,6 +198,8 @@ def _model_error(methods: tuple[str | None, str | None]) -> tuple[ModelError | N
 
 def _notes(before: Blood, after: Blood, of: Of) -> Iterable[str]:
     both = {"baseline": before, "follow-up": after}
+    if before.scan_sha256 and before.scan_sha256 == after.scan_sha256:
+        yield "Baseline and follow-up are one and the same scan, voxel for voxel: give the later scan."
     for role, one in both.items():
         if not one.ml_by_type:
             yield f"There is no blood in the mask of the {role}."

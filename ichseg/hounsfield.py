@@ -38,6 +38,8 @@ _HIGHEST_TISSUE_HU = 3071
 _LEAST_AIR_HU = -900
 _AIR_TO_HU = -300
 _SPARE_CORNER_HU, _SPARE_SHARE = 100, 0.001
+#: No scanner has such a value, not even of metal on an extended scale.
+_BEYOND_HU = 32767
 _WHOLE_HU = 1e-3
 _SCALE_AIR_HU, _SCALE_SLICES, _SCALE_STEP = -500, 3, 0.2
 """What ``scale_doubts`` calls air, how many slices it looks at on either side, and the difference in doubt."""
@@ -223,16 +225,18 @@ def _padding(exact: NDArray[Any], said: Mask | None) -> Mask | None:
 
     What the file calls padding is that where it is below all tissue or above it. A value of tissue is padding only
     where it reaches the edge of the image, for some files name a value that their tissue has, too. Without a word in
-    the file, one and the same value in all four corners, of more than 100 HU, is padding as far as it reaches.
+    the file, one and the same value in all four corners, of more than 100 HU, is padding as far as it reaches, and so
+    is a highest value that is beyond any scanner's.
     """
     found = None
     if said is not None:
         values = exact[said]
         possible = (values > _LEAST_AIR_HU) & (values <= _HIGHEST_TISSUE_HU)
         found = _reaching_the_edge(said) if possible.any() else said
-    corners = exact[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if corners.min() == corners.max() > _SPARE_CORNER_HU:
-        same = exact == corners[0]
+    corners, highest = exact[[0, 0, -1, -1], [0, -1, 0, -1]], exact.max()
+    spare = corners[0] if corners.min() == corners.max() else -np.inf
+    if spare > _SPARE_CORNER_HU or highest > _BEYOND_HU:
+        same = exact == (spare if spare > _SPARE_CORNER_HU else highest)
         if _SPARE_SHARE <= same.mean() < 1:
             same = _reaching_the_edge(same)
             found = same if found is None else found | same

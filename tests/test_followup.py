@@ -248,3 +248,11 @@ def test_the_figure_is_the_benchmarks(root: object) -> None:
     for name, got in (("mean", own.mean_percent), ("sd", own.sd_percent)):
         assert got == pytest.approx(100 * float(row[f"patient_volume_difference_{name}"]), rel=1e-3)
     assert own.patients == int(row["patients"])
+
+
+def test_one_scan_given_twice_is_said() -> None:
+    lesions = [(Lesion(1, type="IPH"), 10.0)]
+    once, other = Blood.of(lesions, "a" * 64), Blood.of(lesions, "b" * 64)
+    assert any("one and the same scan" in note for note in between(once, once).notes)
+    for later in (other, Blood.of(lesions)):
+        assert not any("same scan" in note for note in between(once, later).notes)

@@ -109,6 +109,15 @@ def test_padding_that_nobody_names_is_air(
     assert note.startswith(f"{outside.sum() * len(head):,} voxels of padding")
 
 
+def test_a_strip_of_a_value_beyond_any_scanners_is_air(head: npt.NDArray[np.int16]) -> None:
+    raw = (head.astype(np.int32) + 1024).astype(np.uint16)
+    raw[:, :, :3] = 63536  # along one side, in two of the four corners
+    hu, notes = stack(raw, 1, -1024)
+    assert hu[:, :, :3].max() == -1024
+    np.testing.assert_array_equal(hu[:, :, 3:], head[:, :, 3:])
+    assert "voxels of padding" in " ".join(notes)
+
+
 @pytest.mark.parametrize("value", [-3024, -2000, -1024])
 def test_padding_below_air_is_air(
     head: npt.NDArray[np.int16], outside: npt.NDArray[np.bool_], value: int

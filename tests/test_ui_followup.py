@@ -30,6 +30,7 @@ def page(controller: Controller) -> Page:
     page = Page(controller, "x")
     page.ask("sample")
     page.ask("boxes", slice=1, lesion=1, boxes=[SMALL])
+    controller._read = lambda path, **_: numbered_scan(1)
     page.ask("sample", role="followup")
     page.ask("boxes", slice=2, lesion=1, boxes=[LARGE])
     return page

@@ -23,7 +23,8 @@ def blood_of(case: Case) -> Blood:
     for k in marked.marked_slices(model):
         for id, part in case.slice_ml.get(k, {}).get(model, {}).items():
             ml[id] += part
-    return Blood.of((lesions[id], amount_ml) for id, amount_ml in ml.items())
+    scan_sha256 = case.volume.sha256 if case.volume is not None else ""
+    return Blood.of(((lesions[id], amount_ml) for id, amount_ml in ml.items()), scan_sha256)
 
 
 def record(session: Session) -> dict[str, Any]:
