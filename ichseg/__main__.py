@@ -26,14 +26,20 @@ from ichseg import cohort, evidence, export, followup, growth, labels, measure, 
 from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.edge import step_of
 from ichseg.errors import InputError
-from ichseg.identity import identity_of
 from ichseg.mask import read_labelled_mask
-from ichseg.models import CATALOGUE, available, edge_setting, load_predictor, model_error
+from ichseg.models import (
+    CATALOGUE,
+    available,
+    edge_setting,
+    load_predictor,
+    mask_identity,
+    model_error,
+)
 from ichseg.prompt import Box
 from ichseg.propagate import Stop, propagate_lesions
 from ichseg.regular_grid import aslant_note, regular_grid_files
 from ichseg.replace_file import check_not_an_input, check_outputs, inputs_of, write_whole
-from ichseg.segmentation import TYPES, Lesion, Segmentation
+from ichseg.segmentation import TYPES, Segmentation
 from ichseg.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
@@ -256,7 +262,7 @@ def segment(
     inputs = _inputs(scan, session)
     _check_out(out or (), volume, inputs)
     _check_folder(regular_grid, inputs)
-    marked = _marked(volume, prompts, edge is not False)
+    marked = cohort.prompted(volume, prompts, edge is not False)
     predictor = load_predictor(saved.model if saved else model)
     embed = cache(lambda k: predictor.embed(volume.hu_zyx[k]))  # of a slice once
     stops: list[Stop] = []
@@ -273,9 +279,7 @@ def segment(
     else:
         _predict(marked, volume, predictor, second_look)
     mask_zyx = marked.mask_zyx(predictor.name)
-    identity = identity_of(
-        predictor, refinement=second_look, edge=edge_setting(predictor.name, marked.edge)
-    )
+    identity = mask_identity(predictor, refinement=second_look, edge=marked.edge)
     record = export.segmentation_record(
         volume,
         marked,
@@ -284,7 +288,7 @@ def segment(
         second_look=second_look,
         identity=identity,
     )
-    lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
+    lesions = marked.named_lesions
     notes = [*volume.remarks, *_lesion_notes(record["lesions"] if lesions else [])]
     notes += [f"Propagation {stop.sentence} (--slice {stop.slice_index})." for stop in stops]
     if own := model_error(predictor.name):
@@ -300,15 +304,7 @@ def segment(
         notes += [export.same_mask_note(same_mask, changed), *changed]
     masks = [path for path in out or () if not _is_evidence(path)]
     for path in masks:
-        export.save_mask(
-            path,
-            marked.labels_zyx(predictor.name),
-            volume,
-            lesions,
-            method=predictor.name,
-            made=identity.short,
-            inputs=inputs,
-        )
+        export.save_marked(path, marked, predictor.name, volume, made=identity.short, inputs=inputs)
         notes.append(f"Mask written to {path}.")
         if path.suffix.lower() != ".zip" and (aslant := aslant_note(volume)):
             notes.append(aslant)
@@ -381,7 +377,7 @@ def compare(
     reference = None if truth is None else read_labelled_mask(truth, volume)
     truth_zyx = None if reference is None else reference.blood_zyx
     with_edge = edge is not False
-    marked = _marked(volume, prompts, with_edge)
+    marked = cohort.prompted(volume, prompts, with_edge)
     predictors = [load_predictor(name) for name in names]
     for predictor in predictors:
         _predict(marked, volume, predictor, predictor.second_look)
@@ -394,9 +390,7 @@ def compare(
                 "model": predictor.name,
                 "title": predictor.title,
                 "weights_sha256": dict(predictor.weights_sha256),
-                "identity": identity_of(
-                    predictor, edge=edge_setting(predictor.name, with_edge)
-                ).record(),
+                "identity": mask_identity(predictor, edge=with_edge).record(),
                 "slices": [
                     {"slice": k, **cohort.score_slices(mask_zyx, truth_zyx, volume, [k])}
                     for k in boxed
@@ -672,16 +666,6 @@ def _names(models: str | None) -> list[str]:
             f"--models names at least one model; got '{models}'; choose from {', '.join(CATALOGUE)}."
         )
     return names
-
-
-def _marked(
-    volume: CTVolume, prompts: Mapping[int, Sequence[Box]], edge: bool = True
-) -> Segmentation:
-    """The prompts on the scan, checked before any model is loaded."""
-    marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
-    for k, boxes in prompts.items():
-        marked.set_slice(k, boxes, {})
-    return marked
 
 
 # Work

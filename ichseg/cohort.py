@@ -31,12 +31,12 @@ import numpy.typing as npt
 from ichseg import export, measure
 from ichseg.edge import step_of
 from ichseg.errors import InputError
-from ichseg.identity import Identity, identity_of
+from ichseg.identity import Identity
 from ichseg.mask import read_labelled_mask
-from ichseg.models import edge_setting, load_predictor
+from ichseg.models import load_predictor, mask_identity
 from ichseg.prompt import Box
 from ichseg.replace_file import Inputs, check_not_an_input, inputs_of, output_key, write_whole
-from ichseg.segmentation import Lesion, Segmentation
+from ichseg.segmentation import Segmentation
 from ichseg.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
@@ -293,8 +293,8 @@ class Segment:
         saved, boxes = _prompts(entry)
         predictor = load_predictor(saved.model if saved else self.model)
         look = saved.second_look if saved else predictor.second_look
-        edge = edge_setting(predictor.name, saved.edge if saved else self.edge)
-        identity = identity_of(predictor, refinement=look, edge=edge)
+        edge = saved.edge if saved else self.edge
+        identity = mask_identity(predictor, refinement=look, edge=edge)
         key = _key(entry, [identity])
         path, inputs = self.record_path, (*entry.inputs, *self.inputs)
         kept = _finished(path, key)
@@ -311,24 +311,15 @@ class Segment:
             check_not_an_input(output, inputs)
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         export.check_mask_path(mask_path, volume, inputs)
-        truth_zyx = (
-            None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
-        )
+        truth_zyx = _truth(entry, volume)
         if saved:
             marked = saved.run(predictor, volume)
         else:
             marked, _ = predict(volume, boxes, predictor, edge=self.edge)
         mask_zyx = marked.mask_zyx(predictor.name)
-        lesions = [] if list(marked.lesions) == [Lesion(1)] else marked.lesions
         path.unlink(missing_ok=True)  # a record never stands beside another mask than its own
-        export.save_mask(
-            mask_path,
-            marked.labels_zyx(predictor.name),
-            volume,
-            lesions,
-            method=predictor.name,
-            made=identity.short,
-            inputs=inputs,
+        export.save_marked(
+            mask_path, marked, predictor.name, volume, made=identity.short, inputs=inputs
         )
         record = export.segmentation_record(
             volume,
@@ -374,14 +365,12 @@ class Compare:
                 "draw some, or leave the scan out."
             )
         predictors = [load_predictor(name) for name in self.models]
-        key = _key(entry, [_identity(one, self.edge) for one in predictors])
+        key = _key(entry, [mask_identity(one, edge=self.edge) for one in predictors])
         (path,) = self.outputs
         if (kept := _finished(path, key)) is not None:
             return Outcome(entry, "kept", kept)
         volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
-        truth_zyx = (
-            None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
-        )
+        truth_zyx = _truth(entry, volume)
         results = [_compared(volume, boxes, one, truth_zyx, edge=self.edge) for one in predictors]
         record = {
             "scan": export.scan_record(volume),
@@ -395,6 +384,16 @@ class Compare:
         return Outcome(entry, "done", record)
 
 
+def prompted(
+    volume: CTVolume, boxes: Mapping[int, Sequence[Box]], edge: bool = True
+) -> Segmentation:
+    """A scan's document with its boxes, checked before any model is loaded. Raises BoxError as Segmentation does."""
+    marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
+    for k, on_slice in boxes.items():
+        marked.set_slice(k, on_slice, {})
+    return marked
+
+
 def predict(
     volume: CTVolume,
     boxes: Mapping[int, Sequence[Box]],
@@ -406,9 +405,7 @@ def predict(
 
     ``edge`` draws the edge at half height on them, where the model takes it.
     """
-    marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
-    for k, on_slice in boxes.items():
-        marked.set_slice(k, on_slice, {})
+    marked = prompted(volume, boxes, edge)
     started = time.perf_counter()
     for k in marked.marked_slices():
         embedding = predictor.embed(volume.hu_zyx[k])
@@ -442,10 +439,6 @@ def score_slices(
     }
 
 
-def _identity(predictor: Predictor, edge: bool) -> Identity:
-    return identity_of(predictor, edge=edge_setting(predictor.name, edge))
-
-
 def _compared(
     volume: CTVolume,
     boxes: Mapping[int, Sequence[Box]],
@@ -460,11 +453,16 @@ def _compared(
         "model": predictor.name,
         "title": predictor.title,
         "weights_sha256": dict(predictor.weights_sha256),
-        "identity": _identity(predictor, edge).record(),
+        "identity": mask_identity(predictor, edge=edge).record(),
         "seconds_a_slice": seconds / max(1, len(boxed)),
         "boxed_slices": score_slices(mask_zyx, truth_zyx, volume, boxed),
         "whole_scan": score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx))),
     }
+
+
+def _truth(entry: Entry, volume: CTVolume) -> npt.NDArray[np.bool_] | None:
+    """The blood of an entry's reference mask; None where it has none."""
+    return None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
 
 
 def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]:

@@ -28,10 +28,10 @@ from ichseg import NOTICE as NOTICE
 from ichseg import __version__
 from ichseg.edge import step_of
 from ichseg.errors import InputError, VolumeError
-from ichseg.identity import Identity, identity_of
+from ichseg.identity import Identity
 from ichseg.mask_header import mask_record
 from ichseg.measure import slice_table, volume_ml
-from ichseg.models import edge_setting
+from ichseg.models import mask_identity
 from ichseg.preprocess import BRAIN, Window
 from ichseg.prompt import Box
 from ichseg.render import Colour, render_slice
@@ -142,6 +142,27 @@ def save_mask(
         write_whole(beside, _sidecar(labels, volume, lesions, record), inputs=inputs)
     elif _is_sidecar(beside):
         beside.unlink(missing_ok=True)
+
+
+def save_marked(
+    path: str | Path,
+    marked: Segmentation,
+    model: str,
+    volume: CTVolume,
+    *,
+    made: str = "",
+    inputs: Iterable[Path] = (),
+) -> None:
+    """``save_mask`` of one model's mask, with the lesions that there are to tell of."""
+    save_mask(
+        path,
+        marked.labels_zyx(model),
+        volume,
+        marked.named_lesions,
+        method=model,
+        made=made,
+        inputs=inputs,
+    )
 
 
 def mask_outputs(path: Path) -> list[Path]:
@@ -599,11 +620,7 @@ class Session:
         self.check_weights(predictor.weights_sha256)
         if self.identity is None:
             return [BEFORE_IDENTITY]
-        now = identity_of(
-            predictor,
-            refinement=self.second_look,
-            edge=edge_setting(predictor.name, self.edge),
-        )
+        now = mask_identity(predictor, refinement=self.second_look, edge=self.edge)
         for name, value in predictor.settings.items():
             if (expected := self.identity.settings.get(name)) != value:
                 raise InputError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ichseg.backends import OpenVinoBackend, TorchBackend, check_backend, pick_backend
 from ichseg.errors import InputError, WeightsError
 from ichseg.growth import ModelError
+from ichseg.identity import Identity, identity_of
 from ichseg.replace_file import write_whole
 
 if TYPE_CHECKING:
@@ -158,6 +159,14 @@ def takes_edge(name: str) -> bool:
     if name in CATALOGUE:
         return CATALOGUE[name].takes_box and bool(CATALOGUE[name].weights)
     return _whole_slice_folder(name) is None
+
+
+def mask_identity(predictor: Predictor, *, edge: bool, refinement: bool | None = None) -> Identity:
+    """The identity of a predictor's masks, with the edge at half height where that is on and the method takes it.
+
+    ``refinement`` is as in ``identity_of``.
+    """
+    return identity_of(predictor, refinement=refinement, edge=edge_setting(predictor.name, edge))
 
 
 def edge_setting(name: str, on: bool) -> bool | None:

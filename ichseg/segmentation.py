@@ -214,6 +214,11 @@ class Segmentation:
         """The lesions, by number; there is always one."""
         return [self._now.lesions[id] for id in sorted(self._now.lesions)]
 
+    @property
+    def named_lesions(self) -> list[Lesion]:
+        """The lesions that a mask's file has to tell of: none where there is but the one from the start."""
+        return [] if self.lesions == [Lesion(1)] else self.lesions
+
     def lesion(self, id: int) -> Lesion:
         """One lesion; LesionError where it is not there."""
         if id not in self._now.lesions:

@@ -43,7 +43,6 @@ import numpy as np
 
 from ichseg import export, models
 from ichseg.errors import InputError, VolumeError
-from ichseg.identity import identity_of
 from ichseg.labels import with_usual_types
 from ichseg.mask import read_labelled_mask
 from ichseg.models import title_of
@@ -562,7 +561,10 @@ class Controller:
         elif kind == "regular":
             yield _progress("Resampling scan and mask")
             with session.lock:
-                labels, lesions = case.segmentation.labels_zyx(model), case.segmentation.lesions
+                labels, lesions = (
+                    case.segmentation.labels_zyx(model),
+                    case.segmentation.named_lesions,
+                )
                 folder = session.new_folder()
             paths, said = downloads.write_regular(folder, labels, lesions, called, method)
             reply["said"] = [said]
@@ -677,14 +679,14 @@ class Controller:
 
     def _method(self, case: Case, model: str) -> measures.Method:
         predictor = self.embeddings.load(model)
-        edge = models.edge_setting(model, case.segmentation.edge)
+        on = case.segmentation.edge
         return measures.Method(
             model,
             title_of(model),
             predictor.second_look,
             dict(predictor.weights_sha256),
-            identity_of(predictor, edge=edge),
-            bool(edge),
+            models.mask_identity(predictor, edge=on),
+            bool(models.edge_setting(model, on)),
         )
 
     # Parts of them

@@ -68,15 +68,8 @@ def write_marked(
     if kind == "mask":
         path = folder / export.mask_name(volume)
         # As the command line has it: the one lesion there is from the start makes a mask of 0 and 1.
-        lesions = [] if marked.lesions == [Lesion(1)] else marked.lesions
-        export.save_mask(
-            path,
-            marked.labels_zyx(model),
-            volume,
-            lesions,
-            method=model,
-            made="" if method.identity is None else method.identity.short,
-        )
+        made = "" if method.identity is None else method.identity.short
+        export.save_marked(path, marked, model, volume, made=made)
         beside = export.lesions_path(path)
         return [path, *([beside] if beside.is_file() else [])]
     if kind == "table":
@@ -96,7 +89,7 @@ def write_regular(
     files, said = regular_grid_files(
         volume,
         labels_zyx,
-        [] if lesions == [Lesion(1)] else lesions,
+        lesions,
         method=method.name,
         made="" if method.identity is None else method.identity.short,
     )

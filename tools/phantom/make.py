@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ichseg.replace_file import replacing
 from ichseg.sample.brain import Brain
 from ichseg.sample.head import CSF, Head, Hematoma, Place, Texture, _membranes_and_vessels
 from ichseg.sample.make import HEAD_SCALE, HeadPhantom
@@ -63,15 +64,11 @@ class Phantom:
     def save(self, path: Path) -> None:
         """As .npz; shares in 250ths."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
         shares = np.rint(self.share_zyx * 250).astype(np.uint8)
-        np.savez_compressed(
-            part,
-            hu=self.hu_zyx,
-            share=shares,
-            spacing_mm=np.array(self.spacing_mm),
-        )
-        part.replace(path)
+        with replacing(path) as part:
+            np.savez_compressed(
+                part, hu=self.hu_zyx, share=shares, spacing_mm=np.array(self.spacing_mm)
+            )
 
     @classmethod
     def load(cls, path: Path) -> Phantom:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ichseg.models import CATALOGUE, PHANTOMS_FILE, TRAINING_FILE, takes_edge
-from ichseg.replace_file import write_whole
+from ichseg.replace_file import replacing, write_whole
 from tools.phantom.design import LEAST_ML, PARENCHYMAL, designs
 from tools.phantom.design import held_out as designs_held_out
 from tools.phantom.score import BOXES_PX, Measured, agreement, record
@@ -47,7 +47,7 @@ def write(docs: Path, rows: Sequence[Measured], *, held_out: bool = False) -> st
     """
     name, figure = ("held-out", "held-out.png") if held_out else ("phantoms", "bland-altman.png")
     docs.mkdir(parents=True, exist_ok=True)
-    with (docs / f"{name}.csv").open("w", newline="") as file:
+    with replacing(docs / f"{name}.csv") as part, part.open("w", newline="") as file:
         lines = record(rows)
         writer = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
         writer.writeheader()
@@ -69,7 +69,7 @@ def write(docs: Path, rows: Sequence[Measured], *, held_out: bool = False) -> st
         designed=len(designs_held_out() if held_out else designs()),
     )
     text += "\n".join(_sections(rows)) + f"\n\n![Bland-Altman plots]({figure})\n"
-    (docs / f"{name}.md").write_text(text, encoding="utf-8")
+    write_whole(docs / f"{name}.md", text.encode())
     _draw(docs / figure, rows)
     return text
 
@@ -169,4 +169,5 @@ def _draw(path: Path, rows: Sequence[Measured]) -> None:
         place.set_xlabel("mean of found and true, mL")
     for place in axes[:, 0]:
         place.set_ylabel("found less true, %")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110)

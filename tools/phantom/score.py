@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ichseg.edge import half_height_edge
+from ichseg.measure import dice
 from ichseg.predictor import Predictor
-from ichseg.prompt import EIGHT_CONNECTED, Box, box_from_mask
+from ichseg.prompt import Box, boxes_from_mask
+from ichseg.replace_file import replacing
 from tools.phantom.design import Design
 from tools.phantom.make import Phantom
+from train.dataset import keep_large
 
 Masks = NDArray[np.bool_]
 
@@ -56,15 +58,7 @@ class Measured:
 
 def boxes_on(mask_yx: Masks, margin_px: int) -> list[Box]:
     """The boxes around the components of a slice's reference mask."""
-    labels, count = ndimage.label(mask_yx, EIGHT_CONNECTED)
-    shape: tuple[int, int] = mask_yx.shape  # type: ignore[assignment]
-    out = []
-    for number in range(1, count + 1):
-        one = labels == number
-        box = box_from_mask(one, margin_px)
-        if box is not None and one.sum() >= LEAST_PX:
-            out.append(box.clip(shape))
-    return out
+    return boxes_from_mask(keep_large(mask_yx, LEAST_PX) > 0, margin_px)
 
 
 def found_masks(method: Predictor, phantom: Phantom, kept: Path, margin_px: int) -> Masks:
@@ -80,9 +74,8 @@ def found_masks(method: Predictor, phantom: Phantom, kept: Path, margin_px: int)
         if boxes := boxes_on(reference, margin_px):
             out[k] = method.predict(method.embed(phantom.hu_zyx[k]), boxes).union
     kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(".part.npz")
-    np.savez_compressed(part, shape=np.array(out.shape), bits=np.packbits(out))
-    part.replace(kept)
+    with replacing(kept) as part:
+        np.savez_compressed(part, shape=np.array(out.shape), bits=np.packbits(out))
     return out
 
 
@@ -110,7 +103,6 @@ def measured(
         edged[k], _ = half_height_edge(found[k], phantom.hu_zyx[k], phantom.spacing_mm[1:])
     reference = phantom.mask_zyx
     for edge, mask in ((False, found), (True, edged)):
-        both = int((mask & reference).sum())
         yield Measured(
             phantom=design.name,
             kind=design.kind,
@@ -120,7 +112,7 @@ def measured(
             true_ml=phantom.volume_ml,
             mask_ml=float(reference.sum()) * phantom.voxel_ml,
             found_ml=float(mask.sum()) * phantom.voxel_ml,
-            dice=2 * both / (int(mask.sum()) + int(reference.sum())),
+            dice=dice(mask, reference),
         )
 
 
