@@ -11,9 +11,9 @@ import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
-from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.errors import InputError
-from ichseg.models import default_baseline, default_model, load_predictor
+from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
+from ichseg.methods.catalogue import default_baseline, default_model, load_predictor
 
 
 def warm_up() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     threading.Thread(target=warm_up, daemon=True).start()
     # Importing gradio takes seconds of one core: the models load on another meanwhile.
-    from ichseg.ui.layout import build_page, make_controller
+    from ichseg.page.layout import build_page, make_controller
 
     controller = make_controller()
     atexit.register(controller.close)

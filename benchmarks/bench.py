@@ -30,17 +30,17 @@ from benchmarks.cases import ct_ich_slices  # noqa: E402
 from benchmarks.latency import find_chromium, page_rows, ps_of  # noqa: E402
 from benchmarks.reference import Reference  # noqa: E402
 from benchmarks.table import Row, in_turn, machine, markdown, write  # noqa: E402
-from ichseg import backends  # noqa: E402
-from ichseg.agreement import compare  # noqa: E402
-from ichseg.models import default_baseline, default_model, load_predictor  # noqa: E402
-from ichseg.predictor import NetworkPredictor, Predictor  # noqa: E402
-from ichseg.prompt import Box, box_from_mask  # noqa: E402
-from ichseg.propagate import propagate  # noqa: E402
+from ichseg.marks.box import Box, box_from_mask  # noqa: E402
+from ichseg.marks.document import Segmentation  # noqa: E402
+from ichseg.measures.agreement import compare  # noqa: E402
+from ichseg.methods import backends  # noqa: E402
+from ichseg.methods.catalogue import default_baseline, default_model, load_predictor  # noqa: E402
+from ichseg.methods.follow import propagate  # noqa: E402
+from ichseg.methods.predictor import NetworkPredictor, Predictor  # noqa: E402
+from ichseg.page.controller import Controller  # noqa: E402
+from ichseg.page.embeddings import Embeddings, Key  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
-from ichseg.segmentation import Segmentation  # noqa: E402
-from ichseg.ui.controller import Controller  # noqa: E402
-from ichseg.ui.embeddings import Embeddings, Key  # noqa: E402
-from ichseg.volume import CTVolume, read_mask, read_volume  # noqa: E402
+from ichseg.scan.volume import CTVolume, read_mask, read_volume  # noqa: E402
 
 #: The plain way is timed on so many slices of a scan, and the whole is worked out from them.
 PLAIN_SLICES = 4

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ichseg.prompt import Box, boxes_from_mask
+from ichseg.marks.box import Box, boxes_from_mask
 
 #: Pieces of blood that are smaller are left out: on these a pixel more or less is a tenth.
 LEAST_PIECE_PX = 100

@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
 from benchmarks.table import Row  # noqa: E402
-from ichseg.prompt import Box, box_from_mask  # noqa: E402
+from ichseg.marks.box import Box, box_from_mask  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
-from ichseg.volume import CTVolume, read_mask, read_volume  # noqa: E402
+from ichseg.scan.volume import CTVolume, read_mask, read_volume  # noqa: E402
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",

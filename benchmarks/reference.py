@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ichseg import models
-from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks, as_slice, crop_region
-from ichseg.preprocess import PAPER, SliceFrame
-from ichseg.prompt import Box, as_boxes
+from ichseg.marks.box import Box, as_boxes
+from ichseg.methods import catalogue
+from ichseg.methods.frame import PAPER, SliceFrame
+from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks, as_slice, crop_region
 
 
 class Reference(Predictor):
@@ -28,9 +28,9 @@ class Reference(Predictor):
 
     def __init__(self, name: str, *, keeps: bool) -> None:
         self.name, self.title, self.keeps = name, f"{name}, the plain way", keeps
-        self._network, _ = models.load_litemedsam()
+        self._network, _ = catalogue.load_litemedsam()
         if name != "litemedsam":
-            models.merge_adapter(self._network, models.WEIGHTS_DIR / name)
+            catalogue.merge_adapter(self._network, catalogue.WEIGHTS_DIR / name)
 
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
         array = as_slice(slice_hu)

@@ -13,10 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ichseg.measure import volume_ml
-    from ichseg.models import load_predictor
-    from ichseg.propagate import propagate
-    from ichseg.volume import read_volume, write_mask
+    from ichseg.measures.measure import volume_ml
+    from ichseg.methods.catalogue import load_predictor
+    from ichseg.methods.follow import propagate
+    from ichseg.scan.volume import read_volume, write_mask
 
 __version__ = "0.1.0"
 
@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "load_predictor": "ichseg.models",
-    "propagate": "ichseg.propagate",
-    "read_volume": "ichseg.volume",
-    "volume_ml": "ichseg.measure",
-    "write_mask": "ichseg.volume",
+    "load_predictor": "ichseg.methods.catalogue",
+    "propagate": "ichseg.methods.follow",
+    "read_volume": "ichseg.scan.volume",
+    "volume_ml": "ichseg.measures.measure",
+    "write_mask": "ichseg.scan.volume",
 }
 
 

@@ -22,12 +22,17 @@ from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
-from ichseg import cohort, evidence, export, followup, growth, labels, measure, spread
-from ichseg.backends import BACKEND_VARIABLE, BACKENDS, use_backend
-from ichseg.edge import step_of
+from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.mask import read_labelled_mask
-from ichseg.models import (
+from ichseg.files import evidence, export, labels
+from ichseg.files.mask import read_labelled_mask
+from ichseg.files.regular_grid import aslant_note, regular_grid_files
+from ichseg.marks.box import Box
+from ichseg.marks.document import TYPES, Segmentation
+from ichseg.marks.edge import step_of
+from ichseg.measures import followup, growth, measure, spread
+from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
+from ichseg.methods.catalogue import (
     CATALOGUE,
     available,
     edge_setting,
@@ -35,15 +40,12 @@ from ichseg.models import (
     mask_identity,
     model_error,
 )
-from ichseg.prompt import Box
-from ichseg.propagate import Stop, propagate_lesions
-from ichseg.regular_grid import aslant_note, regular_grid_files
+from ichseg.methods.follow import Stop, propagate_lesions
 from ichseg.replace_file import check_not_an_input, check_outputs, inputs_of, write_whole
-from ichseg.segmentation import TYPES, Segmentation
-from ichseg.volume import CTVolume, read_volume
+from ichseg.scan.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
-    from ichseg.predictor import Predictor, SliceEmbedding
+    from ichseg.methods.predictor import Predictor, SliceEmbedding
 
 app = typer.Typer(
     name="ichseg",

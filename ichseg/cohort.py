@@ -28,19 +28,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ichseg import export, measure
-from ichseg.edge import step_of
 from ichseg.errors import InputError
-from ichseg.identity import Identity
-from ichseg.mask import read_labelled_mask
-from ichseg.models import load_predictor, mask_identity
-from ichseg.prompt import Box
+from ichseg.files import export
+from ichseg.files.mask import read_labelled_mask
+from ichseg.marks.box import Box
+from ichseg.marks.document import Segmentation
+from ichseg.marks.edge import step_of
+from ichseg.measures import measure
+from ichseg.methods.catalogue import load_predictor, mask_identity
+from ichseg.methods.identity import Identity
 from ichseg.replace_file import Inputs, check_not_an_input, inputs_of, output_key, write_whole
-from ichseg.segmentation import Segmentation
-from ichseg.volume import CTVolume, read_volume
+from ichseg.scan.volume import CTVolume, read_volume
 
 if TYPE_CHECKING:
-    from ichseg.predictor import Predictor
+    from ichseg.methods.predictor import Predictor
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -273,7 +274,7 @@ class Segment:
     model: str | None = None
     """For a scan with boxes; a record brings its own. None is the default model."""
     edge: bool = True
-    """For a scan with boxes, whether to draw the edge at half height (``ichseg.edge``); a record says it itself."""
+    """For a scan with boxes, whether to draw the edge at half height (``marks.edge``); a record says it itself."""
     inputs: tuple[Path, ...] = ()
     """What else the run reads from where this writes (``run`` says it)."""
 

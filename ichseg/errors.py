@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ichseg.volume import SeriesInfo
+    from ichseg.scan.volume import SeriesInfo
 
 
 class InputError(ValueError):

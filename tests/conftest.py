@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ichseg.ui.controller import Controller
+    from ichseg.page.controller import Controller
     from tests.pages import BoxModel, CloserModel
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports gradio
@@ -55,22 +55,22 @@ def chromium() -> str:
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, BoxModel]:
     """A catalogue of three fake models, the first two of them the defaults."""
-    from ichseg import models
+    from ichseg.methods import catalogue
     from tests.pages import BoxModel
 
     names = ("one", "two", "three")
-    catalogue = {name: models.ModelInfo(name, name.title(), "A fake.") for name in names}
-    monkeypatch.setattr(models, "CATALOGUE", catalogue)
-    monkeypatch.setattr(models, "default_model", lambda: "one")
-    monkeypatch.setattr(models, "default_baseline", lambda: "two")
+    rows = {name: catalogue.ModelInfo(name, name.title(), "A fake.") for name in names}
+    monkeypatch.setattr(catalogue, "CATALOGUE", rows)
+    monkeypatch.setattr(catalogue, "default_model", lambda: "one")
+    monkeypatch.setattr(catalogue, "default_baseline", lambda: "two")
     return {name: BoxModel(name) for name in names}
 
 
 @pytest.fixture
 def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controller]:
     """A controller of these models, whose every scan is a numbered one."""
-    from ichseg.ui.controller import Controller
-    from ichseg.ui.embeddings import Embeddings
+    from ichseg.page.controller import Controller
+    from ichseg.page.embeddings import Embeddings
     from tests.pages import numbered_scan
 
     embeddings = Embeddings(fakes.__getitem__, budget_bytes=100_000)

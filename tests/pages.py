@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.predictor import SliceMasks
-from ichseg.prompt import Box
-from ichseg.ui.controller import Controller
-from ichseg.volume import CTVolume
+from ichseg.marks.box import Box
+from ichseg.methods.predictor import SliceMasks
+from ichseg.page.controller import Controller
+from ichseg.scan.volume import CTVolume
 from tests import phantoms
 
 SLICES, ROWS, COLUMNS = 6, 24, 32

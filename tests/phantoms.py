@@ -23,7 +23,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from ichseg.volume import CTVolume, Geometry
+from ichseg.scan.volume import CTVolume, Geometry
 
 BRAIN_HU, BLOOD_HU = 35, 65
 

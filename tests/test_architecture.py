@@ -18,27 +18,24 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A library that only some places may import: a name, then the files or folders that may.
 TORCH_ROOMS = (
-    "ichseg/network/",
-    "ichseg/baselines/",
-    "ichseg/models.py",
-    "ichseg/backends.py",
+    "ichseg/methods/",
     "train/",
 )
 KEPT_TO = {
-    "gradio": ("app.py", "ichseg/ui/"),
-    "nibabel": ("ichseg/volume.py", "ichseg/nifti_header.py"),
-    "pydicom": ("ichseg/dicom.py", "ichseg/dicom_seg.py"),
-    "highdicom": ("ichseg/dicom_seg.py",),
-    "SimpleITK": ("ichseg/nrrd.py",),
-    "gdcm": ("ichseg/dicom.py",),
+    "gradio": ("app.py", "ichseg/page/"),
+    "nibabel": ("ichseg/scan/volume.py", "ichseg/scan/nifti_header.py"),
+    "pydicom": ("ichseg/scan/dicom.py", "ichseg/files/dicom_seg.py"),
+    "highdicom": ("ichseg/files/dicom_seg.py",),
+    "SimpleITK": ("ichseg/scan/nrrd.py",),
+    "gdcm": ("ichseg/scan/dicom.py",),
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,
     "safetensors": TORCH_ROOMS,
-    "openvino": ("ichseg/backends.py",),
-    "transformers": ("ichseg/baselines/sam.py",),
+    "openvino": ("ichseg/methods/backends.py",),
+    "transformers": ("ichseg/methods/sam.py",),
     "ray": ("ichseg/cohort.py",),
-    "trimesh": ("ichseg/mesh.py",),
-    "reportlab": ("ichseg/report.py",),
+    "trimesh": ("ichseg/files/mesh.py",),
+    "reportlab": ("ichseg/files/report.py",),
 }
 HEAVY = (
     *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),
@@ -94,23 +91,23 @@ def test_ichseg_imports_neither_train_nor_app_nor_tests(name: str) -> None:
 
 @pytest.mark.parametrize("name", sources("ichseg"))
 def test_the_library_does_not_know_the_page(name: str) -> None:
-    if not name.startswith("ichseg/ui/"):
-        assert not [module for module in imports(name) if within(module, "ichseg.ui")]
+    if not name.startswith("ichseg/page/"):
+        assert not [module for module in imports(name) if within(module, "ichseg.page")]
 
 
 def test_the_import_reader_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    (tmp_path / "ichseg" / "ui").mkdir(parents=True)
-    (tmp_path / "ichseg" / "ui" / "page.py").write_text(
-        "import torch.nn as nn\nfrom . import viewer\nfrom ..volume import read_volume\n"
+    (tmp_path / "ichseg" / "page").mkdir(parents=True)
+    (tmp_path / "ichseg" / "page" / "page.py").write_text(
+        "import torch.nn as nn\nfrom . import viewer\nfrom ..scan.volume import read_volume\n"
         "def late():\n    from gradio import Blocks\n"
     )
-    assert set(imports("ichseg/ui/page.py")) == {
+    assert set(imports("ichseg/page/page.py")) == {
         "torch.nn",
-        "ichseg.ui",
-        "ichseg.ui.viewer",
-        "ichseg.volume",
-        "ichseg.volume.read_volume",
+        "ichseg.page",
+        "ichseg.page.viewer",
+        "ichseg.scan.volume",
+        "ichseg.scan.volume.read_volume",
         "gradio",
         "gradio.Blocks",
     }
@@ -241,8 +238,8 @@ WRITES = re.compile(
     r"\.write_bytes\(|\.write_text\(|os\.replace\(|\.open\(\"[wax]|copyfile(obj)?\(|savefig\(|WriteImage\("
 )
 WRITES_ELSEWHERE = {
-    "ichseg/mask.py": 1,  # a mask's pictures out of an archive, into a temporary folder
-    "ichseg/nrrd.py": 3,  # into a temporary folder, and from there to memory
+    "ichseg/files/mask.py": 1,  # a mask's pictures out of an archive, into a temporary folder
+    "ichseg/scan/nrrd.py": 3,  # into a temporary folder, and from there to memory
     "train/dataset.py": 3,  # what fills the file that replacing gives
     "train/finetune.py": 1,  # peft writes a folder; each file then takes its place in one step
 }

@@ -18,7 +18,7 @@ import pytest
 from ichseg import __main__ as cli
 from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.export import (
+from ichseg.files.export import (
     NOTICE,
     json_bytes,
     lesions_path,
@@ -26,9 +26,9 @@ from ichseg.export import (
     mask_name,
     segmentation_record,
 )
-from ichseg.models import load_predictor
-from ichseg.segmentation import Part, Segmentation
-from ichseg.volume import read_mask, read_volume
+from ichseg.marks.document import Part, Segmentation
+from ichseg.methods.catalogue import load_predictor
+from ichseg.scan.volume import read_mask, read_volume
 
 BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice
 BOXES = f"3:{BOX} 4:{BOX}"

@@ -45,10 +45,12 @@ def test_only_a_loaded_model_brings_torch(use: str) -> None:
 
 
 def test_each_name_is_the_function_of_its_room() -> None:
-    from ichseg import measure, models, volume
+    from ichseg.measures import measure
+    from ichseg.methods import catalogue
+    from ichseg.scan import volume
 
     assert ichseg.volume_ml is measure.volume_ml
-    assert ichseg.load_predictor is models.load_predictor
+    assert ichseg.load_predictor is catalogue.load_predictor
     assert ichseg.read_volume is volume.read_volume
     assert ichseg.write_mask is volume.write_mask
 

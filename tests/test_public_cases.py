@@ -23,12 +23,12 @@ from typer.testing import CliRunner
 from ichseg import cohort
 from ichseg.__main__ import app
 from ichseg.errors import InputError, VolumeError
-from ichseg.export import scan_record
-from ichseg.mask import read_labelled_mask
-from ichseg.measure import volume_ml
+from ichseg.files.export import scan_record
+from ichseg.files.mask import read_labelled_mask
+from ichseg.measures.measure import volume_ml
+from ichseg.page.controller import Controller
 from ichseg.sample import sample_paths
-from ichseg.ui.controller import Controller
-from ichseg.volume import read_mask, read_volume
+from ichseg.scan.volume import read_mask, read_volume
 from tests.pages import Page
 
 Build = Callable[[str], Path]

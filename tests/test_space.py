@@ -28,7 +28,7 @@ def clone(tmp_path: Path, space: ModuleType) -> Path:
     """A git checkout: what a Space needs, tracked files it must not get, an untracked scan."""
     tracked = [
         *space.REQUIRED,
-        "ichseg/ui/viewer/draw.js",
+        "ichseg/page/viewer/draw.js",
         "weights/litemedsam/model.safetensors",
         "tests/test_page.py",
         "train/finetune.py",
@@ -46,7 +46,7 @@ def test_only_tracked_files_of_the_demo_are_chosen(space: ModuleType, clone: Pat
     assert space.space_files(clone) == [
         "README.md",
         "app.py",
-        "ichseg/ui/viewer/draw.js",
+        "ichseg/page/viewer/draw.js",
         "requirements.txt",
         "weights/litemedsam/model.safetensors",
         "weights/manifest.json",
@@ -54,8 +54,8 @@ def test_only_tracked_files_of_the_demo_are_chosen(space: ModuleType, clone: Pat
 
 
 def test_a_file_deleted_from_the_checkout_is_not_chosen(space: ModuleType, clone: Path) -> None:
-    (clone / "ichseg/ui/viewer/draw.js").unlink()
-    assert "ichseg/ui/viewer/draw.js" not in space.space_files(clone)
+    (clone / "ichseg/page/viewer/draw.js").unlink()
+    assert "ichseg/page/viewer/draw.js" not in space.space_files(clone)
 
 
 def test_a_missing_required_file_is_named(space: ModuleType, clone: Path) -> None:

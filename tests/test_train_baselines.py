@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from ichseg import models
-from ichseg.baselines.random_forest import FEATURES
 from ichseg.errors import InputError
-from ichseg.models import load_predictor
-from ichseg.prompt import Box
+from ichseg.marks.box import Box
+from ichseg.methods import catalogue
+from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.random_forest import FEATURES
 from tests.test_train_finetune import write_scan
 from train import export as exporting
 from train.__main__ import app
@@ -183,22 +183,22 @@ def test_an_exported_model_is_in_the_catalogue_and_verified(
     forest_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tmp_path / "weights"
-    shutil.copytree(models.WEIGHTS_DIR, weights, ignore=shutil.ignore_patterns("litemedsam"))
-    for module in (models, exporting):
+    shutil.copytree(catalogue.WEIGHTS_DIR, weights, ignore=shutil.ignore_patterns("litemedsam"))
+    for module in (catalogue, exporting):
         monkeypatch.setattr(module, "WEIGHTS_DIR", weights)
-    monkeypatch.setattr(models, "_LOADED", {})
+    monkeypatch.setattr(catalogue, "_LOADED", {})
     scores = tmp_path / "summary.json"
     scores.write_text('{"title": "x"}')
     folder = exporting.export(forest_run, "random-forest", scores)
     assert sorted(path.name for path in folder.iterdir()) == sorted(exporting.MODEL_FILES)
     training = json.loads((folder / "training.json").read_text())
     assert training["scores"] == {"title": "x"} and training["split"]["test"] == ["dee"]
-    assert models.available("random-forest") == (True, "")
+    assert catalogue.available("random-forest") == (True, "")
     assert load_predictor("random-forest").title == "Random forest"
     config = json.loads((folder / "config.json").read_text()) | {"cutoff": 0.01}
     (folder / "config.json").write_text(json.dumps(config))
-    models._LOADED.clear()
-    with pytest.raises(models.WeightsError, match=r"expected .* random-forest/config\.json"):
+    catalogue._LOADED.clear()
+    with pytest.raises(catalogue.WeightsError, match=r"expected .* random-forest/config\.json"):
         load_predictor("random-forest")
 
 

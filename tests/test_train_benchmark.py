@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ichseg import models
-from ichseg.baselines.in_box import InBoxPredictor
 from ichseg.errors import InputError
-from ichseg.predictor import SliceEmbedding
-from ichseg.prompt import Box
+from ichseg.marks.box import Box
+from ichseg.methods import catalogue
+from ichseg.methods.in_box import InBoxPredictor
+from ichseg.methods.predictor import SliceEmbedding
 from tests.test_train_finetune import write_scan
 from train import benchmark as bench
 from train import figure
@@ -260,7 +260,7 @@ def test_a_changed_adapter_is_scored_anew(
     assert run(prepared, tmp_path, tmp_path / "out", TUNED) == []
     path = tmp_path / "crops" / "fold-1" / "adapter" / "training.json"
     path.write_text(json.dumps({"inference": {"crop_sides": 2.0}}))
-    monkeypatch.setattr(models, "_LOADED", {})  # as in another process
+    monkeypatch.setattr(catalogue, "_LOADED", {})  # as in another process
     assert run(prepared, tmp_path, tmp_path / "out", TUNED) == [(2, 2)]
 
 

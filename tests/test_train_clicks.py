@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ichseg.network import LiteMedSAM
-from ichseg.prompt import Box
+from ichseg.marks.box import Box
+from ichseg.methods.network import LiteMedSAM
 from train.clicks import CLICKS, Row, measure, middle, table
 from train.dataset import NativeSlice
 

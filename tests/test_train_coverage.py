@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ichseg.predictor import Predictor, SliceEmbedding, SliceMasks
-from ichseg.prompt import Box
+from ichseg.marks.box import Box
+from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.coverage import Row, cover, report, table, wilson, write_rows
 from train.dataset import NativeSlice

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ichseg.preprocess import PAPER, SliceFrame
-from ichseg.prompt import Box, box_from_mask
+from ichseg.marks.box import Box, box_from_mask
+from ichseg.methods.frame import PAPER, SliceFrame
 from train import dataset
 from train.cases import Case, DataError
 from train.dataset import (
@@ -517,7 +517,7 @@ def test_a_crop_holds_the_box_at_the_scale_asked_for(prepared: Prepared) -> None
 
 
 def test_a_crop_is_never_smaller_than_the_predictors(prepared: Prepared) -> None:
-    predictor = pytest.importorskip("ichseg.predictor")
+    predictor = pytest.importorskip("ichseg.methods.predictor")
     assert ExampleConfig().crop_least_px == predictor.LEAST_CROP_PX
     tiny = Box(60, 60, 64, 64)
     rng = np.random.default_rng(0)

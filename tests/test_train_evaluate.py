@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from ichseg import identity
-from ichseg.baselines.in_box import InBoxPredictor
-from ichseg.predictor import SliceMasks
+from ichseg.methods import identity
+from ichseg.methods.in_box import InBoxPredictor
+from ichseg.methods.predictor import SliceMasks
 from tests.test_train_finetune import write_scan
 from train import report as report_module
 from train.__main__ import app

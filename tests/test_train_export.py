@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ichseg import models
 from ichseg.errors import InputError
+from ichseg.methods import catalogue
 from train import export as exporting
 from train.report import parts
 
@@ -42,10 +42,10 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "weights"
-    shutil.copytree(models.WEIGHTS_DIR, folder)
-    monkeypatch.setattr(models, "WEIGHTS_DIR", folder)
+    shutil.copytree(catalogue.WEIGHTS_DIR, folder)
+    monkeypatch.setattr(catalogue, "WEIGHTS_DIR", folder)
     monkeypatch.setattr(exporting, "WEIGHTS_DIR", folder)
-    monkeypatch.setattr(models, "_LOADED", {})
+    monkeypatch.setattr(catalogue, "_LOADED", {})
     return folder
 
 
@@ -56,17 +56,17 @@ def test_an_exported_adapter_is_the_default_and_verified(
     scores.write_text(json.dumps({"title": "x"}))
     folder = exporting.export(run, "litemedsam-rslora", scores)
     assert json.loads((folder / "training.json").read_text())["scores"] == {"title": "x"}
-    assert models.default_model() == "litemedsam-rslora"
-    assert models.default_baseline() == "litemedsam"
-    predictor = models.load_predictor()
+    assert catalogue.default_model() == "litemedsam-rslora"
+    assert catalogue.default_baseline() == "litemedsam"
+    predictor = catalogue.load_predictor()
     assert predictor.name == "litemedsam-rslora"
     assert predictor.second_look is True
     assert "litemedsam-rslora/adapter_model.safetensors" in predictor.weights_sha256
     with (folder / "adapter_model.safetensors").open("ab") as file:
         file.write(b"x")
-    models._LOADED.clear()
-    with pytest.raises(models.WeightsError, match="expected"):
-        models.load_predictor()
+    catalogue._LOADED.clear()
+    with pytest.raises(catalogue.WeightsError, match="expected"):
+        catalogue.load_predictor()
 
 
 def test_an_unfinished_run_is_not_exported(run: Path, weights: Path) -> None:
@@ -91,11 +91,11 @@ def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_
         ("fold-0", ["one"]),
         ("fold-1", ["two"]),
     ]
-    assert models.load_predictor(found[1][1]).second_look is True
+    assert catalogue.load_predictor(found[1][1]).second_look is True
     listed = json.loads((weights / "manifest.json").read_text())["folds/mine"]["files"]
     assert len(listed) == 4
     for file in listed:
-        assert models.sha256(weights / file["path"]) == file["sha256"]
+        assert catalogue.sha256(weights / file["path"]) == file["sha256"]
     assert not list(folder.rglob("last.safetensors"))
     assert {
         value.dtype for value in load_file(Path(found[0][1]) / "adapter_model.safetensors").values()

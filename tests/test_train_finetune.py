@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ichseg import models
-from ichseg.baselines.sam import Sam
 from ichseg.errors import InputError
-from ichseg.models import load_base, load_litemedsam, load_predictor
+from ichseg.methods import catalogue
+from ichseg.methods.catalogue import load_base, load_litemedsam, load_predictor
+from ichseg.methods.sam import Sam
 from ichseg.sample import sample_paths
 from tests.make_golden import BOX, image
 from tests.tiny_sam import tiny_config, write_tiny
@@ -255,12 +255,12 @@ BASES = ("medsam", "sam")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A weights folder with a tiny random network in the place of each ViT-B."""
     folder = tmp_path_factory.mktemp("weights")
-    (folder / "manifest.json").write_text((models.WEIGHTS_DIR / "manifest.json").read_text())
+    (folder / "manifest.json").write_text((catalogue.WEIGHTS_DIR / "manifest.json").read_text())
     for base in BASES:
         write_tiny(folder / base)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WEIGHTS_DIR", folder)
-        patch.setattr(models, "_LOADED", {})
+        patch.setattr(catalogue, "WEIGHTS_DIR", folder)
+        patch.setattr(catalogue, "_LOADED", {})
         yield folder
 
 
@@ -329,7 +329,7 @@ def test_an_adapter_says_its_base_and_opens_on_it(other_run: Path, tiny_weights:
     training = json.loads((other_run / "adapter" / "training.json").read_text())
     file = f"{base}/model.safetensors"
     assert training["config"]["base"] == base
-    assert training["base_sha256"] == {file: models.sha256(tiny_weights / file)}
+    assert training["base_sha256"] == {file: catalogue.sha256(tiny_weights / file)}
 
     predictor = load_predictor(str(other_run / "adapter"))
     adapter = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ichseg import identity
 from ichseg.errors import InputError
-from ichseg.models import load_predictor
-from ichseg.prompt import Box
-from ichseg.propagate import Rule
+from ichseg.marks.box import Box
+from ichseg.methods import identity
+from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.follow import Rule
 from tests.test_train_finetune import write_scan
 from train import cache_key
 from train.__main__ import app

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ichseg.errors import InputError
-from ichseg.models import load_litemedsam, merge_adapter
+from ichseg.methods.catalogue import load_litemedsam, merge_adapter
 from train.finetune import FinetuneConfig, adapt
 from train.soften import soften
 

@@ -308,7 +308,7 @@ def coverage_command(
     ] = None,
 ) -> None:
     """Measure how often the true volume lies in the range that jittered boxes give, per patient."""
-    from ichseg.models import load_predictor
+    from ichseg.methods.catalogue import load_predictor
     from train.cache_key import cache_key
     from train.coverage import Row, cover, report, table, write_rows
     from train.dataset import native_slices
@@ -388,7 +388,7 @@ def propagate_command(
     sample: Annotated[bool, typer.Option(help="Measure the synthetic sample, too.")] = True,
 ) -> None:
     """Measure how much of a hematoma one box finds, beside a box on every slice; resumable scan by scan."""
-    from ichseg.models import load_predictor
+    from ichseg.methods.catalogue import load_predictor
     from train.propagation import measure_run, measure_sample, parts_of, report
 
     if (model is None) == (run is None):

@@ -25,8 +25,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ichseg.backends import pick_device
-from ichseg.baselines.random_forest import (
+from ichseg.errors import InputError
+from ichseg.marks.box import box_from_mask
+from ichseg.methods.backends import pick_device
+from ichseg.methods.frame import SliceFrame
+from ichseg.methods.random_forest import (
     FEATURES,
     Forest,
     RandomForestPredictor,
@@ -34,10 +37,7 @@ from ichseg.baselines.random_forest import (
     inside_head,
     pixel_features,
 )
-from ichseg.baselines.unets import ARCHITECTURES, CHANNELS, UNet, UNetPredictor, build
-from ichseg.errors import InputError
-from ichseg.preprocess import SliceFrame
-from ichseg.prompt import box_from_mask
+from ichseg.methods.unets import ARCHITECTURES, CHANNELS, UNet, UNetPredictor, build
 from train.dataset import (
     ExampleConfig,
     Prepared,

@@ -23,10 +23,11 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from ichseg import cohort, export
+from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.models import CATALOGUE, available, base_of, fetch, load_base, load_predictor
-from ichseg.predictor import NetworkPredictor, Predictor
+from ichseg.files import export
+from ichseg.methods.catalogue import CATALOGUE, available, base_of, fetch, load_base, load_predictor
+from ichseg.methods.predictor import NetworkPredictor, Predictor
 from ichseg.replace_file import write_whole
 from train import figure
 from train.cache_key import cache_key

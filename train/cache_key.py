@@ -9,8 +9,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from ichseg.identity import identity_of
-from ichseg.predictor import Predictor
+from ichseg.methods.identity import identity_of
+from ichseg.methods.predictor import Predictor
 from train.dataset import Prepared
 
 #: The modules that decide every score; a cache names its own beside them. A comment that changes, changes the key.

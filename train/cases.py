@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ichseg.errors import InputError
-from ichseg.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.volume import CTVolume, read_mask, read_volume
 
 #: The types of hemorrhage, as short names: intraparenchymal, intraventricular, subdural, epidural,
 #: subarachnoid; and "unknown" where a set marks blood without saying of which type.

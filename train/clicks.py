@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from ichseg.models import load_litemedsam, merge_adapter
-from ichseg.network import LiteMedSAM
-from ichseg.preprocess import SliceFrame
-from ichseg.prompt import EIGHT_CONNECTED, Box
+from ichseg.marks.box import EIGHT_CONNECTED, Box
+from ichseg.methods.catalogue import load_litemedsam, merge_adapter
+from ichseg.methods.frame import SliceFrame
+from ichseg.methods.network import LiteMedSAM
 from train.dataset import NativeSlice
 from train.metrics import dice
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.measure import DRAWS, JITTER_MM, jittered_areas_px
-from ichseg.predictor import Predictor
+from ichseg.measures.measure import DRAWS, JITTER_MM, jittered_areas_px
+from ichseg.methods.predictor import Predictor
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.dataset import NativeSlice, write_table
 

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
-from ichseg.prompt import EIGHT_CONNECTED, Box, box_from_mask, jitter
+from ichseg.marks.box import EIGHT_CONNECTED, Box, box_from_mask, jitter
+from ichseg.methods.frame import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.replace_file import replacing
-from ichseg.skull import BONE_HU, intracranial
+from ichseg.scan.skull import BONE_HU, intracranial
 from train.cases import DATASETS, Case, DataError, read_cases, to_hu
 
 Slice = npt.NDArray[np.float32]

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.edge import half_height_edge
-from ichseg.predictor import Predictor
-from ichseg.preprocess import MODEL_SIZE, PAPER, SliceFrame
-from ichseg.prompt import Box, box_from_mask, jitter
+from ichseg.marks.box import Box, box_from_mask, jitter
+from ichseg.marks.edge import half_height_edge
+from ichseg.methods.frame import MODEL_SIZE, PAPER, SliceFrame
+from ichseg.methods.predictor import Predictor
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.dataset import REFERENCE_SIDE, NativeSlice, cell, keep_large, write_table
 from train.metrics import (

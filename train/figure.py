@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.predictor import crop_region
-from ichseg.preprocess import BRAIN
-from ichseg.prompt import EIGHT_CONNECTED
+from ichseg.marks.box import EIGHT_CONNECTED
+from ichseg.methods.frame import BRAIN
+from ichseg.methods.predictor import crop_region
 from train.dataset import NativeSlice, replace_file
 
 Mask = npt.NDArray[np.bool_]

@@ -29,11 +29,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import ichseg
-from ichseg.backends import TorchBackend
 from ichseg.errors import InputError
-from ichseg.models import load_base
-from ichseg.network import LORA_TARGETS, BoxNetwork
-from ichseg.predictor import CROP_SIDES, NetworkPredictor
+from ichseg.methods.backends import TorchBackend
+from ichseg.methods.catalogue import load_base
+from ichseg.methods.network import LORA_TARGETS, BoxNetwork
+from ichseg.methods.predictor import CROP_SIDES, NetworkPredictor
 from train.dataset import (
     Example,
     ExampleConfig,

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ichseg.errors import InputError
-from ichseg.models import BASES
-from ichseg.network import BoxNetwork, LiteMedSAM
+from ichseg.methods.catalogue import BASES
+from ichseg.methods.network import BoxNetwork, LiteMedSAM
 from train.finetune import FinetuneConfig, Trainee, attach, segmentation_loss
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _network(base: str) -> BoxNetwork:
         return LiteMedSAM()
     from transformers import SamConfig
 
-    from ichseg.baselines.sam import NETWORKS
+    from ichseg.methods.sam import NETWORKS
 
     return NETWORKS[base](SamConfig())
 

@@ -1,9 +1,9 @@
 """How well a mask matches the truth, and honest summaries of many scores.
 
-Dice, Jaccard and surface Dice are the library's own (ichseg.measure, ichseg.agreement), here by the same names. Every
-score takes boolean arrays of one shape, of any number of axes. Both masks empty: the overlap scores are NaN, as there
-was nothing to find and nothing was found; ``summarise`` leaves such values out and says how many. One mask empty:
-Dice, Jaccard and surface Dice are 0.
+Dice, Jaccard and surface Dice are the library's own (``ichseg.measures``), here by the same names. Every score takes
+boolean arrays of one shape, of any number of axes. Both masks empty: the overlap scores are NaN, as there was nothing
+to find and nothing was found; ``summarise`` leaves such values out and says how many. One mask empty: Dice, Jaccard
+and surface Dice are 0.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.agreement import jaccard, paired, surface_dice
 from ichseg.errors import InputError
-from ichseg.measure import dice
+from ichseg.measures.agreement import jaccard, paired, surface_dice
+from ichseg.measures.measure import dice
 
 __all__ = [
     "Summary",

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ichseg.errors import InputError
-from ichseg.models import load_predictor
-from ichseg.predictor import Predictor
+from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.predictor import Predictor
 from ichseg.replace_file import write_whole
 from train.cache_key import cache_key
 from train.dataset import Prepared, native_slices, replace_file, write_json

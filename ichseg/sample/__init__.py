@@ -1,4 +1,4 @@
-"""A synthetic head CT with a hematoma of known truth, and its follow-up; `python -m ichseg.sample.make` made them.
+"""A synthetic head CT with a hematoma of known truth, and its follow-up; `python -m tools.phantom.sample` made them.
 
 >>> ct, truth = sample_paths()
 >>> ct.name, truth.name

@@ -22,9 +22,9 @@ from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 from safetensors.numpy import save_file
 
 from benchmarks.latency import CHROMIUM_ARGUMENTS
-from ichseg.models import sha256
+from ichseg.methods.catalogue import sha256
 from ichseg.sample import sample_paths
-from ichseg.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.volume import CTVolume, read_mask, read_volume
 from tests.e2e.driver import Viewer
 
 HERE = Path(__file__).parent

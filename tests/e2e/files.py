@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Download
 
 from ichseg import NOTICE
-from ichseg.volume import CTVolume
+from ichseg.scan.volume import CTVolume
 from tests.e2e.driver import PATIENCE_MS, Viewer
 
 

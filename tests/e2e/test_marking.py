@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from ichseg.prompt import Box, boxes_from_mask
+from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.sample import sample_paths
-from ichseg.volume import CTVolume, read_mask
+from ichseg.scan.volume import CTVolume, read_mask
 from tests.e2e.driver import Viewer
 
 Visit = Callable[..., Viewer]

@@ -20,12 +20,13 @@ import SimpleITK as sitk
 from PIL import Image
 from playwright.sync_api import Browser, Download
 
-from ichseg import evidence, export, measure
-from ichseg.landmarks import Landmarks
-from ichseg.prompt import boxes_from_mask
+from ichseg.files import evidence, export
+from ichseg.marks.box import boxes_from_mask
+from ichseg.marks.document import Lesion
+from ichseg.measures import measure
+from ichseg.measures.landmarks import Landmarks
 from ichseg.sample import sample_paths
-from ichseg.segmentation import Lesion
-from ichseg.volume import CTVolume, read_mask
+from ichseg.scan.volume import CTVolume, read_mask
 from tests.e2e.conftest import CHROMIUM_ARGUMENTS, Server, visiting
 from tests.e2e.driver import PATIENCE_MS, Viewer
 from tests.e2e.files import check_files, more

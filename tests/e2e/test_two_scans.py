@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ichseg.prompt import Box, boxes_from_mask
+from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.sample import sample_paths
-from ichseg.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.volume import CTVolume, read_mask, read_volume
 from tests.e2e.driver import Viewer
 from tests.e2e.files import check_files
 

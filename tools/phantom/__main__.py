@@ -19,7 +19,7 @@ from rich.progress import Progress
 from tools.phantom.design import Design, designs, held_out
 
 if TYPE_CHECKING:
-    from ichseg.predictor import Predictor
+    from ichseg.methods.predictor import Predictor
     from tools.phantom.score import Measured
 
 #: In the order of the table; SAM and MedSAM want weights that are not in the repository.
@@ -79,7 +79,7 @@ def score_command(
 
     With --held-out the page's figure goes beside the weights of each method that has a training record.
     """
-    from ichseg.models import WEIGHTS_DIR, load_predictor
+    from ichseg.methods.catalogue import WEIGHTS_DIR, load_predictor
     from tools.phantom.make import Phantom
     from tools.phantom.report import write, write_errors
     from tools.phantom.score import BOXES_PX, found_masks, kept_path, made_by, measured

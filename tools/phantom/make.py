@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ichseg.replace_file import replacing
-from ichseg.sample.brain import Brain
-from ichseg.sample.head import CSF, Head, Hematoma, Place, Texture, _membranes_and_vessels
-from ichseg.sample.make import HEAD_SCALE, HeadPhantom
-from ichseg.sample.shapes import Field, Floats, Vector, column, cover, ellipsoid, paint
+from tools.phantom.brain import Brain
 from tools.phantom.design import Design, Kind
+from tools.phantom.head import CSF, Head, Hematoma, Place, Texture, _membranes_and_vessels
+from tools.phantom.sample import HEAD_SCALE, HeadPhantom
+from tools.phantom.shapes import Field, Floats, Vector, column, cover, ellipsoid, paint
 
 SIZE = 512
 #: A slice is the mean of planes about so far apart; each pixel's lie a bit differently from its neighbours'.
@@ -39,7 +39,7 @@ TISSUE_HU = 35.0
 
 @dataclass(frozen=True)
 class Phantom:
-    """A scan with its reference. Arrays are [z, y, x] as ``ichseg.volume`` has them."""
+    """A scan with its reference. Arrays are [z, y, x] as ``ichseg.scan.volume`` has them."""
 
     hu_zyx: NDArray[np.int16]
     share_zyx: NDArray[np.float32]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ichseg.models import CATALOGUE, PHANTOMS_FILE, TRAINING_FILE, takes_edge
+from ichseg.methods.catalogue import CATALOGUE, PHANTOMS_FILE, TRAINING_FILE, takes_edge
 from ichseg.replace_file import replacing, write_whole
 from tools.phantom.design import LEAST_ML, PARENCHYMAL, designs
 from tools.phantom.design import held_out as designs_held_out
@@ -24,8 +24,8 @@ it.
 
 Differences are found less true, as a share of the true volume: bias is their mean, and the 95 % limits of agreement
 are mean -+ 1.96 standard deviations (Bland and Altman). "With the edge": each method's outline moved to half height
-where that can be judged (`ichseg/edge.py`). The page and the command line draw the edge for the networks that take a
-box (LiteMedSAM with and without the adapter, SAM, MedSAM); its rows for other methods are here for comparison.
+where that can be judged (`ichseg/marks/edge.py`). The page and the command line draw the edge for the networks that
+take a box (LiteMedSAM with and without the adapter, SAM, MedSAM); its rows for other methods are here for comparison.
 
 {chosen} Thin slices are kept to small clots; there is no beam hardening.
 "both" holds tight and loose boxes together, two volumes a phantom. The design has {designed} phantoms; a row says how

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ichseg.edge import half_height_edge
-from ichseg.measure import dice
-from ichseg.predictor import Predictor
-from ichseg.prompt import Box, boxes_from_mask
+from ichseg.marks.box import Box, boxes_from_mask
+from ichseg.marks.edge import half_height_edge
+from ichseg.measures.measure import dice
+from ichseg.methods.predictor import Predictor
 from ichseg.replace_file import replacing
 from tools.phantom.design import Design
 from tools.phantom.make import Phantom

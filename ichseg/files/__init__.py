@@ -1,0 +1,1 @@
+"""What leaves the program and what it reads back: masks, tables, pictures, reports."""

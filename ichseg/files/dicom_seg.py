@@ -1,0 +1,602 @@
+"""Masks as DICOM-SEG, written and read: segments on the source images' own grid, with references to them.
+
+DICOM's LPS patient coordinates are met only here and in ``dicom.py``. No patient's name or number is in a file unless
+it is asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    SegmentationStorage,
+    generate_uid,
+)
+
+from ichseg import NOTICE, __version__
+from ichseg.errors import VolumeError
+from ichseg.files.mask_header import MaskContent, mask_record, parse_record, record_text, short_text
+from ichseg.marks.document import MAX_LESIONS, MAX_NAME, TYPES, Lesion
+from ichseg.scan.dicom import DicomSource, SourceSlice, read_elements, stored_grid
+from ichseg.scan.volume import CTVolume, ScanPath, check_size, place_plane, refusal
+
+if TYPE_CHECKING:
+    from highdicom.seg import SegmentDescription
+
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+_HEMORRHAGE = Code("50960005", "SCT", "Hemorrhage")
+_BRAIN = Code("12738006", "SCT", "Brain")
+_INTRACRANIAL = Code("1101003", "SCT", "Intracranial")
+
+TYPE_CODES: dict[str, tuple[Code, Code]] = {
+    "unspecified": (Code("1386000", "SCT", "Intracranial hemorrhage"), _INTRACRANIAL),
+    "IPH": (Code("274100004", "SCT", "Cerebral hemorrhage"), _BRAIN),
+    "IVH": (_HEMORRHAGE, Code("35764002", "SCT", "Brain ventricle")),
+    "SDH": (Code("35486000", "SCT", "Subdural intracranial hemorrhage"), _INTRACRANIAL),
+    "EDH": (Code("82999001", "SCT", "Epidural intracranial hemorrhage"), _INTRACRANIAL),
+    "SAH": (Code("21454007", "SCT", "Subarachnoid intracranial hemorrhage"), _INTRACRANIAL),
+    "oedema": (Code("79654002", "SCT", "Edema"), _BRAIN),
+}
+"""Segmented property type and anatomic region of each of TYPES, in SNOMED CT.
+
+Hemorrhage, edema, the regions and 1386000 are in DICOM PS3.16's own tables (CID 7151, 7153, 7159, as pydicom has
+them). 274100004 and 21454007 were read in FHIR value sets for stroke, 35486000 and 82999001 in OHDSI's vocabulary. For
+intraventricular blood no code could be confirmed, so it is a hemorrhage of the brain's ventricles, in two codes.
+"""
+
+_IDENTITY = [
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+]
+"""What a DICOM-SEG needs so that an archive files it with its study; empty unless asked for."""
+
+
+_PRIVATE_GROUP, _PRIVATE_CREATOR, _PRIVATE_RECORD = 0x0099, "ICHSEG", 0x01
+"""Where the record of ``mask_header`` stands: a private element, for DICOM has none for a hash of voxels."""
+
+_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+def segmentation_bytes(
+    labels_zyx: NDArray[Any],
+    volume: CTVolume,
+    lesions: Sequence[Lesion],
+    *,
+    model: str | None = None,
+    weights_sha256: Mapping[str, str] | None = None,
+    made: str = "",
+    identity_from: ScanPath | Sequence[ScanPath] | None = None,
+) -> bytes:
+    """A mask as DICOM-SEG: a binary segment a lesion, on the source images' own grid, with references to them.
+
+    Each slice keeps its own position, so tilted and unevenly spaced series are as they were scanned. Every source
+    image is referred to by its UIDs, which link the file to the scan in its archive.
+
+    By DICOM's nature a SEG has the patient module of its source images. Here it is left **empty**, with the study's
+    date and numbers, and marked as de-identified: nothing of it was ever read. A viewer that opens it beside the scan
+    finds the images by UID; an archive files it with the patient only with ``identity_from``, which copies the
+    patient's name, number, birth date and sex and the study's elements from the scan's files into this one.
+
+    Args:
+        labels_zyx: whole numbers, [z, y, x] of the scan's shape; each lesion's voxels have its number.
+        volume: the scan, read from DICOM.
+        lesions: what the numbers stand for; those without a voxel are left out.
+        model: the method whose masks they are, or None for masks drawn by hand.
+        weights_sha256: its weight files and their hashes.
+        made: what decided the mask besides (``mask_header.mask_record``).
+        identity_from: the files that the scan was read from, to copy the patient's identity from them.
+
+    Raises:
+        VolumeError: a scan that is not DICOM or lacks the UIDs to refer to, several multi-frame files, an empty mask,
+            another shape, or ``identity_from`` without the scan's images.
+
+    """
+    from highdicom.seg import (
+        Segmentation,
+    )  # takes a while to import: only when there is one to write
+
+    source = _checked_source(volume)
+    if labels_zyx.shape != volume.shape_zyx:
+        raise refusal(
+            "DICOM-SEG",
+            f"a mask has the scan's shape {volume.shape_zyx}",
+            f"this one has {labels_zyx.shape}",
+            "give the mask that was made on this scan",
+        )
+    present = [lesion for lesion in lesions if (labels_zyx == lesion.id).any()]
+    if not present:
+        raise refusal(
+            "DICOM-SEG",
+            "it holds one lesion or more",
+            "the mask has no voxel of one",
+            "draw a box around the blood first",
+        )
+    segments = np.zeros(volume.shape_zyx, dtype=np.uint8)
+    for number, lesion in enumerate(present, 1):
+        segments[labels_zyx == lesion.id] = number
+    stored = source.to_stored(segments)
+    record = mask_record(volume, present, method=model, made=made)
+    if source.is_multi_frame:
+        stored = stored[np.argsort([one.frame for one in source.slices])]
+    dataset = Segmentation(
+        source_images=_source_images(source),
+        pixel_array=np.ascontiguousarray(stored),
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            _segment_description(number, lesion, model, weights_sha256 or {})
+            for number, lesion in enumerate(present, 1)
+        ],
+        series_instance_uid=generate_uid(),
+        series_number=1000,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="ichseg",
+        manufacturer_model_name=model or "manual",
+        software_versions=__version__,
+        device_serial_number="none",
+        content_description=short_text(record, 64).replace("\\", "/"),
+        content_label="HEMATOMA",
+        series_description="Hematoma segmentation, research only",
+        specific_character_set="ISO_IR 192",
+    )
+    _set_thicknesses(dataset, source)
+    if (
+        volume.warnings
+    ):  # what makes its millilitres doubtful; a description has room for 64 signs alone
+        dataset.ImageComments = " ".join(volume.warnings)[:10240]
+    block = dataset.private_block(_PRIVATE_GROUP, _PRIVATE_CREATOR, create=True)
+    block.add_new(_PRIVATE_RECORD, "UT", record_text(record))
+    if identity_from is None:
+        dataset.PatientIdentityRemoved = "YES"
+        dataset.DeidentificationMethod = "Patient and study elements left empty, UIDs kept"
+    else:
+        dataset.update(read_elements(identity_from, source, _IDENTITY))
+    content = io.BytesIO()
+    dataset.save_as(content)
+    return content.getvalue()
+
+
+def _checked_source(volume: CTVolume) -> DicomSource:
+    """The scan's DICOM source, refused where a DICOM-SEG cannot refer to it."""
+    source = volume.dicom
+    rule = "a DICOM-SEG refers to the DICOM images of its scan"
+    if source is None:
+        raise refusal(volume.name, rule, "this scan is NIfTI", "export NIfTI, or open the DICOM")
+    uids = [one.sop_instance_uid for one in source.slices]
+    own = (source.study_uid, source.series_uid, source.slices[0].sop_class_uid, *uids)
+    lacking = not all(own)
+    files = {(one.sop_instance_uid, one.frame) for one in source.slices}
+    if lacking or len(files) < len(uids):
+        received = "its files lack study, series or image UIDs of their own"
+        raise refusal(volume.name, rule, received, "export the series from the archive again")
+    if source.is_multi_frame and len(set(uids)) > 1:
+        raise refusal(
+            volume.name,
+            "a DICOM-SEG refers to single images or to one multi-frame file",
+            f"this series is {len(set(uids))} multi-frame files",
+            "export the series as single images",
+        )
+    if source.is_multi_frame and len(uids) < source.slices[0].frames:
+        raise refusal(
+            volume.name,
+            "a DICOM-SEG refers to all frames of a multi-frame file",
+            f"this scan is {len(uids)} of its {source.slices[0].frames} frames",
+            "export this phase as single images",
+        )
+    return source
+
+
+def _source_images(source: DicomSource) -> list[pydicom.Dataset]:
+    """Headers of the source images with all that highdicom reads of them, and an empty patient module."""
+    # Some anonymisers take the frame of reference out. Any one will do then: it is the series' own.
+    frame_of_reference = source.frame_of_reference_uid or generate_uid(
+        entropy_srcs=[source.series_uid]
+    )
+    images = []
+    for one in source.slices[: 1 if source.is_multi_frame else None]:
+        image = pydicom.Dataset()
+        for keyword in _IDENTITY:
+            setattr(image, keyword, "")
+        image.Modality = "CT"
+        image.SOPClassUID, image.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
+        image.StudyInstanceUID, image.SeriesInstanceUID = source.study_uid, source.series_uid
+        image.FrameOfReferenceUID = frame_of_reference
+        image.Rows, image.Columns = source.shape
+        if source.is_multi_frame:
+            image.NumberOfFrames = one.frames
+            image.SharedFunctionalGroupsSequence = [_item(**_grid_groups(source, one))]
+            image.PerFrameFunctionalGroupsSequence = [
+                _item(
+                    PlanePositionSequence=[_item(ImagePositionPatient=list(each.position_lps_mm))]
+                )
+                for each in sorted(source.slices, key=lambda each: each.frame)
+            ]
+        else:
+            for items in _grid_groups(source, one).values():
+                image.update(items[0])
+            image.ImagePositionPatient = list(one.position_lps_mm)
+        images.append(image)
+    return images
+
+
+def _grid_groups(source: DicomSource, one: SourceSlice) -> dict[str, list[pydicom.Dataset]]:
+    """The functional groups that say how a slice's pixels lie."""
+    return {
+        "PlaneOrientationSequence": [_item(ImageOrientationPatient=list(source.orientation))],
+        "PixelMeasuresSequence": [
+            _item(PixelSpacing=list(source.spacing_mm), SliceThickness=one.thickness_mm)
+        ],
+    }
+
+
+def _item(**elements: Any) -> pydicom.Dataset:
+    item = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _set_thicknesses(dataset: pydicom.Dataset, source: DicomSource) -> None:
+    """Give each frame its slice's own thickness where a series has several; highdicom writes one for all."""
+    if len({one.thickness_mm for one in source.slices}) == 1:
+        return
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    (measures,) = shared.PixelMeasuresSequence
+    places = np.array([one.position_lps_mm for one in source.slices])
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        place = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        nearest = source.slices[int(np.linalg.norm(places - place, axis=1).argmin())]
+        own = copy.deepcopy(measures)
+        own.SliceThickness = nearest.thickness_mm
+        frame.PixelMeasuresSequence = [own]
+    del shared.PixelMeasuresSequence
+
+
+def _segment_description(
+    number: int, lesion: Lesion, model: str | None, weights_sha256: Mapping[str, str]
+) -> SegmentDescription:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    kind, region = TYPE_CODES[lesion.type]
+    algorithm = None
+    if model is not None:
+        algorithm = AlgorithmIdentificationSequence(
+            name=model,
+            family=codes.DCM.ArtificialIntelligence,
+            version=__version__,
+            parameters={file: f"sha256 {sha}" for file, sha in weights_sha256.items()} or None,
+        )
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=lesion.name.replace("\\", "/"),
+        segmented_property_category=ABNORMAL,
+        segmented_property_type=kind,
+        anatomic_regions=[region],
+        algorithm_type="MANUAL" if model is None else "SEMIAUTOMATIC",
+        algorithm_identification=algorithm,
+        tracking_uid=generate_uid(),
+        tracking_id=f"lesion {lesion.id}",
+        display_color=CIELabColor.from_rgb(*lesion.rgb),
+    )
+    description.SegmentDescription = f"{TYPES[lesion.type]}. {NOTICE}"
+    return description
+
+
+# --- Reading -----------------------------------------------------------------------------------------
+
+_REMEDY = "give the DICOM-SEG that was drawn on this scan"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One frame of a segmentation: its segment (0 where its values are segments), and where it lies (LPS, mm)."""
+
+    segment: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+
+
+def read_segmentation(path: ScanPath, volume: CTVolume) -> MaskContent:
+    """Read a DICOM-SEG, ours or another program's, onto the scan that it was drawn on.
+
+    Binary segments, fractional ones that are all or nothing, and label maps are read. A frame goes to the slice where
+    it lies, which in an uneven or tilted series is the slice's own place; one without a position to the image that it
+    refers to. A label is the segment's number, or that of the lesion where this program wrote the file.
+
+    Raises:
+        VolumeError: no DICOM-SEG, or one of other images or of another grid than the scan's.
+
+    """
+    path = Path(path)
+    name = path.name
+    dataset, described = _opened(path)
+    record = _record_of(dataset)
+    refers = _check_images(name, dataset, volume)
+    labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
+    numbers = _label_numbers(name, described, record)
+    overlapping = 0
+    for frame, values in zip(_frames(name, dataset, volume), _pixels(name, dataset), strict=True):
+        where, plane = _in_place(name, frame, values, volume)
+        part = labels[where]
+        for value in np.unique(plane[plane != 0]):
+            label = numbers.get(frame.segment or int(value))
+            if label is None:
+                raise refusal(
+                    name,
+                    "a frame is of one of the segments that are described",
+                    f"it names segment {frame.segment or int(value)}",
+                    "save the segmentation again",
+                )
+            mask = plane == value
+            overlapping += int(np.count_nonzero(mask & (part != 0) & (part != label)))
+            part[mask] = label
+    lesions, strange = _described_lesions(name, described, numbers, record)
+    return MaskContent(
+        labels, record, lesions, refers, (*overlap_notes(name, overlapping), *strange)
+    )
+
+
+def overlap_notes(name: str, voxels: int) -> tuple[str, ...]:
+    """What to say of voxels that are in several segments at once."""
+    if not voxels:
+        return ()
+    return (
+        f"In {name} {voxels:,} voxels are in two segments at once: each counts for the later of the two.",
+    )
+
+
+def type_of(kind: Code | None, regions: Sequence[Code], name: str) -> str | None:
+    """The lesion type that codes of SNOMED CT (or its older form SRT) name, or else the segment's name; None for none.
+
+    >>> type_of(Code("M-37000", "SRT", "Hemorrhage"), [Code("35764002", "SCT", "Brain ventricle")], "a")
+    'IVH'
+    >>> type_of(Code("85756007", "SCT", "Tissue"), [], "SDH")
+    'SDH'
+    """
+    if kind is not None:
+        for lesion_type, (its_kind, region) in TYPE_CODES.items():
+            if kind == its_kind and (its_kind != _HEMORRHAGE or region in regions):
+                return lesion_type
+    names = {text.lower(): key for key, title in TYPES.items() for text in (key, title)}
+    named = {**names, "edema": "oedema"}.get(name.strip().lower())
+    return named or ("unspecified" if kind is not None and kind == _HEMORRHAGE else None)
+
+
+def code_in(text: str) -> Code | None:
+    """A code that a text gives as 3D Slicer does, scheme^value^meaning; None where it gives none."""
+    scheme, value, meaning = (*text.split("^"), "", "", "")[:3]
+    return Code(value, scheme, meaning) if scheme and value else None
+
+
+def segment_lesion(
+    number: int, name: str, lesion_type: str | None, rgb: tuple[int, int, int] | None
+) -> Lesion:
+    """A segment of a file as a lesion: its name on one line of fitting length, its colour where it has one."""
+    line = "".join(letter if letter.isprintable() else " " for letter in name)
+    colour = "#{:02X}{:02X}{:02X}".format(*rgb) if rgb else ""
+    return Lesion(number, line[:MAX_NAME], lesion_type or "unspecified", colour)
+
+
+def unfit_notes(name: str, segments: Sequence[str]) -> tuple[str, ...]:
+    """What to say of segments whose type is none of a lesion's."""
+    if not segments:
+        return ()
+    said = ", ".join(f"'{segment}'" for segment in segments[:3])
+    more = f" and {len(segments) - 3} more" if len(segments) > 3 else ""
+    return (
+        f"{name} does not say which kind of lesion {said}{more} is: it is read as blood of no stated type.",
+    )
+
+
+def _opened(path: Path) -> tuple[pydicom.Dataset, list[SegmentDescription]]:
+    """The dataset of a segmentation and its segments' descriptions, refused where it is none."""
+    from highdicom.seg import SegmentDescription
+
+    rule, content = "a mask in DICOM is a whole DICOM-SEG", path.read_bytes()
+    if DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
+        # pydicom inflates it without a limit: a small file could fill the memory.
+        raise refusal(path.name, rule, "this file is deflated", "save it uncompressed")
+    try:
+        # A warning about a value that breaks DICOM's rules would quote it, and this must reach no log.
+        with warnings.catch_warnings(action="ignore"), pydicom.config.disable_value_validation():
+            dataset = pydicom.dcmread(io.BytesIO(content))
+            list(dataset.iterall())  # pydicom converts, and checks, a value when it is first seen
+            kind = UID(dataset.SOPClassUID)
+            if kind not in (SegmentationStorage, _LABEL_MAP):
+                raise refusal(path.name, rule, f"this is {kind.name}", _REMEDY)
+            described = [
+                SegmentDescription.from_dataset(segment)
+                for segment in dataset.SegmentSequence
+                if segment.SegmentNumber
+            ]
+    except VolumeError:
+        raise
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        raise refusal(path.name, rule, f"it cannot be read ({error})", _REMEDY) from error
+    return dataset, described
+
+
+def _record_of(dataset: pydicom.Dataset) -> dict[str, Any]:
+    """What this program said in a file of its own; empty for other programs'."""
+    try:
+        text = dataset.private_block(_PRIVATE_GROUP, _PRIVATE_CREATOR)[_PRIVATE_RECORD].value
+    except (KeyError, AttributeError):
+        return {}
+    return parse_record(str(text)) or {}
+
+
+def _check_images(name: str, dataset: pydicom.Dataset, volume: CTVolume) -> bool:
+    """Whether the file refers to the scan's images; refused where it refers to others."""
+    source = volume.dicom
+    if source is None:
+        return False
+    referred = {
+        str(element.value)
+        for element in dataset.iterall()
+        if element.keyword == "ReferencedSOPInstanceUID"
+    }
+    if referred & {one.sop_instance_uid for one in source.slices}:
+        return True
+    frame_of_reference = str(dataset.get("FrameOfReferenceUID", ""))
+    if not referred and frame_of_reference == source.frame_of_reference_uid:
+        return bool(frame_of_reference)
+    images = "1 other" if len(referred) == 1 else f"{len(referred)} others"
+    raise refusal(
+        name,
+        "a DICOM-SEG refers to the images of its scan",
+        f"it refers to {images}"
+        if referred
+        else "it refers to none, in another frame of reference",
+        _REMEDY,
+    )
+
+
+def _frames(name: str, dataset: pydicom.Dataset, volume: CTVolume) -> list[_Frame]:
+    """Segment and place of every frame."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    try:
+        return [
+            _frame(groups, shared, volume.dicom)
+            for groups in dataset.PerFrameFunctionalGroupsSequence
+        ]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise refusal(
+            name,
+            "every frame of a DICOM-SEG says where it lies and of which segment it is",
+            f"one does not ({error})",
+            "save the segmentation again",
+        ) from error
+
+
+def _frame(groups: pydicom.Dataset, shared: pydicom.Dataset, source: DicomSource | None) -> _Frame:
+    def group(keyword: str) -> pydicom.Dataset:
+        items = groups.get(keyword) or shared.get(keyword) or [pydicom.Dataset()]
+        return items[0]
+
+    position = group("PlanePositionSequence").get("ImagePositionPatient")
+    orientation = group("PlaneOrientationSequence").get("ImageOrientationPatient")
+    spacing = group("PixelMeasuresSequence").get("PixelSpacing")
+    if position is None and source is not None:
+        places = {(one.sop_instance_uid, one.frame): one for one in source.slices}
+        (image,) = group("DerivationImageSequence").SourceImageSequence
+        at = int(image.get("ReferencedFrameNumber") or 1) - 1
+        position = places[image.ReferencedSOPInstanceUID, at].position_lps_mm
+        orientation, spacing = source.orientation, source.spacing_mm
+    segment = group("SegmentIdentificationSequence").get("ReferencedSegmentNumber", 0)
+    numbers = [tuple(float(number) for number in one) for one in (position, orientation, spacing)]
+    if [len(one) for one in numbers] != [3, 6, 2] or not all(
+        math.isfinite(number) for one in numbers for number in one
+    ):
+        raise ValueError("its position, orientation or pixel spacing is not whole")
+    if min(numbers[2]) <= 0 or not np.linalg.norm(np.cross(numbers[1][:3], numbers[1][3:])) > 0.5:
+        raise ValueError("its orientation or pixel spacing is none")
+    return _Frame(int(segment), *numbers)
+
+
+def _pixels(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Every frame's values [frame, row, column]: 0 and 1, or numbers of segments."""
+    frames = len(dataset.PerFrameFunctionalGroupsSequence)
+    try:
+        check_size(name, frames * int(dataset.Rows) * int(dataset.Columns), 1)
+        values = dataset.pixel_array.reshape(frames, dataset.Rows, dataset.Columns)
+    except VolumeError:
+        raise
+    except Exception as error:  # each decoder raises its own
+        raise refusal(
+            name,
+            "a DICOM-SEG must be whole",
+            "its pixels break off or are damaged",
+            "copy it or send it from the archive again",
+        ) from error
+    if dataset.get("SegmentationType") != "FRACTIONAL":
+        return np.asarray(values)
+    most = int(dataset.get("MaximumFractionalValue") or 255)
+    between = np.count_nonzero((values != 0) & (values != most))
+    if between:
+        raise refusal(
+            name,
+            "a mask says of every voxel whether it is in or out",
+            f"{between:,} values of this fractional segmentation lie between",
+            "set a threshold where it was made, and save it as a binary segmentation",
+        )
+    return np.asarray(values != 0)
+
+
+def _in_place(
+    name: str, frame: _Frame, values: NDArray[Any], volume: CTVolume
+) -> tuple[tuple[int, slice, slice], NDArray[Any]]:
+    """Where a frame belongs in the scan's array, and its values turned to the display frame."""
+    rows, columns = values.shape
+    axes, flips, grid = stored_grid(
+        [frame.position], frame.orientation, frame.spacing, (rows, columns)
+    )
+    if axes[0] != 0:
+        raise refusal(name, "a mask has the scan's axial slices", "its own are not axial", _REMEDY)
+    turned = values.transpose(axes[1] - 1, axes[2] - 1)
+    plane = np.flip(turned, tuple(axis for axis, flip in enumerate(flips[1:]) if flip))
+    return place_plane(name, grid, plane.shape, volume), plane
+
+
+def _label_numbers(
+    name: str, described: Sequence[SegmentDescription], record: Mapping[str, Any]
+) -> dict[int, int]:
+    """The label of each segment: its number, or in a file of this program that of the lesion."""
+    numbers = {}
+    for segment in described:
+        label = number = int(segment.segment_number)
+        begin, _, lesion = (segment.tracking_id or "").partition(" ")
+        if record and begin == "lesion" and lesion.isdecimal():
+            label = int(lesion)
+        if not 0 < label <= MAX_LESIONS:
+            raise refusal(
+                name,
+                f"a mask has segments 1 to {MAX_LESIONS}",
+                f"this one has a segment {label}",
+                "save those of the blood alone",
+            )
+        numbers[number] = label
+    return numbers
+
+
+def _described_lesions(
+    name: str,
+    described: Sequence[SegmentDescription],
+    numbers: Mapping[int, int],
+    record: Mapping[str, Any],
+) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
+    """The segments as lesions, and what to say of those whose type is none; nothing where the record has them."""
+    from highdicom.color import CIELabColor
+
+    if record.get("lesions"):
+        return (), ()
+    lesions, strange = [], []
+    for segment in described:
+        label = str(segment.segment_label)
+        kind, *regions = (
+            Code(code.value, code.scheme_designator, code.meaning)
+            for code in (segment.segmented_property_type, *segment.anatomic_regions)
+        )
+        found = type_of(kind, regions, label)
+        if found is None:
+            strange.append(f"{label} ({kind.meaning})")
+        colour = segment.get("RecommendedDisplayCIELabValue")
+        rgb = CIELabColor.from_dicom_value(colour).to_rgb() if colour else None
+        lesions.append(segment_lesion(numbers[int(segment.segment_number)], label, found, rgb))
+    return tuple(lesions), unfit_notes(name, strange)

@@ -1,0 +1,933 @@
+"""What leaves the program: mask, table, picture, and the record from which the same mask is made again.
+
+Nothing here carries a patient's name: a scan is known by the SHA-256 of its voxels and a label that a person typed, and
+no header, label or time of the source is copied. Every file with a number states the notice and the scan's warnings.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import operator
+import platform
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ichseg import NOTICE as NOTICE
+from ichseg import __version__
+from ichseg.errors import InputError, VolumeError
+from ichseg.files.mask_header import mask_record
+from ichseg.files.picture import Colour, render_slice
+from ichseg.marks.box import Box
+from ichseg.marks.document import ORIGINS, Lesion, Origin, Part, Segmentation
+from ichseg.marks.edge import step_of
+from ichseg.measures.measure import slice_table, volume_ml
+from ichseg.methods.catalogue import mask_identity
+from ichseg.methods.frame import BRAIN, Window
+from ichseg.methods.identity import Identity
+from ichseg.replace_file import check_outputs, write_whole
+from ichseg.scan.volume import CTVolume, write_mask
+from ichseg.scan.volume import content_sha256 as content_sha256
+
+if TYPE_CHECKING:
+    from ichseg.methods.predictor import Predictor, SliceEmbedding
+
+#: How the names of a scan's files end (``file_name``).
+MASK, MASK_SLICES, SLICES, SESSION = (
+    *("mask.nii.gz", "mask-slices.zip", "slices.csv", "session.json"),
+)
+
+#: How the name of a mask's file may end.
+MASK_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".zip")
+
+#: In the name of the file that says which lesion each label of a mask is, and in an archive of slices.
+LESIONS_NAME = "lesions.json"
+
+#: What a scan may be called by a person: short, and safe in every file system, table and shell.
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,22}[A-Za-z0-9])?")
+
+
+def file_name(volume: CTVolume, ending: str) -> str:
+    """The name of a file of a scan: what the scan is called (``CTVolume.called``), and what the file is.
+
+    Every name that the program gives by itself is made here.
+
+    >>> from ichseg.sample import sample_paths
+    >>> from ichseg.scan.volume import read_volume
+    >>> file_name(with_label(read_volume(sample_paths()[0]), "ward-3"), MASK)
+    'hematoma-ward-3-mask.nii.gz'
+    """
+    return f"hematoma-{volume.called}-{ending}"
+
+
+def picture_ending(k: int) -> str:
+    """How the name of a picture of slice k (from 0) ends; people count from 1.
+
+    >>> picture_ending(0)
+    'slice-001.png'
+    """
+    return f"slice-{k + 1:03d}.png"
+
+
+def mask_name(volume: CTVolume) -> str:
+    """The file name of a scan's mask: NIfTI where that can hold it, else the archive of slices."""
+    return file_name(volume, MASK if volume.geometry.is_even else MASK_SLICES)
+
+
+def with_label(volume: CTVolume, label: str) -> CTVolume:
+    """The same scan, called by a person's label in files; by its hash where the label is empty.
+
+    Raises InputError for a label that is long or has other signs than A-Z, a-z, 0-9, - and _.
+    """
+    label = label.strip()
+    if label and not _LABEL.fullmatch(label):
+        raise InputError(
+            "A scan's label is 1 to 24 letters A-Z, digits, - and _, with a letter or digit at each end; "
+            f"got '{label[:40]}'; choose another, never a patient's name."
+        )
+    return replace(volume, label=label)
+
+
+def save_mask(
+    path: str | Path,
+    mask_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion] = (),
+    *,
+    method: str | None = None,
+    made: str = "",
+    inputs: Iterable[Path] = (),
+) -> None:
+    """Write a scan's mask in the format of the file's name, one of MASK_ENDINGS.
+
+    ``mask_zyx`` is [z, y, x]; not 0 is in. With ``lesions`` it holds their numbers, which are written as labels, and
+    what they stand for goes into the header and, of NIfTI, for people and other programs also into a file beside it
+    (``lesions_path``). The header also says which scan it belongs to, by which ``method`` it was made, and what else
+    decided it (``made``: ``mask_header.mask_record``). It is written on the scan's own grid and affine, and refused
+    with a VolumeError for an unevenly spaced series; the archive (``slices_zip``) holds any. Raises InputError where
+    the folder is not there, the file cannot be written, or it or the one beside it is one of the scan's own files or
+    of ``inputs``, what else the run reads. What an earlier mask of this name had beside it goes.
+    """
+    path, inputs = Path(path), tuple(inputs)
+    check_mask_path(path, volume, inputs)
+    inputs = (*volume.files, *inputs)
+    if path.suffix.lower() == ".zip":
+        content = slices_zip(mask_zyx, volume, lesions, method=method, made=made)
+        write_whole(path, content, inputs=inputs)
+        return
+    labels = np.asarray(mask_zyx) if lesions else np.asarray(mask_zyx) != 0
+    record = mask_record(volume, lesions, method=method, made=made)
+    ending = mask_ending(path)
+    if not ending.startswith(".nii"):
+        from ichseg.scan.nrrd import mask_bytes
+
+        alone = lesions or [Lesion(1)]
+        content = mask_bytes(ending, labels.astype(np.uint8), volume, alone, record)
+        write_whole(path, content, inputs=inputs)
+        return
+    write_mask(path, labels, volume, record=record, inputs=inputs)
+    beside = lesions_path(path)
+    if lesions:
+        write_whole(beside, _sidecar(labels, volume, lesions, record), inputs=inputs)
+    elif _is_sidecar(beside):
+        beside.unlink(missing_ok=True)
+
+
+def save_marked(
+    path: str | Path,
+    marked: Segmentation,
+    model: str,
+    volume: CTVolume,
+    *,
+    made: str = "",
+    inputs: Iterable[Path] = (),
+) -> None:
+    """``save_mask`` of one model's mask, with the lesions that there are to tell of."""
+    save_mask(
+        path,
+        marked.labels_zyx(model),
+        volume,
+        marked.named_lesions,
+        method=model,
+        made=made,
+        inputs=inputs,
+    )
+
+
+def mask_outputs(path: Path) -> list[Path]:
+    """All files that ``save_mask`` may write for a mask of this name."""
+    return [path, lesions_path(path)] if mask_ending(path).startswith(".nii") else [path]
+
+
+def lesions_path(mask_path: Path) -> Path:
+    """Where ``save_mask`` says what a mask's labels stand for.
+
+    >>> lesions_path(Path("hematoma-ward-3-mask.nii.gz")).name
+    'hematoma-ward-3-mask-lesions.json'
+    """
+    stem = re.sub(r"\.nii(\.gz)?$", "", mask_path.name, flags=re.IGNORECASE)
+    return mask_path.with_name(f"{stem}-{LESIONS_NAME}")
+
+
+def mask_ending(path: Path) -> str:
+    """Which of MASK_ENDINGS a name has, empty for none.
+
+    >>> mask_ending(Path("a.b.SEG.nrrd")), mask_ending(Path("mask.gz"))
+    ('.seg.nrrd', '')
+    """
+    return ending_of(path, MASK_ENDINGS)
+
+
+def ending_of(path: Path, endings: Iterable[str]) -> str:
+    """Which of ``endings`` a file's name has, the longest that fits; empty for none. Capitals do not count."""
+    name = path.name.lower()
+    return max((ending for ending in endings if name.endswith(ending)), key=len, default="")
+
+
+def read_lesions(mask_path: str | Path) -> list[Lesion]:
+    """The lesions that a mask's labels stand for, from the file beside it; empty where there is none."""
+    return list(read_sidecar(mask_path).get("lesions", ()))
+
+
+def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
+    """What the file beside a mask says.
+
+    ``lesions`` (a tuple of ``Lesion``), ``volumes_ml`` by number where it has them, and the keys of ``mask_record``.
+    Empty where there is no such file. Raises InputError where it is not what ``save_mask`` writes.
+    """
+    path = lesions_path(Path(mask_path))
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = record["lesions"]
+        volumes_ml = {
+            operator.index(row["id"]): float(row["volume_ml"]) for row in rows if "volume_ml" in row
+        }
+        return {**record, "lesions": read_lesion_rows(rows), "volumes_ml": volumes_ml}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not ({error}); "
+            "delete it, or save the mask again."
+        ) from error
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Whether a file says what the labels of some mask stand for, as ``save_mask`` writes it."""
+    try:
+        read_lesion_rows(json.loads(path.read_text(encoding="utf-8"))["lesions"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _sidecar(
+    labels_zyx: npt.NDArray[Any],
+    volume: CTVolume,
+    lesions: Sequence[Lesion],
+    record: Mapping[str, Any],
+) -> bytes:
+    return json_bytes({**record, "lesions": lesions_record(labels_zyx, volume, lesions)})
+
+
+def lesions_record(
+    labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
+) -> list[dict[str, Any]]:
+    """Lesions for a JSON document: the fields of ``Lesion`` and volume_ml, from a mask of their numbers [z, y, x]."""
+    return [
+        {**asdict(lesion), "volume_ml": volume_ml(labels_zyx == lesion.id, volume)}
+        for lesion in lesions
+    ]
+
+
+def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
+    """Lesions from a JSON document. Raises what a wrong field brings: KeyError, TypeError, ValueError.
+
+    A mask's header has no ``locked`` and ``visible``: they are then as of a new lesion.
+    """
+    lesions = tuple(
+        Lesion(
+            id=operator.index(row["id"]),
+            name=_of_kind(str, row["name"], "name"),
+            type=_of_kind(str, row["type"], "type"),
+            colour=_of_kind(str, row["colour"], "colour"),
+            locked=_of_kind(bool, row.get("locked", False), "locked"),
+            visible=_of_kind(bool, row.get("visible", True), "visible"),
+        )
+        for row in rows
+    )
+    if not lesions or len({lesion.id for lesion in lesions}) < len(lesions):
+        raise ValueError("lesions are at least one, each with a number of its own")
+    return lesions
+
+
+def check_mask_path(path: Path, volume: CTVolume, inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before any work is done, a place or a format that cannot take a scan's mask, and what the run reads."""
+    if not mask_ending(path):
+        raise InputError(
+            f"A mask is written as {', '.join(MASK_ENDINGS[:-1])} or {MASK_ENDINGS[-1]} (a PNG a slice); "
+            f"got {path.name}; name it e.g. {mask_name(volume)}."
+        )
+    check_outputs(mask_outputs(path), (*volume.files, *inputs))
+    if not (path.suffix.lower() == ".zip" or volume.geometry.is_even):
+        raise VolumeError(
+            f"{mask_ending(path)} holds evenly spaced slices only; this scan's are not, so {path.name} would put "
+            f"voxels where they are not; write {mask_name(volume)} instead."
+        )
+
+
+#: Of every table: what its rows are of, and what has to be said with the numbers.
+SCAN_COLUMNS, NOTICE_COLUMNS = ("scan", "scan_sha256", "method"), ("warnings", "notice")
+LESION_COLUMNS = ("lesion", "name", "type", "is_blood")
+
+
+def slices_csv(
+    labels_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion] = (),
+    *,
+    method: str = "",
+) -> bytes:
+    """A mask's table as CSV in UTF-8: a row for each slice of each lesion, and no row of another kind.
+
+    Columns: ``scan`` (what it is called), ``scan_sha256``, ``method``, ``lesion`` (its number), ``name``, ``type``,
+    ``is_blood``, ``slice`` (from 1, as people count), ``slice_index`` (from 0, as ``--slice`` takes it), ``area_mm2``,
+    ``height_mm`` (the slice's own), ``volume_ml``, ``warnings``, ``notice``. The sum of ``volume_ml`` over rows with
+    ``is_blood`` yes is the volume of the blood. ``labels_zyx`` [z, y, x] holds the lesions' numbers; without
+    ``lesions``, not 0 is the one lesion.
+    """
+    labels = np.asarray(labels_zyx)
+    labels = labels if lesions else labels != 0
+    rows = [
+        {
+            **lesion_cells(lesion),
+            "slice": row.slice_index + 1,
+            "slice_index": row.slice_index,
+            "area_mm2": row.area_mm2,
+            "height_mm": row.height_mm,
+            "volume_ml": row.volume_ml,
+        }
+        for lesion in lesions or (Lesion(1),)
+        for row in slice_table(labels == lesion.id, volume)
+    ]
+    columns = (*LESION_COLUMNS, "slice", "slice_index", "area_mm2", "height_mm", "volume_ml")
+    return scan_csv(volume, method, columns, rows)
+
+
+def lesion_cells(lesion: Lesion) -> dict[str, Any]:
+    """What a table's row says of the lesion that it is of: LESION_COLUMNS."""
+    return {
+        "lesion": lesion.id,
+        "name": lesion.name,
+        "type": lesion.type,
+        "is_blood": lesion.is_blood,
+    }
+
+
+def scan_csv(
+    volume: CTVolume,
+    method: str,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    warnings: Sequence[str] | None = None,
+) -> bytes:
+    """A table of one scan: SCAN_COLUMNS before each row, NOTICE_COLUMNS after it (``csv_bytes``).
+
+    ``warnings`` are the scan's own unless given.
+    """
+    same = {
+        "scan": volume.called,
+        "scan_sha256": volume.sha256,
+        "method": method,
+        "warnings": " ".join(volume.warnings if warnings is None else warnings),
+        "notice": NOTICE,
+    }
+    return csv_bytes((*SCAN_COLUMNS, *columns, *NOTICE_COLUMNS), ({**row, **same} for row in rows))
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV in UTF-8 under one header: four decimals, yes and no, empty where there is nothing to say.
+
+    What a person typed is never taken for a formula by a spreadsheet.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def slice_png(
+    volume: CTVolume,
+    k: int,
+    *,
+    mask_yx: npt.ArrayLike | None = None,
+    boxes: Sequence[Box] = (),
+    window: Window = BRAIN,
+    scale: float = 2.0,
+    opacity: float = 0.25,
+    caption: str = "",
+    colours: Mapping[int, Colour] | None = None,
+) -> bytes:
+    """A picture of slice k with mask and boxes (``render.render_slice``) as PNG.
+
+    Below it stand ``caption``, each of the scan's warnings, and the notice, a line each; they are in its text, too.
+    """
+    lines = [*([caption] if caption else []), *volume.warned, NOTICE]
+    rgb = render_slice(
+        volume,
+        k,
+        mask_yx=mask_yx,
+        boxes=boxes,
+        window=window,
+        scale=scale,
+        opacity=opacity,
+        caption="\n".join(lines),
+        colours=colours,
+    )
+    return _png(Image.fromarray(rgb), volume.warnings)
+
+
+def slices_zip(
+    mask_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion] = (),
+    *,
+    method: str | None = None,
+    made: str = "",
+) -> bytes:
+    """A mask as an archive that any series fits in: mask-001.png ... for all slices, and the table.
+
+    Each PNG is 8-bit grey, 0 or 255, one pixel for each of the slice's, rows anterior to posterior, columns from
+    the patient's right to left; slices from 1 at the foot end. The same mask gives the same bytes. With ``lesions``
+    the mask holds their numbers: the mask is of the blood, labels-001.png ... have each pixel's lesion. lesions.json
+    says what they are, which scan they belong to, and how they were made (``mask_header.mask_record``).
+    """
+    labels = np.asarray(mask_zyx)
+    blood = [lesion.id for lesion in lesions if lesion.is_blood]
+    mask = np.isin(labels, blood) if lesions else labels != 0
+    table = slices_csv(labels, volume, lesions)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+
+        def add(name: str, data: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+
+        add(SLICES, table)
+        for k, mask_yx in enumerate(mask):
+            add(f"mask-{k + 1:03d}.png", _png(Image.fromarray(mask_yx.astype(np.uint8) * 255)))
+        if lesions:
+            for k, labels_yx in enumerate(labels.astype(np.uint8)):
+                add(f"labels-{k + 1:03d}.png", _png(Image.fromarray(labels_yx)))
+        record = mask_record(volume, lesions, method=method, made=made)
+        add(LESIONS_NAME, _sidecar(labels, volume, lesions, record))
+        add("README.txt", "\n".join([_SLICES_README, *volume.warned, NOTICE, ""]).encode())
+    return content.getvalue()
+
+
+_SLICES_README = f"""A hematoma mask, one picture a slice: mask-001.png is the scan's lowest slice.
+White pixels are blood. One picture pixel is one pixel of the scan; the patient's right is on the left.
+{SLICES} has each slice's area, its own height, and millilitres, lesion by lesion.
+Where there are several lesions, labels-001.png has each pixel's lesion by number, and {LESIONS_NAME} says what it is.
+{LESIONS_NAME} also has the SHA-256 of the scan's voxels, by which the archive is told from one of another scan.
+"""
+
+
+def _png(image: Image.Image, warnings: Sequence[str] = ()) -> bytes:
+    text = PngInfo()
+    text.add_text("Disclaimer", NOTICE)
+    if warnings:
+        text.add_itxt("Warning", " ".join(warnings))
+    content = io.BytesIO()
+    image.save(content, "PNG", pnginfo=text, optimize=True)
+    return content.getvalue()
+
+
+#: Of the session record; from 3 on it has the identity of what made its masks. A reader refuses a later one.
+SCHEMA_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A mask that boxes do not give: one that a person made, or that lost voxels to another lesion."""
+
+    k: int
+    lesion: int
+    origin: Origin
+    runs: tuple[int, ...]
+    """How many pixels, row by row, are off, then on, then off, and so on; the last that are off are left out."""
+
+    @classmethod
+    def of(cls, part: Part) -> Edit:
+        """A mask as its runs.
+
+        >>> mask = np.array([[0, 1, 1], [0, 0, 1]], dtype=bool)
+        >>> Edit.of(Part(4, 1, "edited", mask)).runs
+        (1, 2, 2, 1)
+        """
+        flat = np.concatenate([[0], part.mask_yx.ravel().astype(np.int8), [0]])
+        runs = np.diff(np.flatnonzero(np.diff(flat)), prepend=0)
+        return cls(part.k, part.lesion, part.origin, tuple(runs.tolist()))
+
+    def mask_yx(self, shape_yx: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The mask, bool [y, x], on a slice of (rows, columns)."""
+        out = np.zeros(shape_yx[0] * shape_yx[1], dtype=bool)
+        flat = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
+        out[: flat.size] = flat
+        return out.reshape(shape_yx)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The record of one model's mask on one scan: enough to make the same mask again.
+
+    ``prompts`` maps (slice from 0, lesion) to the boxes that a person drew there, ``propagated`` to those that a
+    propagation asked, ``parameters`` a lesion to what that went by; ``edits`` are masks that go over what the boxes
+    give. ``weights_sha256`` maps a weight file to its hash; ``mask_sha256`` is ``content_sha256`` of the bool mask
+    [z, y, x] of the blood, ``labels_sha256`` of the uint8 lesion numbers, which schema 1 did not have. ``identity`` is
+    that of what made the masks; records before schema 3 do not say it. ``edge``: whether the edge at half height was
+    on; it was off in records that do not say.
+    """
+
+    scan_sha256: str
+    shape_zyx: tuple[int, int, int]
+    prompts: Mapping[tuple[int, int], tuple[Box, ...]]
+    model: str
+    weights_sha256: Mapping[str, str] = field(default_factory=dict)
+    second_look: bool | None = None
+    mask_sha256: str | None = None
+    labels_sha256: str | None = None
+    lesions: tuple[Lesion, ...] = (Lesion(1),)
+    propagated: Mapping[tuple[int, int], tuple[Box, ...]] = field(default_factory=dict)
+    parameters: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+    identity: Identity | None = None
+    edge: bool = False
+
+    @property
+    def boxes(self) -> dict[int, tuple[Box, ...]]:
+        """The boxes that a person drew, of all lesions, by slice."""
+        found: dict[int, tuple[Box, ...]] = {}
+        for (k, _), boxes in sorted(self.prompts.items()):
+            found[k] = (*found.get(k, ()), *boxes)
+        return found
+
+    def run(
+        self,
+        predictor: Predictor,
+        volume: CTVolume,
+        *,
+        embed: Callable[[int], SliceEmbedding] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """Make the mask again: the model answers every box, drawn or propagated; edits are laid over as they are.
+
+        Args:
+            predictor: of the record's model and weights; ``check_model`` first.
+            volume: the scan; ``check_scan`` first.
+            embed: slice index to its embedding by this predictor, for a caller that keeps them.
+            progress: called with the share that is done, 0 to 1.
+
+        Returns:
+            The segmentation with the predictor's masks, and no history.
+
+        """
+        shape_yx = self.shape_zyx[1:]
+        edited = {(edit.k, edit.lesion) for edit in self.edits}
+        todo = sorted((self.prompts.keys() | self.propagated.keys()) - edited)
+        embedding, at, parts = None, -1, []
+        for number, (k, lesion) in enumerate(todo):
+            if embedding is None or at != k:
+                embedding, at = embed(k) if embed else predictor.embed(volume.hu_zyx[k]), k
+            drawn = (k, lesion) in self.prompts
+            origin: Origin = "box" if drawn else "propagated"
+            boxes = (self.prompts if drawn else self.propagated)[k, lesion]
+            given = {} if drawn else self.parameters.get(lesion, {})
+            look = given.get("second_look", self.second_look)
+            found = predictor.predict(embedding, boxes, second_look=look)
+            parts.append(Part(k, lesion, origin, found.union, boxes, from_boxes=True))
+            if progress is not None:
+                progress((number + 1) / len(todo))
+        for edit in self.edits:
+            boxes = self.prompts.get((edit.k, edit.lesion), ()) if edit.origin == "box" else ()
+            mask_yx = edit.mask_yx(shape_yx)
+            parts.append(Part(edit.k, edit.lesion, edit.origin, mask_yx, boxes))
+        return Segmentation.restored(
+            self.shape_zyx,
+            self.lesions,
+            self.prompts,
+            predictor.name,
+            parts,
+            self.parameters,
+            edge_step=step_of(volume),
+            edge=self.edge,
+        )
+
+    def is_same(self, marked: Segmentation, model: str) -> bool | None:
+        """Whether a model's masks are those of the record, voxel for voxel; None where it does not say."""
+        said = [
+            expected == content_sha256(array)
+            for expected, array in (
+                (self.labels_sha256, marked.labels_zyx(model)),
+                (self.mask_sha256, marked.mask_zyx(model)),
+            )
+            if expected is not None
+        ]
+        return all(said) if said else None
+
+    def check_scan(self, volume: CTVolume) -> None:
+        """Raise InputError where ``volume`` is not the scan that the record was made on."""
+        got = volume.sha256
+        if got != self.scan_sha256 or self.shape_zyx != volume.shape_zyx:
+            raise InputError(
+                f"A session belongs to the scan it was made on, with voxels of SHA-256 {self.scan_sha256[:12]}; "
+                f"those of {volume.name} have {got[:12]}; open that scan, with the same series and offset."
+            )
+
+    def check_model(self, predictor: Predictor) -> list[str]:
+        """Refuse another model than the record's; say what else has changed since, or cannot be known.
+
+        Raises:
+            InputError: other weights, another configuration of an adapter, or another crop of its refinement.
+
+        Returns:
+            Sentences for people; none where all that the record says is as it was.
+
+        """
+        self.check_weights(predictor.weights_sha256)
+        if self.identity is None:
+            return [BEFORE_IDENTITY]
+        now = mask_identity(predictor, refinement=self.second_look, edge=self.edge)
+        for name, value in predictor.settings.items():
+            if (expected := self.identity.settings.get(name)) != value:
+                raise InputError(
+                    f"A session is run again with its model's own settings; {self.model} had {name} {expected}, and "
+                    f"has {value}; restore its training.json, or segment anew from the boxes."
+                )
+        changed = replace(self.identity, settings=now.settings).differences(now)
+        return [f"Changed since the session's record was made: {', '.join(changed)}."] * bool(
+            changed
+        )
+
+    def check_weights(self, weights_sha256: Mapping[str, str]) -> None:
+        """Raise InputError where a model's weights are not those that the record was made with."""
+        given = dict(weights_sha256)
+        if self.identity is None:
+            # Older records have an adapter's matrices alone.
+            given = {
+                file: sha
+                for file, sha in given.items()
+                if file in self.weights_sha256 or not file.endswith("/adapter_config.json")
+            }
+        if given != dict(self.weights_sha256):
+            expected, got = (
+                ", ".join(f"{file} {sha[:12]}" for file, sha in sorted(hashes.items())) or "none"
+                for hashes in (self.weights_sha256, given)
+            )
+            raise InputError(
+                f"A session is run again with its own weights of {self.model}: expected {expected}, got {got}; "
+                "fetch those weights, or segment anew from the boxes."
+            )
+
+
+#: Of a record of schema 1 or 2 that is run again.
+BEFORE_IDENTITY = (
+    "The session's record is of an earlier version, which did not say an adapter's configuration, the refinement's "
+    "crop, the back end or the program's own code: that these are as they were was not checked."
+)
+
+
+def same_mask_note(same: bool, changed: Sequence[str]) -> str:
+    """Whether a session's mask came out again, in a sentence; ``changed`` is what ``Session.check_model`` said."""
+    if same:
+        return "The mask is the session's, voxel for voxel."
+    why = "" if changed else ": all that its record says is as it was, so the processor differs"
+    return f"The mask differs from the session's in some voxels{why}."
+
+
+def scan_record(volume: CTVolume) -> dict[str, Any]:
+    """What a document says of a scan, without a name: content hash, grid, spacing, what was odd about it.
+
+    Keys: ``sha256`` (``content_sha256`` of the HU), ``label`` (what a person calls it, or null), ``shape_zyx``,
+    ``spacing_mm`` (z, y, x; z is the median height), ``slice_heights_mm``, ``tilt_degrees``, ``evenly_spaced``,
+    ``notes`` (without the names of files), ``warnings`` (sentences that make a millilitre doubtful).
+    """
+    return {
+        "sha256": volume.sha256,
+        "label": volume.label or None,
+        "shape_zyx": [int(size) for size in volume.shape_zyx],
+        "spacing_mm": [float(size) for size in volume.spacing_mm],
+        "slice_heights_mm": [float(height) for height in volume.slice_heights_mm],
+        "tilt_degrees": float(volume.geometry.tilt_degrees),
+        "evenly_spaced": bool(volume.geometry.is_even),
+        "notes": [getattr(note, "nameless", note) for note in volume.notes],
+        "warnings": list(volume.warnings),
+    }
+
+
+def session_record(
+    volume: CTVolume,
+    boxes: Mapping[int, Sequence[Box]],
+    mask_zyx: npt.ArrayLike,
+    *,
+    model: str,
+    weights_sha256: Mapping[str, str],
+    second_look: bool | None = None,
+    edge: bool = False,
+    identity: Identity | None = None,
+) -> dict[str, Any]:
+    """What boxes alone gave, as a JSON document, which ``load_session`` reads.
+
+    ``boxes`` maps a slice's index to its boxes, ``mask_zyx`` is the mask [z, y, x] they gave. Keys:
+    ``schema_version``; ``scan`` (``scan_record``); ``boxes``, a list of {``slice`` from 0, ``box_xyxy``}; ``model``;
+    ``weights_sha256``, {file: hash}; ``second_look``; ``edge``, whether the edge at half height was on;
+    ``identity``, of what made the masks (``Identity.record``); ``mask_sha256``; ``slices``, a list of {``slice``,
+    ``area_mm2``, ``height_mm``, ``volume_ml``}; ``volume_ml``, the total; ``versions``; ``notice``.
+    """
+    mask = np.asarray(mask_zyx) != 0
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scan": scan_record(volume),
+        "boxes": boxes_record(boxes),
+        "model": model,
+        "weights_sha256": dict(weights_sha256),
+        "second_look": second_look,
+        "edge": edge,
+        "identity": None if identity is None else identity.record(),
+        "mask_sha256": content_sha256(mask),
+        "slices": table_record(mask, volume),
+        "volume_ml": volume_ml(mask, volume),
+        "versions": versions(),
+        "notice": NOTICE,
+    }
+
+
+def segmentation_record(
+    volume: CTVolume,
+    marked: Segmentation,
+    *,
+    model: str,
+    weights_sha256: Mapping[str, str],
+    second_look: bool | None = None,
+    identity: Identity | None = None,
+) -> dict[str, Any]:
+    """One model's masks of a scan as a JSON document, which ``load_session`` reads: all that makes them again.
+
+    The keys of ``session_record``, of which ``boxes`` has each box's ``lesion`` too, ``slices`` and ``volume_ml`` are
+    of the blood, and: ``lesions`` (``lesions_record``); ``propagated``, a list of {``lesion``, ``parameters``,
+    ``boxes`` (slice, box_xyxy)}; ``edits``, a list of {``slice``, ``lesion``, ``origin``, ``runs``}, masks that boxes
+    do not give, with the runs of ``Edit`` as one text; ``labels_sha256``. ``second_look`` says how the boxes that a
+    person drew were answered; those of a propagation too, unless its parameters say otherwise. ``edge``: whether the
+    edge at half height is on; it is drawn on what boxes give, where the model takes it (``models.takes_edge``).
+    """
+    labels, mask = marked.labels_zyx(model), marked.mask_zyx(model)
+    parts = marked.parts(model)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scan": scan_record(volume),
+        "lesions": lesions_record(labels, volume, marked.lesions),
+        "boxes": [
+            {"slice": k, "lesion": lesion, "box_xyxy": [float(value) for value in box.xyxy]}
+            for (k, lesion), boxes in marked.prompts().items()
+            for box in boxes
+        ],
+        "propagated": [
+            {
+                "lesion": lesion.id,
+                "parameters": marked.parameters(model, lesion.id),
+                "boxes": boxes_record(boxes),
+            }
+            for lesion in marked.lesions
+            if (boxes := _propagated_boxes(parts, lesion.id))
+        ],
+        "edits": [
+            {
+                "slice": edit.k,
+                "lesion": edit.lesion,
+                "origin": edit.origin,
+                "runs": " ".join(map(str, edit.runs)),
+            }
+            for edit in (Edit.of(part) for part in parts if not part.from_boxes)
+        ],
+        "model": model,
+        "weights_sha256": dict(weights_sha256),
+        "second_look": second_look,
+        "edge": marked.edge,
+        "identity": None if identity is None else identity.record(),
+        "mask_sha256": content_sha256(mask),
+        "labels_sha256": content_sha256(labels),
+        "slices": table_record(mask, volume),
+        "volume_ml": volume_ml(mask, volume),
+        "versions": versions(),
+        "notice": NOTICE,
+    }
+
+
+def _propagated_boxes(parts: Sequence[Part], lesion: int) -> dict[int, tuple[Box, ...]]:
+    """The boxes of a lesion's propagated masks, by slice, where those give the mask."""
+    return {
+        part.k: part.boxes
+        for part in parts
+        if part.lesion == lesion and part.origin == "propagated" and part.from_boxes
+    }
+
+
+def boxes_record(boxes: Mapping[int, Sequence[Box]]) -> list[dict[str, Any]]:
+    """Boxes by slice index for a JSON document: {slice from 0, box_xyxy} a box."""
+    return [
+        {"slice": int(k), "box_xyxy": [float(value) for value in box.xyxy]}
+        for k in sorted(boxes)
+        for box in boxes[k]
+    ]
+
+
+def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, Any]]:
+    """``measure.slice_table`` for a JSON document: {slice from 0, area_mm2, height_mm, volume_ml} a row."""
+    return [
+        {
+            "slice": row.slice_index,
+            "area_mm2": row.area_mm2,
+            "height_mm": row.height_mm,
+            "volume_ml": row.volume_ml,
+        }
+        for row in slice_table(mask_zyx, volume)
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a mask depends on; a package that is not installed is left out."""
+    found = {"ichseg": __version__, "python": platform.python_version()}
+    for package in ("numpy", "scipy", "torch", "openvino", "nibabel", "pydicom"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def json_bytes(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON in UTF-8, indented for people. NaN is refused: a record says null."""
+    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+
+
+def load_session(path: str | Path) -> Session:
+    """Read a session record. Raises InputError where the file is not one, or is of a later schema."""
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"A session is a JSON file that can be read; {path.name} cannot ({error.strerror}); "
+            "check its path."
+        ) from error
+    except ValueError as error:
+        raise _not_a_session(path, f"it is not JSON ({error})") from error
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if not isinstance(version, int):
+        raise _not_a_session(path, "it has no schema_version")
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"This version reads session records up to schema {SCHEMA_VERSION}; {path.name} has {version}; "
+            "update ichseg."
+        )
+    try:
+        return _session(record)
+    except InputError as error:
+        raise _not_a_session(path, str(error).rstrip(".")) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_a_session(path, f"a field is missing or of the wrong kind ({error})") from error
+
+
+def _session(record: Mapping[str, Any]) -> Session:
+    depth, rows, columns = (int(size) for size in record["scan"]["shape_zyx"])
+    plain = record["schema_version"] != 2 and "lesions" not in record  # what boxes alone gave
+    lesions = (Lesion(1),) if plain else read_lesion_rows(record["lesions"])
+    known = {lesion.id for lesion in lesions}
+
+    def place(entry: Mapping[str, Any], lesion: Any) -> tuple[int, int]:
+        k, lesion = operator.index(entry["slice"]), operator.index(lesion)
+        if not 0 <= k < depth:
+            raise ValueError(f"slice {k} of {depth}")
+        if lesion not in known:
+            raise ValueError(f"lesion {lesion} is not among its lesions")
+        return k, lesion
+
+    def add(found: dict[tuple[int, int], tuple[Box, ...]], entry: Any, lesion: Any) -> None:
+        where = place(entry, lesion)
+        box = Box(*(float(value) for value in entry["box_xyxy"])).validate((rows, columns))
+        found[where] = (*found.get(where, ()), box)
+
+    prompts: dict[tuple[int, int], tuple[Box, ...]] = {}
+    propagated: dict[tuple[int, int], tuple[Box, ...]] = {}
+    parameters, edits = {}, []
+    for entry in record["boxes"]:
+        add(prompts, entry, entry.get("lesion", 1))
+    for one in record.get("propagated", ()):
+        given = _of_kind(dict, one["parameters"], "parameters")
+        _of_kind(bool | None, given.get("second_look"), "second_look")
+        parameters[operator.index(one["lesion"])] = given
+        for entry in one["boxes"]:
+            add(propagated, entry, one["lesion"])
+    for entry in record.get("edits", ()):
+        k, lesion = place(entry, entry["lesion"])
+        runs = tuple(int(run) for run in _of_kind(str, entry["runs"], "runs").split())
+        if sum(runs) > rows * columns or min(runs, default=0) < 0:
+            raise ValueError(f"the runs of slice {k} do not fit its {columns} x {rows} pixels")
+        if entry["origin"] not in ORIGINS:
+            raise ValueError(f"origin is {entry['origin']!r}")
+        edits.append(Edit(k, lesion, entry["origin"], runs))
+    identity = _of_kind(dict | None, record.get("identity"), "identity")
+    if twice := prompts.keys() & propagated.keys():
+        raise ValueError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
+    return Session(
+        scan_sha256=str(record["scan"]["sha256"]),
+        shape_zyx=(depth, rows, columns),
+        prompts=prompts,
+        model=_of_kind(str, record["model"], "model"),
+        weights_sha256={str(file): str(sha) for file, sha in record["weights_sha256"].items()},
+        second_look=_of_kind(bool | None, record.get("second_look"), "second_look"),
+        mask_sha256=_of_kind(str | None, record.get("mask_sha256"), "mask_sha256"),
+        labels_sha256=_of_kind(str | None, record.get("labels_sha256"), "labels_sha256"),
+        lesions=lesions,
+        propagated=propagated,
+        parameters=parameters,
+        edits=tuple(edits),
+        identity=None if identity is None else Identity.from_record(identity),
+        edge=_of_kind(bool, record.get("edge", False), "edge"),
+    )
+
+
+def _of_kind(kind: Any, value: Any, key: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{key} is {value!r}")
+    return value
+
+
+def _not_a_session(path: Path, why: str) -> InputError:
+    return InputError(
+        f"A session is a record that this program saved; {path.name} is not: {why}; "
+        "save the session again, or choose the right file."
+    )

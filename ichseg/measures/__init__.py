@@ -1,0 +1,1 @@
+"""What a mask says in numbers: volume, lengths, growth, scores."""

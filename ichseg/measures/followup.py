@@ -1,0 +1,239 @@
+"""Two labelled masks of one person to growth, and to what the bedside scores ask for: one rule for every door.
+
+**Of what a growth is counted** (``Growth.of``):
+
+- "iph", blood in the parenchyma, where both scans tell it: on each there is a lesion of type IPH and none of
+  unspecified type, or no blood at all; on one at least there is IPH;
+- else "not ivh", blood outside the ventricles, where either scan has a lesion of type IVH and there is other blood;
+- else "all blood".
+
+Oedema is no blood. Where IVH is marked on one scan alone, the other has none: it is new, or has cleared. A lesion of
+unspecified type is never taken for IPH, and counts outside the ventricles. What is not counted, and what was assumed,
+is said in ``Growth.notes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg.errors import InputError
+from ichseg.marks.document import Lesion
+from ichseg.measures.growth import (
+    Findings,
+    Growth,
+    ModelError,
+    Of,
+    Thresholds,
+    growth,
+    reading_error,
+)
+from ichseg.measures.measure import volume_ml
+from ichseg.methods import catalogue
+from ichseg.scan.volume import CTVolume
+
+IPH, IVH, UNSPECIFIED = "IPH", "IVH", "unspecified"
+
+
+@dataclass(frozen=True)
+class Blood:
+    """The blood of one labelled mask in mL, by type.
+
+    >>> blood = Blood.of([(Lesion(1, type="SDH"), 10.0), (Lesion(2, type="IVH"), 2.0), (Lesion(3, type="oedema"), 9.0)])
+    >>> blood.total_ml, blood.ivh_ml, blood.parenchymal_ml
+    (12.0, 2.0, None)
+    """
+
+    ml_by_type: Mapping[str, float]
+    """Of types that have a voxel; oedema is not among them."""
+    untyped: tuple[str, ...] = ()
+    """The names of lesions with blood whose type nobody said."""
+    scan_sha256: str = ""
+    """The hash of the scan that it is on, empty where nobody asks."""
+
+    @classmethod
+    def of(cls, lesions_ml: Iterable[tuple[Lesion, float]], scan_sha256: str = "") -> Blood:
+        """From each lesion with its volume in mL; those without a voxel say nothing."""
+        ml: dict[str, float] = {}
+        untyped = []
+        for lesion, amount_ml in lesions_ml:
+            if not lesion.is_blood or amount_ml <= 0:
+                continue
+            ml[lesion.type] = ml.get(lesion.type, 0.0) + amount_ml
+            if lesion.type == UNSPECIFIED:
+                untyped.append(lesion.name)
+        return cls(ml, tuple(untyped), scan_sha256)
+
+    @classmethod
+    def in_mask(
+        cls, labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
+    ) -> Blood:
+        """From a mask [z, y, x] of the lesions' numbers on the scan's grid.
+
+        Raises VolumeError for another shape, InputError for a number that is none of a lesion.
+        """
+        labels = np.asarray(labels_zyx)
+        known = {lesion.id for lesion in lesions}
+        if strange := [
+            value for value in np.unique(labels).tolist() if value and value not in known
+        ]:
+            raise InputError(
+                f"A mask's labels are those of its lesions, {', '.join(map(str, sorted(known))) or 'none'}; "
+                f"it has {strange[0]}; say what that one is."
+            )
+        ml = ((lesion, volume_ml(labels == lesion.id, volume)) for lesion in lesions)
+        return cls.of(ml, volume.sha256)
+
+    @property
+    def total_ml(self) -> float:
+        """All blood."""
+        return sum(self.ml_by_type.values())
+
+    @property
+    def ivh_ml(self) -> float:
+        """Blood that is marked as intraventricular."""
+        return self.ml_by_type.get(IVH, 0.0)
+
+    @property
+    def has_ivh(self) -> bool:
+        """Whether any blood is marked as intraventricular."""
+        return IVH in self.ml_by_type
+
+    @property
+    def parenchymal_ml(self) -> float | None:
+        """Intraparenchymal blood; None, unknown, where no IPH is marked, or some blood is of unspecified type."""
+        return None if UNSPECIFIED in self.ml_by_type else self.ml_by_type.get(IPH)
+
+    def counted_ml(self, of: Of) -> float:
+        """The blood that a growth is counted of."""
+        if of == "iph":
+            return self.ml_by_type.get(IPH, 0.0)
+        # Summed without what is left out: a difference would leave the dust of floating point.
+        left_out = () if of == "all blood" else (IVH,)
+        return sum(ml for type_, ml in self.ml_by_type.items() if type_ not in left_out)
+
+
+def between(
+    before: Blood,
+    after: Blood,
+    *,
+    hours: float | None = None,
+    thresholds: Thresholds | None = None,
+    methods: tuple[str | None, str | None] = (None, None),
+) -> Growth:
+    """The growth from a baseline to a follow-up (the module's docstring says of what).
+
+    Args:
+        before: the blood on the first scan.
+        after: the blood on the second.
+        hours: from the first scan to the second, more than 0.
+        thresholds: other numbers than the published ones, or > in place of >=.
+        methods: the names of the methods whose masks they are, None where a mask does not say.
+
+    Raises:
+        InputError: hours that are not more than 0.
+
+    >>> baseline = Blood.of([(Lesion(1, type="SDH"), 10.2), (Lesion(2, type="IVH"), 0.8)])
+    >>> followup = Blood.of([(Lesion(1, type="SDH"), 20.4), (Lesion(2, type="IVH"), 0.8)])
+    >>> found = between(baseline, followup)
+    >>> f"{found.growth_ml:+.1f} mL of {found.counted}", found.verdict("classic").expansion
+    ('+10.2 mL of blood outside the ventricles', True)
+
+    """
+    of = counted_of(before, after)
+    has_ivh = before.has_ivh or after.has_ivh
+    error, note = _model_error(methods)
+    return growth(
+        before.counted_ml(of),
+        after.counted_ml(of),
+        hours=hours,
+        ivh_ml=(before.ivh_ml, after.ivh_ml) if has_ivh else None,
+        reading_error=reading_error(has_ivh),
+        thresholds=thresholds,
+        of=of,
+        notes=(*([note] if note else []), *_notes(before, after, of)),
+        model_error=error,
+    )
+
+
+def counted_of(before: Blood, after: Blood) -> Of:
+    """Which blood a growth between two scans is counted of (the module's docstring says which)."""
+    both = (before, after)
+    told = all(not one.ml_by_type or one.parenchymal_ml is not None for one in both)
+    if told and any(one.ml_by_type for one in both):
+        return "iph"
+    outside = any(one.ml_by_type.keys() - {IVH} for one in both)
+    return "not ivh" if outside and any(one.has_ivh for one in both) else "all blood"
+
+
+def findings(known: Findings, baseline: Blood, followup: Blood | None = None) -> Findings:
+    """What people said, and of what they did not say, what the marks on the baseline tell.
+
+    There is intraventricular blood where it is marked; there is none where it is marked on the follow-up alone and the
+    types of all blood on the baseline are said; else it is not known.
+    """
+    intraventricular = None
+    if baseline.has_ivh:
+        intraventricular = True
+    elif followup is not None and followup.has_ivh and not baseline.untyped:
+        intraventricular = False
+    marked: dict[str, Any] = {
+        "parenchymal_ml": baseline.parenchymal_ml,
+        "intraventricular": intraventricular,
+    }
+    return replace(
+        known, **{name: value for name, value in marked.items() if getattr(known, name) is None}
+    )
+
+
+def _model_error(methods: tuple[str | None, str | None]) -> tuple[ModelError | None, str]:
+    """The error of the model that made both masks, the default's where neither says what did; a note where two did."""
+    first, second = methods
+    if first is None and second is None:
+        error = catalogue.model_error(catalogue.default_model())
+        return None if error is None else replace(error, assumed=True), ""
+    if first == second:
+        return catalogue.model_error(str(first)), ""
+    titles = (
+        "one that is not said" if name is None else catalogue.title_of(name) for name in methods
+    )
+    return None, (
+        f"The two volumes are of two methods, {' and '.join(titles)}: choose the same one on both scans."
+    )
+
+
+def _notes(before: Blood, after: Blood, of: Of) -> Iterable[str]:
+    both = {"baseline": before, "follow-up": after}
+    if before.scan_sha256 and before.scan_sha256 == after.scan_sha256:
+        yield "Baseline and follow-up are one and the same scan, voxel for voxel: give the later scan."
+    for role, one in both.items():
+        if not one.ml_by_type:
+            yield f"There is no blood in the mask of the {role}."
+    untyped = [f"{name} ({role})" for role, one in both.items() for name in one.untyped]
+    has_ivh = before.has_ivh or after.has_ivh
+    if untyped and (has_ivh or IPH in {**before.ml_by_type, **after.ml_by_type}):
+        counts = "it counts as blood outside the ventricles" if has_ivh else "all blood is counted"
+        yield f"The type of {' and of '.join(untyped)} is not said: {counts}."
+    for role, one in both.items():
+        if has_ivh and not one.has_ivh and one.untyped:
+            yield f"No intraventricular blood is marked on the {role}: there is taken to be none."
+    types = [sorted(one.ml_by_type.keys() - {IVH}) for one in both.values()]
+    if of != "iph" and not untyped and all(types) and types[0] != types[1]:
+        yield (
+            f"The types differ, {' and '.join(types[0])} on the baseline and {' and '.join(types[1])} on the "
+            "follow-up: correct them where they are one lesion's."
+        )
+    if of == "all blood" and has_ivh:
+        yield "All of the blood is intraventricular."
+    if of == "iph" and (left_out := sorted({*types[0], *types[1]} - {IPH})):
+        changes = (
+            f"{type_} {before.ml_by_type.get(type_, 0):.1f} to {after.ml_by_type.get(type_, 0):.1f} mL"
+            for type_ in left_out
+        )
+        yield f"Blood outside parenchyma and ventricles is not counted: {', '.join(changes)}."
+    if of != "iph" and not untyped and any(types):
+        yield "The definitions of expansion were published for intraparenchymal hemorrhage."

@@ -1,6 +1,0 @@
-"""LiteMedSAM in plain torch, and what any network offers that segments from boxes."""
-
-from ichseg.network.box_network import BoxNetwork
-from ichseg.network.litemedsam import LORA_TARGETS, LiteMedSAM
-
-__all__ = ["LORA_TARGETS", "BoxNetwork", "LiteMedSAM"]

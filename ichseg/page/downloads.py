@@ -1,0 +1,117 @@
+"""Files for a person to take away, each in a folder that the page fetches from; no name has a patient's data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ichseg.files import evidence, export
+from ichseg.files.evidence import Assessment
+from ichseg.files.regular_grid import regular_grid_files
+from ichseg.marks.document import Labels, Lesion, Segmentation
+from ichseg.methods.frame import Window
+from ichseg.page.measures import Method
+from ichseg.replace_file import write_whole
+from ichseg.scan.volume import CTVolume
+
+#: The kinds of download that are made of an assessment, by their file's ending.
+EVIDENCE = tuple(suffix.removeprefix(".") for suffix in evidence.FORMATS)
+
+#: Those that state the range under jittered boxes.
+WITH_RANGE = ("pdf", "csv", "json")
+
+
+def write_evidence(folder: Path, kind: str, found: Assessment) -> list[Path]:
+    """Write one of EVIDENCE into a folder, and return what was written; raises as ``evidence.encode`` does.
+
+    A DICOM-SEG has no patient's identity: the command line alone copies it, where it is asked to.
+    """
+    name = export.file_name(found.volume, evidence.ENDINGS[f".{kind}"])
+    return evidence.save(folder / name, found)
+
+
+def write_marked(
+    folder: Path,
+    kind: str,
+    marked: Segmentation,
+    volume: CTVolume,
+    method: Method,
+    view: Mapping[str, Any],
+) -> list[Path]:
+    """Write a mask, table, picture or (else) the session record of a method's masks; the file asked for comes first.
+
+    ``view`` says what is on screen, for the picture: slice, width, level, opacity. A mask of lesions brings the
+    file beside it that says what its labels are (``export.save_mask``).
+    """
+    model = method.name
+    if kind == "picture":
+        k, lesions = int(view["slice"]), marked.lesions
+        visible = [lesion for lesion in lesions if lesion.visible]
+        alone = len(lesions) == len(visible) == 1
+        path = folder / export.file_name(volume, export.picture_ending(k))
+        write_whole(
+            path,
+            export.slice_png(
+                volume,
+                k,
+                mask_yx=marked.slice_mask(model, k) if alone else marked.slice_labels(model, k),
+                boxes=[box for lesion in visible for box in marked.boxes(k, lesion.id)],
+                colours=None if alone else {lesion.id: lesion.rgb for lesion in visible},
+                window=Window(float(view["width"]), float(view["level"])),
+                scale=2.0,
+                opacity=float(view.get("opacity", 0.25)),
+                caption=f"Scan {volume.called}, slice {k + 1} of {volume.shape_zyx[0]} (--slice {k}), {method.title}",
+            ),
+        )
+        return [path]
+    if kind == "mask":
+        path = folder / export.mask_name(volume)
+        # As the command line has it: the one lesion there is from the start makes a mask of 0 and 1.
+        made = "" if method.identity is None else method.identity.short
+        export.save_marked(path, marked, model, volume, made=made)
+        beside = export.lesions_path(path)
+        return [path, *([beside] if beside.is_file() else [])]
+    if kind == "table":
+        path = folder / export.file_name(volume, export.SLICES)
+        content = export.slices_csv(marked.labels_zyx(model), volume, marked.lesions, method=model)
+        write_whole(path, content)
+        return [path]
+    path = folder / export.file_name(volume, export.SESSION)
+    write_whole(path, export.json_bytes(_record(marked, volume, method)))
+    return [path]
+
+
+def write_regular(
+    folder: Path, labels_zyx: Labels, lesions: list[Lesion], volume: CTVolume, method: Method
+) -> tuple[list[Path], str]:
+    """Write scan and mask resampled to a regular grid; the files, and what to say beside them."""
+    files, said = regular_grid_files(
+        volume,
+        labels_zyx,
+        lesions,
+        method=method.name,
+        made="" if method.identity is None else method.identity.short,
+    )
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in files], said
+
+
+def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str, Any]:
+    """The record from which the command line makes the same mask: the short one where boxes alone gave it."""
+    given: dict[str, Any] = {
+        "model": method.name,
+        "weights_sha256": method.weights_sha256,
+        "second_look": method.second_look,
+        "identity": method.identity,
+    }
+    plain = marked.lesions == [Lesion(1)] and all(
+        part.origin == "box" and part.from_boxes for part in marked.parts(method.name)
+    )
+    if not plain:
+        return export.segmentation_record(volume, marked, **given)
+    boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
+    return export.session_record(
+        volume, boxes, marked.mask_zyx(method.name), edge=marked.edge, **given
+    )

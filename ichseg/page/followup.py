@@ -1,0 +1,146 @@
+"""The growth between a person's two scans, and the bedside scores, of what is marked on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from ichseg.errors import InputError
+from ichseg.files.evidence import Assessment, OtherScan
+from ichseg.files.export import with_label
+from ichseg.measures.followup import Blood, between, findings
+from ichseg.measures.growth import NAMES, Findings, Growth, Thresholds, growth_record, scores
+from ichseg.methods.catalogue import title_of
+from ichseg.page.session import Asked, Case, Role, Session
+
+
+def blood_of(case: Case) -> Blood:
+    """The blood that is marked on a scan now, by its first method."""
+    marked, model = case.segmentation, case.models[0]
+    lesions = {lesion.id: lesion for lesion in marked.lesions}
+    ml = dict.fromkeys(lesions, 0.0)
+    for k in marked.marked_slices(model):
+        for id, part in case.slice_ml.get(k, {}).get(model, {}).items():
+            ml[id] += part
+    scan_sha256 = case.volume.sha256 if case.volume is not None else ""
+    return Blood.of(((lesions[id], amount_ml) for id, amount_ml in ml.items()), scan_sha256)
+
+
+def record(session: Session) -> dict[str, Any]:
+    """What the follow-up panel shows.
+
+    Keys: ``growth`` (``growth.growth_record``), None where a scan is missing or nothing is marked on it; ``notes``,
+    sentences to read with it; ``scores``; ``findings``, those that come from the marks.
+    """
+    found, notes = _growth(session)
+    known = _findings(session)
+    return {
+        "growth": None if found is None else growth_record(found),
+        "notes": notes,
+        "scores": [asdict(one) for one in scores(known)],
+        "findings": {
+            name: getattr(known, name)
+            for name in NAMES
+            if getattr(session.asked.findings, name) is None and getattr(known, name) is not None
+        },
+    }
+
+
+def added(found: Assessment, session: Session, other_label: str = "") -> Assessment:
+    """An assessment of the scan on screen with the growth to or from the other one, and the scores.
+
+    ``other_label`` is what a person calls the other one.
+    """
+    found_growth, _ = _growth(session)
+    asked = session.asked.findings != Findings()
+    return replace(
+        found,
+        growth=found_growth,
+        role=None
+        if found_growth is None
+        else ("baseline" if session.role == "baseline" else "follow-up"),
+        scores=scores(_findings(session)) if asked else (),
+        other=None if found_growth is None else _other(session, other_label),
+    )
+
+
+def _other(session: Session, label: str) -> OtherScan | None:
+    """The scan that is not on screen."""
+    role: Role = "followup" if session.role == "baseline" else "baseline"
+    case = session.cases.get(role)
+    if case is None:
+        return None
+    volume = case.volume or case.read()  # which may have been put aside
+    marked, model = case.segmentation, case.models[0]
+    return OtherScan(
+        with_label(volume, label),
+        marked.labels_zyx(model),
+        tuple(marked.lesions),
+        title_of(model),
+    )
+
+
+def asked_from_page(message: Mapping[str, Any]) -> Asked:
+    """What a person says: "hours", "thresholds" and "findings", by the names of their fields; null is not known.
+
+    Raises InputError for what is no number, or out of range.
+    """
+    hours = _number("The hours between the scans", message.get("hours"))
+    if hours is not None and hours <= 0:
+        raise InputError(
+            f"The hours between the scans are more than 0; got {hours:g}; give the later scan as the follow-up."
+        )
+    thresholds: dict[str, Any] = {}
+    for item in fields(Thresholds):
+        given = (message.get("thresholds") or {}).get(item.name)
+        if given is not None:
+            is_flag = item.name == "inclusive"
+            thresholds[item.name] = bool(given) if is_flag else _number(item.name, given)
+    told: dict[str, Any] = {}
+    for name, given in (message.get("findings") or {}).items():
+        if name in NAMES and given is not None:
+            told[name] = given if isinstance(given, bool) else _number(NAMES[name], given)
+    return Asked(hours, Thresholds(**thresholds), Findings(**told))
+
+
+def _growth(session: Session) -> tuple[Growth | None, list[str]]:
+    """The growth, and what has to be said with it."""
+    cases = [session.cases.get("baseline"), session.cases.get("followup")]
+    if cases[1] is None:
+        return None, []
+    scans = [(case.models[0], blood_of(case)) for case in cases if case is not None]
+    empty = [
+        name
+        for name, (_, blood) in zip(("baseline", "follow-up"), scans, strict=True)
+        if not blood.total_ml
+    ]
+    if empty:
+        return None, [f"Mark the hematoma on the {' and on the '.join(empty)}, too."]
+    (model, before), (other, after) = scans
+    found = between(
+        before,
+        after,
+        hours=session.asked.hours,
+        thresholds=session.asked.thresholds,
+        methods=(model, other),
+    )
+    return found, list(found.notes)
+
+
+def _findings(session: Session) -> Findings:
+    """What people said, and of what they did not say what the marks tell."""
+    known, cases = session.asked.findings, session.cases
+    if "baseline" not in cases:
+        return known
+    later = blood_of(cases["followup"]) if "followup" in cases else None
+    return findings(known, blood_of(cases["baseline"]), later)
+
+
+def _number(name: str, given: Any) -> float | None:
+    if given is None or given == "":
+        return None
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is a number; got '{given}'; correct it.") from None

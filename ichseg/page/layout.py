@@ -1,0 +1,111 @@
+"""The page: the viewer, its events, and how it is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from ichseg.marks.document import TYPES
+from ichseg.methods.frame import WINDOWS
+from ichseg.page.controller import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES, Controller, Message
+from ichseg.page.methods import choices
+from ichseg.page.viewer import Viewer, style
+
+TITLE = "Hematoma volume on head CT"
+MAX_FILE_BYTES = 512 << 20
+
+#: Files of one request: Gradio's own parser takes 1,000.
+FILES_PER_REQUEST = 500
+
+
+def make_controller() -> Controller:
+    """A controller that takes its uploads from where Gradio puts them."""
+    return Controller(Path(get_upload_folder()))
+
+
+def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The page and what to launch it with: ``demo.launch(**options)``.
+
+    Every page that is open has a session of its own in the controller; it ends when the page is closed.
+    """
+
+    def edit(message: Message, request: gr.Request) -> Any:
+        return gr.update(reply=controller.answer(_page_of(request), message))
+
+    def work(message: Message, request: gr.Request) -> Iterator[Any]:
+        for reply in controller.work(_page_of(request), message):
+            yield gr.update(reply=reply)
+
+    def look(message: Message, request: gr.Request) -> None:
+        controller.look(_page_of(request), message)
+
+    def aside(message: Message, request: gr.Request) -> Any:
+        return gr.update(better=controller.aside(_page_of(request), message))
+
+    def close(request: gr.Request) -> None:
+        controller.drop(_page_of(request))
+
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+    ) as demo:
+        presets = [
+            {"name": name, "width": window.width, "level": window.level}
+            for name, window in WINDOWS.items()
+        ]
+        types = [
+            {"name": name, "title": name if name.isupper() else title[0].upper() + title[1:]}
+            for name, title in TYPES.items()
+        ]
+        viewer = Viewer(
+            value={},
+            choices=choices(),
+            presets=presets,
+            types=types,
+            limits={
+                "files": MAX_UPLOAD_FILES,
+                "bytes": MAX_UPLOAD_BYTES,
+                "file": MAX_FILE_BYTES,
+                "portion": FILES_PER_REQUEST,
+            },
+            elem_id="viewer",
+            padding=False,
+        )
+        quiet: dict[str, Any] = {
+            "inputs": viewer,
+            "show_progress": "hidden",
+            "trigger_mode": "multiple",
+            "api_visibility": "private",
+        }
+        # The page has one of these under way at a time. Without the queue an answer comes sooner.
+        viewer.edit(edit, outputs=viewer, queue=False, **quiet)
+        viewer.work(work, outputs=viewer, concurrency_limit=4, **quiet)
+        viewer.look(look, outputs=None, queue=False, **quiet)
+        # On a lane and in a property of its own: no operation waits for it, and neither hides the other's answer.
+        viewer.aside(aside, outputs=viewer, queue=False, **quiet)
+        demo.unload(close)
+    demo.queue(api_open=False, max_size=64)
+
+    options = {
+        "css": style(),
+        "theme": gr.themes.Base(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+        "footer_links": [],
+        "run_history": False,
+        "allowed_paths": [str(controller.store.public)],
+        "max_file_size": MAX_FILE_BYTES,
+        "enable_monitoring": False,
+        "show_error": False,
+    }
+    return demo, options
+
+
+def _page_of(request: gr.Request) -> str:
+    """Which open page asks. A caller that names none has no session, least of all one shared with others."""
+    if not request.session_hash:
+        raise gr.Error("A request comes from an open page; this one names none; open the page.")
+    return str(request.session_hash)

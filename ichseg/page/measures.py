@@ -1,0 +1,411 @@
+"""What the page shows and exports of one method's masks: measures, their range, ABC/2 as a person has it, the surface.
+
+``Measuring`` belongs to one open scan and remembers what is costly, by what it depends on: the landmarks of the scan,
+the measures of a state of its segmentation, and the areas under jittered boxes of a slice, for a change on
+another slice costs those nothing. It takes a ``Snapshot`` of the masks, so that it works while people go on drawing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg.errors import InputError
+from ichseg.files import evidence, mesh
+from ichseg.files.evidence import Assessment
+from ichseg.marks.box import Box
+from ichseg.marks.document import Labels, Lesion, Segmentation
+from ichseg.measures.landmarks import Landmarks
+from ichseg.measures.measure import (
+    ABC2,
+    DRAWS,
+    VolumeRange,
+    abc2,
+    in_plane_mm,
+    jitter_in_pixels,
+    jittered_areas_px,
+)
+from ichseg.measures.spread import Start, propagated_ml, range_of, starts
+from ichseg.methods.follow import Rule
+from ichseg.methods.identity import Identity
+from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    from ichseg.methods.predictor import Predictor, SliceEmbedding
+
+#: Draws of a slice's boxes that go to the model at once: who draws meanwhile waits for so many decodings at most.
+DRAWS_AT_ONCE = 4
+
+#: Slices, and propagations, whose draws are remembered; 16 numbers each.
+REMEMBERED = 2048
+
+_LATE = "The range from other boxes was not waited for."
+_NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected by hand or loaded."
+
+#: Of all that is measured in this process: two scans of a session never have the same.
+_NUMBERS = itertools.count(1)
+
+Areas = npt.NDArray[np.int64]
+Boxes = tuple[Box, ...]
+Embed = Callable[[int], "SliceEmbedding"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The method whose masks are measured."""
+
+    name: str
+    title: str
+    second_look: bool
+    weights_sha256: Mapping[str, str] = field(default_factory=dict)
+    identity: Identity | None = None
+    edge: bool = False
+    """Whether the edge at half height is drawn on its masks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One method's masks at one moment, taken while nobody changes them.
+
+    ``boxes`` are those that a person drew of each lesion whose mask they gave, by slice; ``rules`` are those of the
+    lesions that were propagated from there; ``clipped`` are the lesions of which another has taken voxels since. Of
+    those without ``boxes``, ``no_range`` says what else their mask comes from, and under None why all blood has none.
+    """
+
+    method: Method
+    state: object
+    labels_zyx: Labels
+    lesions: tuple[Lesion, ...]
+    prompts: Mapping[tuple[int, int], Boxes]
+    slices_by: Mapping[str, int]
+    boxes: Mapping[int, Mapping[int, Boxes]]
+    rules: Mapping[int, Rule]
+    clipped: frozenset[int]
+    stops: Mapping[int, Sequence[Mapping[str, Any]]]
+    no_range: Mapping[int | None, str]
+
+    @classmethod
+    def of(cls, marked: Segmentation, method: Method) -> Snapshot:
+        """What is marked now."""
+        parts = [part for part in marked.parts(method.name) if part.mask_yx.any()]
+        prompts = marked.prompts()
+        other: dict[int | None, str] = {}
+        rules: dict[int, Rule] = {}
+        for part in parts:
+            if part.origin == "edited":
+                other[part.lesion] = _NO_RANGE
+            elif part.origin == "propagated":
+                rule = marked.parameters(method.name, part.lesion).get("rule")
+                if rule is None:
+                    other[part.lesion] = _NO_RANGE
+                else:
+                    rules[part.lesion] = Rule(**rule)
+        boxes: dict[int, dict[int, Boxes]] = {}
+        for (k, lesion), drawn in prompts.items():
+            if lesion not in other:
+                boxes.setdefault(lesion, {})[k] = drawn
+        blood = [one.id for one in marked.lesions if one.is_blood]
+        if lacking := [other[lesion] for lesion in blood if lesion in other]:
+            other[None] = lacking[0]
+        return cls(
+            method=method,
+            state=marked.state,
+            labels_zyx=marked.labels_zyx(method.name),
+            lesions=tuple(marked.lesions),
+            prompts=prompts,
+            slices_by=Counter(part.origin for part in parts),
+            boxes=boxes,
+            rules={lesion: rule for lesion, rule in rules.items() if lesion in boxes},
+            stops=evidence.stops_of(marked, method.name),
+            clipped=frozenset(part.lesion for part in parts if not part.from_boxes),
+            no_range=other,
+        )
+
+
+@dataclass(frozen=True)
+class Lines:
+    """ABC/2 as a person has set it: ends of A and of B in pixels, C in mm; None for what is found by itself."""
+
+    a_px: tuple[float, ...] | None = None
+    b_px: tuple[float, ...] | None = None
+    c_mm: float | None = None
+
+    @classmethod
+    def from_page(cls, message: Mapping[str, Any]) -> Lines:
+        """What the page sends: ``a`` and ``b`` (x0, y0, x1, y1) and ``c`` in mm, or null. Raises InputError."""
+        try:
+            a, b = (
+                None if given is None else tuple(float(value) for value in given)
+                for given in (message.get("a"), message.get("b"))
+            )
+            c = message.get("c")
+            made = cls(a, b, None if c is None else float(c))
+        except (TypeError, ValueError) as error:
+            raise _not_lines(str(error)) from error
+        if any(ends is not None and len(ends) != 4 for ends in (a, b)):
+            raise _not_lines("another count of numbers")
+        return made
+
+
+def _not_lines(got: str) -> InputError:
+    return InputError(
+        f"A and B are lines of four numbers and C is one; got {got}; move the lines again."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A snapshot with what was measured of it, without range and lines; ``n`` is another for every one."""
+
+    n: int
+    snapshot: Snapshot
+    volume: CTVolume
+    found: Assessment
+
+    def mask_zyx(self, lesion: int) -> npt.NDArray[np.bool_]:
+        """A lesion's mask, bool [z, y, x]."""
+        return np.asarray(self.snapshot.labels_zyx == lesion)
+
+
+class Measuring:
+    """What was measured of one open scan; hold ``lock`` while it works, so that nothing is done twice."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._landmarks: Landmarks | None = None
+        self._last: Measured | None = None
+        self._areas: OrderedDict[tuple[str, int, Boxes], Areas] = OrderedDict()
+        self._spreads: OrderedDict[_SpreadKey, list[float]] = OrderedDict()
+        self._starts: OrderedDict[tuple[Any, ...], tuple[Start, ...]] = OrderedDict()
+        self._lines: dict[tuple[str, int], tuple[Lines, bytes]] = {}
+
+    def put_aside(self) -> None:
+        """Let go of what holds the scan's voxels; it is made anew when it is asked for."""
+        self._landmarks = self._last = None
+
+    def last(self, marked: Segmentation, method: Method) -> Measured | None:
+        """What was measured last, where that is a method's masks as they are now."""
+        kept = self._last
+        same = kept is not None and kept.snapshot.method == method
+        return kept if same and kept is not None and kept.snapshot.state == marked.state else None
+
+    def measure(self, snapshot: Snapshot, volume: CTVolume) -> Measured:
+        """Measure a snapshot."""
+        landmarks = self._landmarks = self._landmarks or Landmarks(volume)
+        method = snapshot.method
+        found = evidence.assess(
+            snapshot.labels_zyx,
+            volume,
+            snapshot.lesions,
+            landmarks=landmarks,
+            model=method.name,
+            model_title=method.title,
+            weights_sha256=method.weights_sha256,
+            second_look=method.second_look,
+            identity=method.identity,
+            prompts=snapshot.prompts,
+            slices_by=snapshot.slices_by,
+            stops=snapshot.stops,
+        )
+        measured = self._last = Measured(next(_NUMBERS), snapshot, volume, found)
+        return measured
+
+    # How sure
+
+    def portions(
+        self,
+        measured: Measured,
+        predictor: Predictor,
+        embed: Embed,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[float]:
+        """Work on the range in portions; gives the share that is done, before each of them.
+
+        A portion is a few draws of a slice's boxes, or one propagation from moved boxes, which ``cancelled`` ends.
+        Whoever asks stops when somebody else has to come first: what is done is kept, and not done again.
+        """
+        snapshot, volume = measured.snapshot, measured.volume
+        slices = {
+            (snapshot.method.name, k, boxes)
+            for lesion, by_slice in snapshot.boxes.items()
+            if lesion not in snapshot.rules
+            for k, boxes in by_slice.items()
+        }
+        spreads = {self._spread_key(snapshot, lesion) for lesion in snapshot.rules}
+        whole = DRAWS * len(slices) + (1 + DRAWS) * len(spreads)
+
+        def share() -> float:
+            done = sum(len(self._areas.get(key, ())) for key in slices)
+            return (done + sum(len(self._spreads.get(key, ())) for key in spreads)) / whole
+
+        for key in sorted(slices, key=lambda one: one[1]):
+            while (first := len(self._areas.get(key, ()))) < DRAWS:
+                yield share()
+                more = jittered_areas_px(
+                    predictor,
+                    embed(key[1]),
+                    key[2],
+                    jitter_xy_px=jitter_in_pixels(volume),
+                    draws=min(DRAWS_AT_ONCE, DRAWS - first),
+                    first=first,
+                )
+                self._areas[key] = np.concatenate([self._areas.get(key, more[:0]), more])
+        for spread in spreads:
+            # First the boxes as they are, then the draws.
+            while len(draws := self._spreads.setdefault(spread, [])) < 1 + DRAWS:
+                yield share()
+                _, options, rule = spread
+                ml = propagated_ml(
+                    predictor,
+                    volume,
+                    options,
+                    len(draws) - 1 if draws else None,
+                    rule=rule,
+                    embed=embed,
+                    cancelled=cancelled,
+                )
+                if ml is not None:
+                    draws.append(ml)
+        for kept in (self._areas, self._spreads, self._starts):
+            while len(kept) > REMEMBERED:
+                kept.popitem(last=False)
+
+    def _spread_key(self, snapshot: Snapshot, lesion: int) -> _SpreadKey:
+        """What a lesion's draws depend on: where another has taken voxels since, on the mask as it was before."""
+        drawn, rule = snapshot.boxes[lesion], snapshot.rules[lesion]
+        of = (snapshot.method.name, tuple(sorted(drawn.items(), key=lambda item: item[0])), rule)
+        if lesion not in snapshot.clipped or of not in self._starts:
+            self._starts[of] = starts(snapshot.labels_zyx == lesion, drawn)
+        return snapshot.method.name, self._starts[of], rule
+
+    def _ranges(self, measured: Measured) -> dict[int | None, VolumeRange]:
+        """The ranges that are known by now, by lesion and (None) for all blood."""
+        snapshot, found = measured.snapshot, measured.found
+        voxels_ml = measured.volume.voxel_volumes_ml
+        now = {one.label: one.volume_ml for one in found.measures}
+        ranges: dict[int | None, VolumeRange] = {}
+        for lesion in found.lesions:
+            if lesion.id in snapshot.rules:
+                key = self._spread_key(snapshot, lesion.id)
+                own, *draws = self._spreads.get(key) or [0.0]
+                if len(draws) == DRAWS:
+                    ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[1])
+                continue
+            by_slice = snapshot.boxes.get(lesion.id, {})
+            areas = [
+                voxels_ml[k] * self._areas.get((snapshot.method.name, k, boxes), np.zeros(0))
+                for k, boxes in by_slice.items()
+            ]
+            if areas and all(len(one) == DRAWS for one in areas):
+                found_range = VolumeRange.of(np.sum(areas, axis=0))
+                # The draws are of first answers, and know of no other lesion.
+                later = snapshot.method.second_look or snapshot.method.edge
+                carried = later or lesion.id in snapshot.clipped
+                ranges[lesion.id] = (
+                    found_range.carried_to(now[lesion.id]) if carried else found_range
+                )
+        blood = [one.id for one in found.lesions if one.is_blood]
+        if blood and all(lesion in ranges for lesion in blood):
+            ranges[None] = VolumeRange.together([ranges[lesion] for lesion in blood])
+        return ranges
+
+    # What goes out
+
+    def assessment(self, measured: Measured) -> Assessment:
+        """What was measured, with the ranges that are known and the lines that a person has set."""
+        whole, ranges = measured.found, self._ranges(measured)
+        late = {one.label: _LATE for one in (whole.total, *whole.measures)}
+        found = replace(whole, ranges=ranges, no_range=late | {**measured.snapshot.no_range})
+        for lesion in whole.lesions:
+            lines = self._lines_of(measured, lesion.id)
+            if lines is not None:
+                abc = _abc2(measured, lesion.id, lines)
+                found = evidence.with_abc2(found, lesion.id, abc)
+        return found
+
+    def record(self, measured: Measured) -> dict[str, Any]:
+        """What the page shows.
+
+        Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``measure.in_plane_mm``; and total,
+        lesions, reading_error and model_error as ``evidence.measured_record`` has them, with range_comes of total and
+        lesions: whether a range is yet to be computed.
+        """
+        found = self.assessment(measured)
+        parts = evidence.measured_record(found)
+        for one in (parts["total"], *parts["lesions"]):
+            one["range_comes"] = one["range"] is None and found.no_range[one["label"]] == _LATE
+        return {
+            "n": measured.n,
+            "model_title": found.model_title,
+            "second_look": found.second_look,
+            "slices_by": dict(found.slices_by),
+            "plane_mm": in_plane_mm(measured.volume).tolist(),
+            **parts,
+        }
+
+    def set_lines(self, measured: Measured, lesion: int, lines: Lines) -> None:
+        """Take ABC/2 of a lesion as a person has it; it holds as long as the mask is this one.
+
+        Raises InputError for a lesion without a mask, and for lines that are none.
+        """
+        key = (measured.snapshot.method.name, lesion)
+        if lines == Lines():
+            self._lines.pop(key, None)
+            return
+        _abc2(measured, lesion, lines)
+        self._lines[key] = (lines, _content(measured.mask_zyx(lesion)))
+
+    def _lines_of(self, measured: Measured, lesion: int) -> Lines | None:
+        kept = self._lines.get((measured.snapshot.method.name, lesion))
+        if kept is None or kept[1] != _content(measured.mask_zyx(lesion)):
+            return None  # but not forgotten: an undo may bring their mask back
+        return kept[0]
+
+
+def view_glb(measured: Measured) -> bytes:
+    """The surface for the page's 3D view (``mesh.view_glb``). Raises InputError for an empty mask."""
+    snapshot = measured.snapshot
+    return mesh.view_glb(snapshot.labels_zyx, measured.volume, snapshot.lesions)
+
+
+def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:
+    """ABC/2 of a lesion with a person's lines, refused where it comes to nothing."""
+    mask = measured.mask_zyx(lesion)
+    given = {"a_px": lines.a_px, "b_px": lines.b_px, "c_mm": lines.c_mm}
+    abc = abc2(mask, measured.volume, **given)  # type: ignore[arg-type]
+    if abc is None:
+        raise InputError(
+            f"ABC/2 is of a lesion with a mask; lesion {lesion} has none; draw a box around it."
+        )
+    if abc.b.length_mm <= 0:
+        raise InputError(
+            "B crosses the hematoma at right angles to A; beside this A there is no blood; move A onto it."
+        )
+    return abc
+
+
+#: A method, where its propagation may begin (``spread.starts``), and its rule.
+_SpreadKey = tuple[str, tuple[Start, ...], Rule]
+
+
+def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool]) -> float | None:
+    """Do portions for about so long, and while nobody else has to come first: the share done, None where it is all."""
+    limit = time.monotonic() + seconds
+    for share in portions:
+        if time.monotonic() >= limit or not go_on():
+            return share
+    return None
+
+
+def _content(mask: npt.NDArray[np.bool_]) -> bytes:
+    """What tells a mask from another."""
+    return hashlib.sha256(np.packbits(mask).tobytes()).digest()

@@ -1,0 +1,1 @@
+"""What a scanner sent, as a volume in Hounsfield units on a known grid."""

@@ -1,0 +1,187 @@
+"""The edge at half height, against discs and bands whose blurred edge is known in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ichseg.marks.edge import Edge, half_height_edge
+
+SPACING = (0.5, 0.4)
+SHAPE = (160, 200)  # 80 mm each way
+TISSUE, BLOOD = 35.0, 65.0
+Mask = NDArray[np.bool_]
+
+
+def radius_mm(centre_mm: tuple[float, float] = (40.0, 40.0)) -> NDArray[np.float64]:
+    """Distance of each pixel to a centre in mm (y, x)."""
+    y, x = np.indices(SHAPE)
+    return np.hypot((y + 0.5) * SPACING[0] - centre_mm[0], (x + 0.5) * SPACING[1] - centre_mm[1])
+
+
+def blurred(hu: NDArray[np.float64], sigma_mm: float) -> NDArray[np.float64]:
+    return np.asarray(ndimage.gaussian_filter(hu, [sigma_mm / step for step in SPACING]))
+
+
+def disc_hu(radius: float, sigma_mm: float = 0.8, blood: float = BLOOD) -> NDArray[np.float64]:
+    return blurred(np.where(radius_mm() < radius, blood, TISSUE), sigma_mm)
+
+
+def area_mm2(mask: Mask) -> float:
+    return float(mask.sum()) * SPACING[0] * SPACING[1]
+
+
+@pytest.mark.parametrize("radius", [6.0, 10.0, 18.0])
+@pytest.mark.parametrize("off_mm", [-1.2, 0.6, 1.2])
+def test_a_blurred_disc_gets_its_own_edge_back(radius: float, off_mm: float) -> None:
+    """At half height a disc of radius R, blurred by s, is smaller by s^2 / 2 R: the edge's curvature.
+
+    A tenth of a millimetre, a quarter of a pixel, is let through beyond that.
+    """
+    sigma = 0.8
+    after, (judged,) = half_height_edge(
+        radius_mm() < radius + off_mm, disc_hu(radius, sigma), SPACING
+    )
+    total = np.hypot(sigma, Edge().smooth_mm)
+    found = np.sqrt(area_mm2(after) / np.pi)
+    assert found == pytest.approx(radius - total**2 / (2 * radius), abs=0.11)
+    assert judged.left_alone is None
+    assert judged.outline == 1
+    assert judged.pixels_after == after.sum()
+
+
+def test_an_outline_moves_no_farther_than_the_reach() -> None:
+    model = radius_mm() < 15
+    after, _ = half_height_edge(model, disc_hu(10), SPACING)
+    assert after[radius_mm() < 13.2].all()
+    assert not after[radius_mm() > 15].any()
+
+
+def test_noise_is_judged_on_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    hu = disc_hu(12) + rng.normal(0, 8, SHAPE)
+    after, _ = half_height_edge(radius_mm() < 13, hu, SPACING)
+    assert area_mm2(after) == pytest.approx(np.pi * 12**2, rel=0.03)
+    assert ndimage.label(after)[1] == 1
+    assert not (ndimage.binary_fill_holes(after) & ~after).any()
+
+
+def test_the_tissue_is_that_beside_each_place() -> None:
+    """Half of the disc lies in oedema, the other in tissue: each side has a middle of its own."""
+    ideal = np.where(radius_mm() < 12, BLOOD, TISSUE)
+    left = np.indices(SHAPE)[1] < SHAPE[1] // 2
+    ideal[left & (radius_mm() >= 12)] = 15
+    after, _ = half_height_edge(radius_mm() < 13.2, blurred(ideal, 0.8), SPACING)
+    for side in (left, ~left):
+        assert area_mm2(after & side) == pytest.approx(np.pi * 12**2 / 2, rel=0.04)
+
+
+def test_thin_blood_is_left_alone() -> None:
+    y = (np.indices(SHAPE)[0] + 0.5) * SPACING[0]
+    band = np.abs(y - 40) < 2.5
+    hu = blurred(np.where(np.abs(y - 40) < 2, BLOOD, TISSUE), 0.8)
+    after, (judged,) = half_height_edge(band, hu, SPACING)
+    np.testing.assert_array_equal(after, band)
+    assert judged.left_alone == "thin"
+
+
+@pytest.mark.parametrize(
+    ("hu", "reason"), [(1000.0, "bone"), (-1000.0, "bone")], ids=["bone", "air"]
+)
+def test_blood_along_bone_is_left_alone(hu: float, reason: str) -> None:
+    """A half disc that lies on bone, as an epidural hematoma does, with less of its outline in tissue."""
+    flat = (np.indices(SHAPE)[0] + 0.5) * SPACING[0] < 40
+    distance = radius_mm((40.0, 40.0))
+    model = (distance < 20) & ~flat & (np.indices(SHAPE)[0] * SPACING[0] < 49)
+    image = np.where(
+        flat,
+        hu,
+        np.where((distance < 19) & (np.indices(SHAPE)[0] * SPACING[0] < 48), BLOOD, TISSUE),
+    )
+    after, (judged,) = half_height_edge(model, blurred(image, 0.5), SPACING)
+    np.testing.assert_array_equal(after, model)
+    assert judged.left_alone == reason
+
+
+def test_beside_bone_the_outline_stays_and_elsewhere_it_moves() -> None:
+    y = (np.indices(SHAPE)[0] + 0.5) * SPACING[0]
+    bone = y < 29
+    model = (radius_mm() < 11) & ~bone
+    image = np.where(bone, 1000.0, np.where(radius_mm() < 10, BLOOD, TISSUE))
+    after, (judged,) = half_height_edge(
+        model, blurred(image, 0.5), SPACING, replace(Edge(), least_judged=0.5)
+    )
+    assert judged.left_alone is None
+    assert 0.5 < judged.outline < 1
+    near = y < 31
+    np.testing.assert_array_equal(after[near], model[near])
+    low = y > 40
+    assert area_mm2(after & low) == pytest.approx(np.pi * 10**2 / 2, rel=0.03)
+
+
+def test_bone_of_an_8_bit_scan_that_ends_at_100_hu_is_bone() -> None:
+    y = (np.indices(SHAPE)[0] + 0.5) * SPACING[0]
+    bone = y < 29
+    model = (radius_mm() < 11) & ~bone
+    image = np.where(bone, 1000.0, np.where(radius_mm() < 10, BLOOD, TISSUE))
+    hu = np.clip(blurred(image, 0.5), -20, 100)
+    after, (judged,) = half_height_edge(model, hu, SPACING, replace(Edge(), least_judged=0.5))
+    assert judged.left_alone is None
+    np.testing.assert_array_equal(after[y < 31], model[y < 31])
+
+
+def test_blood_that_is_like_its_tissue_is_left_alone() -> None:
+    model = radius_mm() < 11
+    after, (judged,) = half_height_edge(model, disc_hu(10, blood=TISSUE + 6), SPACING)
+    np.testing.assert_array_equal(after, model)
+    assert judged.left_alone == "contrast"
+
+
+@pytest.mark.parametrize("at_mm", [(2.0, 40.0), (40.0, 77.0)])
+def test_an_outline_at_the_slices_side_stays_and_elsewhere_it_moves(
+    at_mm: tuple[float, float],
+) -> None:
+    """A disc that lies partly beyond the slice, where there is no ring of tissue."""
+    distance = radius_mm(at_mm)
+    y, x = np.indices(SHAPE)
+    from_side = (y + 0.5) * SPACING[0] if at_mm[0] < 10 else 80 - (x + 0.5) * SPACING[1]
+    model = distance < 11
+    hu = blurred(np.where(distance < 10, BLOOD, TISSUE), 0.8)
+    after, (judged,) = half_height_edge(model, hu, SPACING, replace(Edge(), least_judged=0.3))
+    assert judged.left_alone is None
+    assert judged.outline < 0.9
+    np.testing.assert_array_equal(after[from_side < 2.5], model[from_side < 2.5])
+    far = from_side > 5
+    assert area_mm2(after & far) == pytest.approx(area_mm2((distance < 10) & far), rel=0.03)
+
+
+def test_each_component_is_judged_for_itself() -> None:
+    large, small = radius_mm((30.0, 30.0)) < 11, radius_mm((60.0, 60.0)) < 2
+    hu = blurred(np.where(radius_mm((30.0, 30.0)) < 10, BLOOD, TISSUE), 0.8)
+    after, judged = half_height_edge(large | small, hu, SPACING)
+    assert [one.left_alone for one in judged] == [None, "thin"]
+    np.testing.assert_array_equal(after[small], True)
+    assert area_mm2(after & ~small) == pytest.approx(np.pi * 10**2, rel=0.03)
+
+
+def test_neighbouring_blood_is_not_taken_for_tissue() -> None:
+    """Two discs 3 mm apart: the ring of one holds the other, which must not raise its middle."""
+    a, b = radius_mm((40.0, 29.0)), radius_mm((40.0, 50.0))
+    hu = blurred(np.where((a < 9) | (b < 9), BLOOD, TISSUE), 0.6)
+    after, judged = half_height_edge((a < 9.8) | (b < 9.8), hu, SPACING)
+    assert [one.left_alone for one in judged] == [None, None]
+    assert area_mm2(after) == pytest.approx(2 * np.pi * 9**2, rel=0.03)
+
+
+def test_an_empty_mask_stays_empty_and_integers_are_taken() -> None:
+    hu = np.rint(disc_hu(10)).astype(np.int16)
+    nothing, judged = half_height_edge(np.zeros(SHAPE, np.uint8), hu, SPACING)
+    assert not nothing.any()
+    assert judged == ()
+    after, _ = half_height_edge((radius_mm() < 11).astype(np.uint8), hu, SPACING)
+    assert after.dtype == bool
+    assert area_mm2(after) == pytest.approx(np.pi * 10**2, rel=0.03)

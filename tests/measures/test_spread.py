@@ -1,0 +1,90 @@
+"""The range of a propagated volume: from other slices and other boxes, on a phantom whose answers are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import phantoms
+import pytest
+
+from ichseg.marks.box import Box
+from ichseg.measures import spread
+from ichseg.measures.measure import DRAWS, volume_ml
+from ichseg.methods.follow import propagate_lesions
+from ichseg.methods.threshold import ThresholdPredictor
+from ichseg.scan.volume import CTVolume
+
+
+def a_spindle() -> tuple[CTVolume, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Blood on slices 2 to 8 of 11 that widens to the middle, and its mask."""
+    volume = phantoms.scan(tuple(5.0 * k for k in range(11)), (64, 64), (1.0, 1.0))
+    mask = np.zeros(volume.shape_zyx, dtype=bool)
+    for k, half in zip(range(2, 9), (3, 6, 9, 11, 9, 6, 3), strict=True):
+        mask[k, 30 - half : 30 + half, 32 - half : 32 + half] = True
+    hu = np.where(mask, 65, volume.hu_zyx).astype(np.int16)
+    return CTVolume(hu, volume.geometry, "spindle"), mask
+
+
+def test_a_propagation_might_have_begun_on_any_slice_with_a_box_as_wide_as_the_persons() -> None:
+    _, mask = a_spindle()
+    drawn = Box(19, 17, 45, 43)  # 2 px around the largest slice
+    options = spread.starts(mask, {5: [drawn]})
+    assert [start[0][0] for start in options] == [5, 2, 8, 3, 7, 4, 6]
+    assert options[0] == ((5, (drawn,)),)
+    assert options[1] == ((2, (Box(27, 25, 37, 35),)),)
+
+
+def test_a_tip_is_no_place_to_begin() -> None:
+    _, mask = a_spindle()
+    mask[9, 30:33, 30:33] = True  # 9 of the 484 pixels of the largest slice
+    assert 9 not in {start[0][0] for start in spread.starts(mask, {5: [Box(19, 17, 45, 43)]})}
+
+
+def test_boxes_on_several_slices_move_together_and_no_more_than_half_way() -> None:
+    _, mask = a_spindle()
+    drawn = {3: [Box(24, 22, 40, 38)], 6: [Box(21, 19, 43, 41)]}
+    options = spread.starts(mask, drawn)
+    assert [tuple(k for k, _ in start) for start in options] == [(3, 6), (2, 5), (4, 7)]
+
+
+def test_several_boxes_on_a_slice_are_one_for_each_connected_component() -> None:
+    mask = np.zeros((3, 20, 20), dtype=bool)
+    mask[:, 2:6, 2:6] = mask[:, 12:18, 12:18] = True
+    drawn = {1: [Box(2, 2, 6, 6), Box(12, 12, 18, 18)]}
+    for start in spread.starts(mask, drawn):
+        assert start[0][1] == (Box(2, 2, 6, 6), Box(12, 12, 18, 18))
+
+
+def test_the_range_is_of_propagations_from_all_of_them() -> None:
+    volume, _ = a_spindle()
+    predictor, drawn = ThresholdPredictor(), {5: [Box(19, 17, 45, 43)]}
+    found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
+    options = spread.starts(found, drawn)
+    given = spread.propagated_range(predictor, volume, found, drawn)
+    expected = [spread.propagated_ml(predictor, volume, options, draw) for draw in range(DRAWS)]
+    assert given.draws_ml == pytest.approx(expected)
+    assert given.from_slices == tuple(sorted(start[0][0] for start in options))
+    assert f"slices {given.from_slices[0] + 1} to {given.from_slices[-1] + 1} " in given.covers
+    assert "the choice of slice and box" in given.covers and not given.carried_over
+    assert spread.propagated_ml(predictor, volume, options, None) == volume_ml(found, volume)
+
+
+def test_it_is_bounded_in_time_and_says_how_often_it_drew() -> None:
+    volume, _ = a_spindle()
+    predictor, drawn = ThresholdPredictor(), {5: [Box(19, 17, 45, 43)]}
+    found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
+    given = spread.propagated_range(predictor, volume, found, drawn, most_seconds=0)
+    assert len(given.draws_ml) == 1 and given.from_slices == (5,)
+    assert given.covers.startswith(
+        "when it is propagated anew 1 time, from slice 6 (--slice 5), with"
+    )
+
+
+def test_beside_a_volume_that_was_refined_or_clipped_it_is_in_proportion() -> None:
+    start: spread.Start = ((3, (Box(0, 0, 4, 4),)),)
+    given = spread.range_of([9.0, 12.0, 10.0], 10.0, 5.0, [start])
+    assert (given.low_ml, given.high_ml, given.carried_over) == (4.5, 6.0, True)
+    assert "scaled to this volume" in given.covers
+    nothing = spread.range_of([0.0, 1.0], 0.0, 2.0, [start])
+    assert (nothing.low_ml, nothing.high_ml) == (0.0, 1.0)
