@@ -28,11 +28,23 @@ MAX_BYTES = 1 << 30
 AIR_HU, TISSUE_HU = -1000, 35
 """Where the two peaks of a head's histogram lie: air, and the brain."""
 
-_USUAL_OFFSETS = (-1024, -1000, -2048, -2000, -4096, -8192, -32768, 1024, 1000)
+_USUAL_OFFSETS = (-1024, -1000, -2048, -2000, -4096, -8192, -32768, 1024, 1000, 31744, 32768)
 _TISSUE_TOLERANCE = 14
+_SHIFT_TOLERANCE, _CLIPPED_TOLERANCE, _NEAR_MIXED = 10, 7, 5
+"""How well tissue and air agree where both are off by one offset; tissue alone, where air is clipped at -1024; and how
+near to the difference of the two usual offsets what they are off by is taken to be just that."""
+
+_TURN = 1 << 16
+"""Values of 16 bits that are too large or too small come out this far off: they wrap around."""
+
+_LEAST_GAP, _LEAST_SHARE, _AIR_WIDTH = 1 << 15, 0.02, 75
+"""The empty range that values which wrapped around leave, and the share of them that is air, and how near its peak."""
+
 _FAR = 70_000
 _AIR_BELOW = (985, 1075)
 """How far below the brain the peak of air may lie."""
+
+_RULE = "a head CT holds Hounsfield units (air -1000, brain about 35)"
 
 _HIGHEST_TISSUE_HU = 3071
 _LEAST_AIR_HU = -900
@@ -92,8 +104,10 @@ def stack_hounsfield(
     step = max(1, hu_zyx.size // _SAMPLE_VALUES) | 1
     holes: dict[int, Mask] = {}
     padded = 0
+    ends = [np.inf, -np.inf]
     for index, plane in enumerate(planes):
         exact, hole = _rescaled(plane)
+        ends = [min(ends[0], float(exact.min())), max(ends[1], float(exact.max()))]
         outside = _padding(exact, plane.padding)
         if hole is not None:
             holes[index] = hole
@@ -116,9 +130,15 @@ def stack_hounsfield(
             hu_zyx = hu_zyx.astype(np.float32)
         hu_zyx[index] = found
     sample = np.concatenate(samples)
-    notes = _hole_notes(name, holes, shape_zyx, bool((sample < _AIR_TO_HU).mean() > 0.01))
+    notes = _hole_notes(
+        name, holes, shape_zyx, bool(np.count_nonzero(sample < _AIR_TO_HU) > 0.01 * sample.size)
+    )
     if padded:
         notes = (*notes, f"{padded:,} voxels of padding outside the field of view were set to air.")
+    if ends[0] == ends[1]:
+        raise refusal(
+            name, _RULE, f"every voxel is {ends[0]:g}", "give the scan itself, not a mask"
+        )
     _check_hounsfield(name, hu_zyx, sample, np.concatenate([sample, *guessed]))
     hu_zyx.setflags(write=False)
     return hu_zyx, notes
@@ -146,19 +166,46 @@ def offset_notes(add_offset: int) -> tuple[str, ...]:
 
 
 def offset_doubts(hu_zyx: Hounsfield, add_offset: int) -> tuple[str, ...]:
-    """A warning where the offset that was asked for leaves tissue and air off their places, and another would not."""
+    """A warning where tissue and air are off their places, and another offset would put both there."""
     step = max(1, hu_zyx.size // _SAMPLE_VALUES) | 1
-    found = _tissue_and_air(hu_zyx.ravel()[::step].astype(np.float64)) if add_offset else None
-    if found is None:
+    found = _tissue_and_air(hu_zyx.ravel()[::step].astype(np.float64))
+    if found is None or abs(found[0] - TISSUE_HU) <= _TISSUE_TOLERANCE:
         return ()
     tissue, air = found
+    if not add_offset:
+        return _mixture_doubts(tissue, air)
     better = _usual_offset(tissue - add_offset, air - add_offset)
     moved = tissue - add_offset + better
-    if abs(tissue - TISSUE_HU) <= _TISSUE_TOLERANCE or abs(moved - TISSUE_HU) > _TISSUE_TOLERANCE:
+    if abs(moved - TISSUE_HU) > _TISSUE_TOLERANCE:
         return ()
     return (
         f"With the offset of {add_offset} HU soft tissue lies at {tissue} HU and air at {air} HU; with {better} they"
         f" would lie at {moved} and {air - add_offset + better}: HU, and what goes by them, are in doubt.",
+    )
+
+
+def _mixture_doubts(tissue: int, air: int) -> tuple[str, ...]:
+    """A warning where tissue and air are off by one and the same, as with an intercept of -1000 in place of -1024.
+
+    Air lies at -1000 HU, or at -1024 where the scanner masked it; nothing lies below -1024 here, for there it is
+    clipped, so that air tells of 24 HU too few alone.
+    """
+    clipped = air <= LOWEST_HU
+    mixed = AIR_HU - LOWEST_HU
+    shifts = (mixed,) if clipped else (AIR_HU - air, LOWEST_HU - air)
+    better = min(shifts, key=lambda shift: abs(tissue + shift - TISSUE_HU))
+    if abs(abs(better) - mixed) <= _NEAR_MIXED:
+        better = mixed if better > 0 else -mixed
+    tolerance = _CLIPPED_TOLERANCE if clipped else _SHIFT_TOLERANCE
+    if abs(tissue + better - TISSUE_HU) > tolerance:
+        return ()
+    known = ""
+    if abs(better) == mixed:
+        stored, read = (1024, 1000) if better < 0 else (1000, 1024)
+        known = f", as where values stored as HU + {stored} are read with an intercept of -{read}"
+    return (
+        f"Soft tissue lies at {tissue} HU and air at {air} HU{known}; with add_offset={better} soft tissue would lie at"
+        f" {tissue + better} HU: HU, and what goes by them, are in doubt.",
     )
 
 
@@ -343,17 +390,20 @@ def _check_hounsfield(
     without the file's word too, for where the offset is wrong, that may be air.
     """
     low, high = float(hu_zyx.min()), float(hu_zyx.max())
-    if with_padding.size:
-        low = max(low, float(with_padding.min()))
-    received = f"its values run from {low:g} to {high:g}"
-    rule = "a head CT holds Hounsfield units (air -1000, brain about 35)"
-    if low == high:
-        raise refusal(name, rule, f"every voxel is {low:g}", "give the scan itself, not a mask")
-    found = _tissue_and_air(sample)
+    if not with_padding.size:
+        remedy = "correct its padding value, or export the CT with its original values"
+        raise refusal(name, _RULE, "all of it is what the file calls padding", remedy)
+    first, last = float(with_padding.min()), float(with_padding.max())
+    low = max(low, first)
+    received = f"its values run from {first:g} to {max(last, high) if high > LOWEST_HU else last:g}"
+    found = _tissue_and_air(sample) if sample.size else None
     if with_padding.size > sample.size and not (found and 0 <= found[0] <= 80):
         found = _tissue_and_air(with_padding) or found
+    if not (found and 0 <= found[0] <= 80):
+        _check_not_wrapped(name, with_padding)
     if found and not 0 <= found[0] <= 80:
-        raise refusal(name, rule, f"{received}, with soft tissue near {found[0]:g}", _offer(*found))
+        offer = _offer(*found)
+        raise refusal(name, _RULE, f"{received}, with soft tissue near {found[0]:g}", offer)
     sample = np.maximum(sample, LOWEST_HU)
     above = sample[sample > 0]
     centre = float(np.median(above)) if above.size else 0.0
@@ -361,7 +411,7 @@ def _check_hounsfield(
     if windowed:
         raise refusal(
             name,
-            rule,
+            _RULE,
             f"{received}, like an already windowed picture",
             "export the CT with its original values",
         )
@@ -371,10 +421,39 @@ def _check_hounsfield(
     if not tissue:
         raise refusal(
             name,
-            rule,
+            _RULE,
             f"{received} with hardly any soft tissue among them",
             "give a CT with its original values, not MR or a rescaled image",
         )
+
+
+def _check_not_wrapped(name: str, values: NDArray[np.float64]) -> None:
+    """Refuse values of 16 bits that wrapped around: those too low for the type came out at its upper end.
+
+    On a circle of 65536 values a CT takes up one arc. It wrapped where the circle was cut open within that arc: then
+    both ends of the range are taken, and most of what lies between is empty.
+    """
+    inner = np.sort(values[np.abs(values) <= _TURN])
+    gaps = np.diff(inner)
+    if not gaps.size or inner[-1] - inner[0] >= _TURN or gaps.max() < _LEAST_GAP:
+        return
+    at = int(gaps.argmax()) + 1
+    found = _tissue_and_air(np.where(values >= inner[at], values - _TURN, values))
+    if found is None or found[0] < inner[0]:
+        return
+    tissue, air = found
+    wrapped_air = np.abs(inner[at:] - _TURN - air) <= _AIR_WIDTH
+    if np.count_nonzero(wrapped_air) < _LEAST_SHARE * len(values):  # the other side is padding
+        return
+    offset = 0 if 0 <= tissue <= 80 else _best_offset(tissue, air)
+    added = f", then {'add' if offset > 0 else 'subtract'} {abs(offset)}" if offset else ""
+    between = next((one for one in (32767, 0) if inner[at - 1] <= one < inner[at]), inner[at - 1])
+    raise refusal(
+        name,
+        _RULE,
+        f"its values wrapped around at 16 bits (soft tissue is at {tissue}, air at {air + _TURN})",
+        f"subtract {_TURN} from those above {between:g}{added}, and save it as int16",
+    )
 
 
 def _tissue_and_air(sample: NDArray[np.float64]) -> tuple[int, int] | None:
@@ -403,19 +482,25 @@ def _tissue_and_air(sample: NDArray[np.float64]) -> tuple[int, int] | None:
         return None
     first = max(int(tissue[best]) - _AIR_BELOW[1], lowest)
     air = first + int(counts[first - lowest : tissue[best] - _AIR_BELOW[0] - lowest + 1].argmax())
-    near = values[np.abs(values - tissue[best]) <= 24]
-    return int(np.median(near)), air
+    near_tissue = values[np.abs(values - tissue[best]) <= 24]
+    near_air = values[np.abs(values - air) <= 24]
+    return int(np.median(near_tissue)), int(np.median(near_air))
 
 
 def _offer(tissue: int, air: int) -> str:
     """The remedy for tissue and air at these values: the offset that puts both where they belong."""
-    shift = TISSUE_HU - tissue
-    offset = _usual_offset(tissue, air)
-    if abs(offset - shift) > _TISSUE_TOLERANCE:
-        offset = shift
+    offset = _best_offset(tissue, air)
     if offset == -1024:
         return f"if the usual offset is missing, open it with add_offset={offset}"
     return f"if it holds HU {-offset:+d}, open it with add_offset={offset}"
+
+
+def _best_offset(tissue: int, air: int) -> int:
+    """The usual offset that puts tissue and air where they belong; where none does, that of air, or of tissue alone."""
+    shift, offset = TISSUE_HU - tissue, _usual_offset(tissue, air)
+    own = min((AIR_HU - air, LOWEST_HU - air), key=lambda one: abs(one - shift))
+    fit = (one for one in (offset, own) if abs(one - shift) <= _TISSUE_TOLERANCE)
+    return next(fit, shift)
 
 
 def _usual_offset(tissue: int, air: int) -> int:

@@ -333,7 +333,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: nifti(
             folder, np.pad(phantoms.speckled_head() + 1024, 3, constant_values=-2000)
         ),
-        f"scan.nii.gz: {HU}, but its values run from -1024 to 2039, with soft tissue near 1059;"
+        f"scan.nii.gz: {HU}, but its values run from -2000 to 2039, with soft tissue near 1059;"
         " if the usual offset is missing, open it with add_offset=-1024.",
     ),
 }

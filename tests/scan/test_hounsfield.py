@@ -275,6 +275,75 @@ def test_an_offset_that_was_asked_for_and_is_wrong_is_a_warning(
     assert "soft tissue lies at 11 HU" in warning and "with -1000 they would lie at 35" in warning
 
 
+@pytest.mark.parametrize("air", ["noise", "masked"])
+@pytest.mark.parametrize(
+    ("offset", "dtype", "steps"),
+    [
+        (0, np.uint16, "subtract 65536 from those above 32767, and save"),
+        (1000, np.uint16, "subtract 65536 from those above 32767, then subtract 1000, and save"),
+        (32768, np.int16, "subtract 65536 from those above 0, then add 32768, and save"),
+    ],
+)
+def test_values_that_wrapped_around_are_said_to_have(
+    head: npt.NDArray[np.int16], offset: int, dtype: type[np.generic], steps: str, air: str
+) -> None:
+    hu = head.astype(np.int64)
+    if air == "masked":
+        hu[hu < -900] = AIR
+    wrapped = (hu + offset).astype(np.uint16).view(dtype)
+    with pytest.raises(VolumeError, match="wrapped around at 16 bits") as caught:
+        stack(wrapped)
+    assert steps in str(caught.value)
+    turn = 65536
+    one = int(steps.split("above ")[1].split(",")[0])
+    mended = wrapped.astype(np.int64)
+    mended[mended > one] -= turn
+    np.testing.assert_array_equal(mended + (32768 if dtype is np.int16 else -offset), hu)
+
+
+def test_what_is_said_of_the_values_is_true_below_air_too(head: npt.NDArray[np.int16]) -> None:
+    low = np.where(head < -900, AIR, head).astype(np.int32) - 31744  # HU + 1024 from -32768 on
+    with pytest.raises(VolumeError, match=r"run from -32768 to .* open it with add_offset=31744\."):
+        stack(low.astype(np.int16))
+    with pytest.raises(VolumeError, match="every voxel is -3000"):
+        stack(np.full(SHAPE, -3000, np.int16))
+    with pytest.raises(VolumeError, match="all of it is what the file calls padding"):
+        stack(np.full(SHAPE, -3000, np.int16) + head // 100, padding=np.ones(SHAPE[1:], bool))
+
+
+@pytest.mark.parametrize("air", [-1000, AIR])
+@pytest.mark.parametrize(("stored", "intercept"), [(1024, -1000), (1000, -1024), (1024, -984)])
+def test_an_intercept_of_the_other_usual_offset_is_a_warning(
+    tmp_path: Path, head: npt.NDArray[np.int16], stored: int, intercept: int, air: int
+) -> None:
+    hu = np.where(head < -900, air + np.clip(head + 1000, -5, 5) * (air == -1000), head)
+    for slices_intercept, folder in ((-stored, "right"), (intercept, "wrong")):
+        slices = phantoms.dicom_slices(hu, [5.0 * k for k in range(6)], intercept=-stored)
+        for image in slices:
+            image.RescaleIntercept = slices_intercept
+        phantoms.save_dicom(tmp_path / folder, slices)
+    assert read_volume(tmp_path / "right").warnings == ()
+    (warning,) = read_volume(tmp_path / "wrong").warnings
+    left = -stored - intercept
+    assert f"with add_offset={left} soft tissue would lie at 35 HU" in warning
+    known = f"values stored as HU + {stored} are read with an intercept of {intercept}"
+    assert (known in warning) == (intercept != -984)
+    mended = read_volume(tmp_path / "wrong", add_offset=left)
+    assert mended.warnings == ()
+    inside = np.s_[:, 25:30, 30:35]
+    np.testing.assert_array_equal(mended.hu_zyx[inside], hu[inside])
+
+
+@pytest.mark.parametrize("tissue", [22, 28, 42, 48])
+@pytest.mark.parametrize("air", [-1000, AIR])
+def test_no_tissue_that_heads_have_is_called_an_offset(
+    head: npt.NDArray[np.int16], tissue: int, air: int
+) -> None:
+    """An infant's brain is darker and an enhanced one brighter than 35 HU."""
+    hu = np.where(head < -900, air, np.where(head < 100, head - 35 + tissue, head))
+    assert hounsfield.offset_doubts(hu.astype(np.int16), 0) == ()
+
+
 @pytest.mark.parametrize(
     ("odd", "off"), [((2,), 1024), ((2, 3), 1024), ((2, 3), -1024), ((0,), 1024), ((8,), 1024)]
 )
