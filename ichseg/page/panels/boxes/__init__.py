@@ -1,0 +1,1 @@
+"""Boxes, undo and the methods' answers."""

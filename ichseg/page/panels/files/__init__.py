@@ -1,0 +1,1 @@
+"""Downloads, and going on with what was saved."""

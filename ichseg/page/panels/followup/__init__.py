@@ -1,0 +1,1 @@
+"""Growth between two scans, and bedside scores."""

@@ -1,0 +1,1 @@
+"""Opening scans: files, series, the sample."""
