@@ -85,6 +85,7 @@ _HEADER_TAGS = [
     *("RescaleSlope", "RescaleIntercept"),
     *("ConvolutionKernel", "ContrastBolusAgent", "KVP", "BodyPartExamined"),
     *("AcquisitionNumber", "TemporalPositionIdentifier"),
+    *("InstanceNumber", "ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 _PIXEL_TAGS = [
@@ -173,7 +174,18 @@ class _Image:
             description=self.text("SeriesDescription"),
             body_part=self.text("BodyPartExamined"),
             study=self.text("StudyInstanceUID"),
+            frame_of_reference=self.text("FrameOfReferenceUID"),
         )
+
+    @property
+    def number(self) -> int | None:
+        """InstanceNumber of a file of one frame."""
+        return None if self.frames > 1 else self.count("InstanceNumber")
+
+    def count(self, keyword: str) -> int | None:
+        """An element that is one whole number, or None."""
+        (number,) = self.numbers(keyword, 1) or (math.nan,)
+        return int(number) if number.is_integer() else None
 
 
 def _number(value: Any) -> float:
@@ -199,6 +211,7 @@ class _Slice:
     slope: float
     intercept: float
     traits: rules.Traits
+    number: int | None = None
 
     @property
     def along_normal_mm(self) -> float:
@@ -235,6 +248,7 @@ class _Series:
     header: pydicom.Dataset = field(default_factory=pydicom.Dataset)
     holes: tuple[rules.Hole, ...] = ()
     left: tuple[_Left, ...] = ()
+    ends: tuple[str, ...] = ()
     error: VolumeError | None = None
 
     def refused(self, error: VolumeError, reason: str) -> _Series:
@@ -381,6 +395,8 @@ def _open(study: _Study, one: _Series, add_offset: int) -> CTVolume:
         ),
         warnings=(
             *rules.hole_warnings(one.holes),
+            *one.ends,
+            *rules.frame_warnings([each.traits for each in one.slices]),
             *_series_warnings(one),
             *_end_warnings(elsewhere),
         ),
@@ -437,8 +453,9 @@ def _scan(given: intake.Given) -> _Study:
     grouped: dict[tuple[str, ...], list[_Image]] = {}
     for image in images:
         grouped.setdefault(_group_key(image), []).append(image)
+    localizers = [image for image in images if _is_localizer(image)]
     series = [
-        one
+        _ends_checked(one, [*group, *localizers])
         for number, group in enumerate(grouped.values(), 1)
         for one in _series_of(given.name, group, f"no-uid-{number}", broken)
     ]
@@ -514,7 +531,16 @@ def _read_header(file: InputFile) -> _Image | str | None:
     counts = [header.get("Rows"), header.get("Columns"), header.get("NumberOfFrames") or 1]
     if not all(isinstance(count, int) and count > 0 for count in counts):
         raise _truncated(file)
-    return _Image(file, header, kind)
+    image = _Image(file, header, kind)
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if groups is not None and len(groups) != image.frames:
+        raise refusal(
+            file.name,
+            "a multi-frame file says of each of its frames where it lies",
+            f"of {image.frames} frame{'' if image.frames == 1 else 's'} it describes {len(groups)}",
+            "export the series again, as single images if that goes on",
+        )
+    return image
 
 
 def _left(kind: str) -> str:
@@ -820,6 +846,25 @@ def _complete(name: str, one: _Series, broken: Sequence[_Broken]) -> _Series:
     return replace(one, holes=tuple(holes))
 
 
+def _ends_checked(one: _Series, images: Sequence[_Image]) -> _Series:
+    """A series with what is to be said of slices lost at its ends, by the numbers of ``images``: its own and others'.
+
+    What a header promises is looked at in this order: images of the acquisition, slices, images of the series.
+    """
+    if one.error is not None:
+        return one
+    files = {id(each.file) for each in one.slices}
+    others = (image.number for image in images if id(image.file) not in files)
+    elsewhere = frozenset(number for number in others if number is not None)
+    promises = [
+        {image.count(keyword) for image in images if id(image.file) in files}
+        for keyword in ("ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances")
+    ]
+    promised = next((said for (said, *rest) in promises if said and not rest), None)
+    count = rules.Count(tuple(each.number for each in one.slices), elsewhere, promised)
+    return replace(one, ends=rules.end_warnings(count, one.holes))
+
+
 def _without_copies(ordered: Sequence[_Slice]) -> tuple[list[_Slice], list[_Left]]:
     """Slices in order of place without those that are there twice: the same pixels at the same place.
 
@@ -959,6 +1004,7 @@ def _slice(image: _Image, frame: int) -> _Slice:
         slope=slope,
         intercept=intercept,
         traits=image.traits(frame),
+        number=image.number,
     )
 
 
@@ -1044,7 +1090,7 @@ def _source(
     return DicomSource(
         study_uid=str(header.get("StudyInstanceUID", "")),
         series_uid=str(header.get("SeriesInstanceUID", "")),
-        frame_of_reference_uid=str(header.get("FrameOfReferenceUID", "")),
+        frame_of_reference_uid=one.traits.frame_of_reference,
         slices=tuple(
             SourceSlice(
                 *each.uids, each.frame, each.frames, each.position, each.thickness or height

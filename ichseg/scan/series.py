@@ -33,6 +33,10 @@ WHOLE_HEAD_MM = 100.0
 """A stack that is longer than this is taken before a part of a head; an adult's brain is 130 mm high and more."""
 
 _SAME_SPACING = 0.2
+_MOST_PARTS = 4
+_FEWEST_NUMBERED, _MOST_LOST_AT_END = 4, 3
+"""Slices that their numbers say something of, and how many lost at an end that is told from another way to number."""
+
 _CROWDED = 0.25
 
 Item = TypeVar("Item")
@@ -54,6 +58,7 @@ class Traits:
     description: str = ""
     body_part: str = ""
     study: str = ""
+    frame_of_reference: str = ""
 
     @property
     def derived(self) -> bool:
@@ -243,8 +248,50 @@ def stacks(traits: Sequence[Traits], positions_mm: NDArray[np.float64]) -> list[
 
     A stack whose slices all have places of their own is left whole unless two kernels or agents interleave, for
     step-and-shoot scans count every slice an acquisition. Where no trait helps, slices still share their places.
+    Places in two frames of reference are apart, too (``_by_frame_of_reference``).
     """
-    return _apart(tuple(range(len(traits))), traits, positions_mm, "")
+    found = _apart(tuple(range(len(traits))), traits, positions_mm, "")
+    return [part for stack in found for part in _by_frame_of_reference(stack, traits, positions_mm)]
+
+
+def _by_frame_of_reference(
+    stack: Stack, traits: Sequence[Traits], positions_mm: NDArray[np.float64]
+) -> list[Stack]:
+    """A stack by frame of reference: as it is, or one stack a frame.
+
+    Places in two frames need have nothing to do with each other (DICOM PS3.3, C.7.4.1). Some exports and anonymisers
+    write a new one for each image, or for a part of a stack. Slices stay together, and ``frame_warnings`` says so,
+    where all of them make one stack without a hole that no frame makes by itself.
+    """
+    named = [traits[one].frame_of_reference for one in stack.members]
+    stated = {name: group for name, group in _grouped(stack.members, named).items() if name}
+    places = [positions_mm[list(group)] for group in stated.values()]
+    if len(stated) < 2 or max(map(len, places)) < 2:
+        return [stack]
+    largest = max(places, key=len)
+    if _is_whole(positions_mm[list(stack.members)]) and not (
+        _overlap(places) and _is_whole(largest)
+    ):
+        return [stack]
+    groups = sorted(stated.values(), key=lambda group: float(positions_mm[list(group)].min()))
+    unstated = tuple(one for one in stack.members if not traits[one].frame_of_reference)
+    titles = [f"frame of reference {number}" for number in range(1, len(groups) + 1)]
+    found = [
+        *zip(groups, titles, strict=True),
+        *([(unstated, "no frame of reference")] if unstated else []),
+    ]
+    return [
+        Stack(
+            group, f"{stack.title}, {title}" if stack.title else title, stack.odd if not at else ()
+        )
+        for at, (group, title) in enumerate(found)
+    ]
+
+
+def _is_whole(positions_mm: NDArray[np.float64]) -> bool:
+    """Whether slices at these places are one stack: none crowds another, and none is lost."""
+    gaps = np.diff(np.sort(positions_mm))
+    return not crowded(positions_mm) and not holes(gaps, [None] * len(positions_mm))
 
 
 def _apart(
@@ -407,6 +454,71 @@ def _thicker(thickness_mm: Sequence[float | None], start: int, count: int, first
     outer = thickness_mm[0 if first else -1]
     inner = thickness_mm[start + count if first else start]
     return outer is not None and inner is not None and outer > 1.2 * inner
+
+
+def frame_warnings(traits: Sequence[Traits]) -> tuple[str, ...]:
+    """What to say of a stack, in order of place, that states several frames of reference."""
+    named = [one.frame_of_reference for one in traits]
+    frames = len({one for one in named if one})
+    if frames < 2:
+        return ()
+    runs = [len(list(run)) for _, run in itertools.groupby(named)]
+    ends = np.cumsum(runs)
+    parts = [
+        f"{end - run + 1} to {end}" if run > 1 else f"{end}"
+        for run, end in zip(runs, ends, strict=True)
+    ]
+    where = f" (slices {'; '.join(parts)})" if len(parts) <= _MOST_PARTS else ""
+    return (
+        f"The slices state {frames} frames of reference{where}, though they lie as one stack: that the head lay alike"
+        " in all of them is not said, and a volume that reaches across is in doubt.",
+    )
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a series says of how many images it has.
+
+    Attributes:
+        numbers: InstanceNumber of each slice of a stack, in order of place; None where there is none.
+        elsewhere: those of other images of the series, and of the study's localizers.
+        promised: how many images the series, or the acquisition, is said to have; None where nothing says it.
+
+    """
+
+    numbers: tuple[int | None, ...]
+    elsewhere: frozenset[int] = frozenset()
+    promised: int | None = None
+
+
+def end_warnings(count: Count, found: Iterable[Hole]) -> tuple[str, ...]:
+    """What to say where the images' numbers, or what the header counts, tell of a slice lost at an end.
+
+    Only numbers that rise or fall by 1 with the slices' places tell of it, but for the holes that are ``found``.
+    """
+    numbers = [one for one in count.numbers if one is not None]
+    here, lost_within = len(numbers), sum(hole.lost for hole in found)
+    if here < len(count.numbers) or here < _FEWEST_NUMBERED:
+        return ()
+    first, last = min(numbers), max(numbers)
+    rising = numbers == sorted(numbers)
+    in_order = rising or numbers == sorted(numbers, reverse=True)
+    if not in_order or len({*numbers}) < here or last - first + 1 - here != lost_within:
+        return ()
+    before = [one for one in range(1, first) if one not in count.elsewhere]
+    said = f"the images are numbered from {first} on"
+    lost, at_first = len(before), True
+    if count.promised is not None:
+        total = here + lost_within + sum(first > one or one > last for one in count.elsewhere)
+        lost, at_first = count.promised - total, count.promised - total <= len(before)
+        said = f"the header counts {count.promised} images"
+    if not 0 < lost <= _MOST_LOST_AT_END:
+        return ()
+    where = "below slice 1" if at_first == rising else f"above slice {here}"
+    lacking = "1 image" if lost == 1 else f"{lost} images"
+    return (
+        f"{lacking} may be missing {where}, for {said} and {here} are here: blood there is not counted.",
+    )
 
 
 def hole_warnings(found: Iterable[Hole]) -> tuple[str, ...]:

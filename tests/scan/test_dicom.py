@@ -253,6 +253,24 @@ def test_an_enhanced_multi_frame_ct(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(one_file).hu_zyx, head())
 
 
+@pytest.mark.parametrize(
+    ("frames", "described"), [(9, 8), (9, 1), (9, 10), (10, 9), (8, 9), (None, 9)]
+)
+def test_a_multi_frame_file_describes_each_of_its_frames(
+    tmp_path: Path, frames: int | None, described: int
+) -> None:
+    multi = phantoms.enhanced_ct(phantoms.dicom_slices(head(), POSITIONS_MM))
+    groups = list(multi.PerFrameFunctionalGroupsSequence)
+    multi.PerFrameFunctionalGroupsSequence = (groups + groups)[:described]
+    if frames is None:
+        del multi.NumberOfFrames
+    else:
+        multi.NumberOfFrames = frames
+    said = f"of {frames or 1} frame{'s' if frames else ''} it describes {described};"
+    with pytest.raises(VolumeError, match=f"each of its frames where it lies, but {said}"):
+        read_volume(phantoms.save_dicom(tmp_path / "ct", [multi], ["a.dcm"]) / "a.dcm")
+
+
 def test_a_legacy_converted_enhanced_ct(tmp_path: Path) -> None:
     """Written by highdicom, which lays out the functional groups in its own way."""
     images = phantoms.dicom_slices(

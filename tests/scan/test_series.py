@@ -487,3 +487,129 @@ def test_1200_files_are_one_series(tmp_path: Path) -> None:
     hu_zyx = np.repeat(phantoms.speckled_head((1, 12, 12)), count, axis=0)
     found = phantoms.dicom_slices(hu_zyx, np.arange(count) * 0.1, (15, 15))
     assert len(read_volume(save(tmp_path, found)).hu_zyx) == count
+
+
+# --- Frames of reference, and slices lost at an end ------------------------------------------------
+
+
+def in_frames(frames: list[str], positions_mm: list[float] | None = None) -> list[Any]:
+    """Nine images that state these frames of reference, at these places."""
+    found = phantoms.dicom_slices(HEAD, positions_mm or POSITIONS_MM)
+    for image, frame in zip(found, frames, strict=True):
+        image.FrameOfReferenceUID = frame and f"1.2.826.{frame}"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("frames", "where"),
+    [
+        (["1"] * 4 + ["2"] * 5, "2 frames of reference (slices 1 to 4; 5 to 9), though"),
+        (["1"] * 4 + ["2"] + ["1"] * 4, "2 frames of reference (slices 1 to 4; 5; 6 to 9), though"),
+        ([str(k) for k in range(1, 10)], "9 frames of reference, though"),
+    ],
+)
+def test_one_stack_in_several_frames_of_reference_is_a_warning(
+    tmp_path: Path, frames: list[str], where: str
+) -> None:
+    volume = read_volume(save(tmp_path, in_frames(frames)))
+    np.testing.assert_array_equal(volume.hu_zyx, HEAD)
+    (warning,) = volume.warnings
+    assert warning.startswith(f"The slices state {where} they lie as one stack")
+
+
+def test_one_frame_of_reference_that_some_images_lack_is_one(tmp_path: Path) -> None:
+    assert same_head(read_volume(save(tmp_path, in_frames(["1"] * 7 + ["", ""]))))
+
+
+@pytest.mark.parametrize(
+    ("frames", "positions_mm", "sizes"),
+    [
+        (["1", "2"] * 4 + ["1"], POSITIONS_MM, {4, 5}),  # one between the other
+        (["1"] * 5 + ["2"] * 4, [0.0, 5, 10, 15, 20, 2, 7, 12, 17], {4, 5}),  # one over the other
+        (["1"] * 5 + ["2"] * 4, [0.0, 5, 10, 15, 20, 10, 15, 20, 25], {4, 5}),  # at its places
+        (["1"] * 5 + ["2"] * 4, [0.0, 5, 10, 15, 20, 60, 65, 70, 75], {4, 5}),  # far from it
+    ],
+)
+def test_frames_of_reference_that_are_no_one_stack_are_series_of_their_own(
+    tmp_path: Path, frames: list[str], positions_mm: list[float], sizes: set[int]
+) -> None:
+    folder = save(tmp_path, in_frames(frames, positions_mm))
+    found = list_series(folder)
+    assert {one.slices for one in found} == sizes
+    assert sorted(one.label[-20:] for one in found) == [f"frame of reference {k}" for k in (1, 2)]
+    assert not any(one.refusal for one in found)
+    for one in found:
+        volume = read_volume(folder, series=one.key)
+        assert len(volume.hu_zyx) == one.slices
+        assert volume.dicom is not None
+        frame = volume.dicom.frame_of_reference_uid
+        assert frame == f"1.2.826.{1 if one.slices == 5 else 2}"
+
+
+def numbered(first: int, step: int = 1, **elements: Any) -> list[Any]:
+    found = images(**elements)
+    for index, image in enumerate(found):
+        image.InstanceNumber = first + step * index
+    return found
+
+
+NUMBERED = "1 image may be missing {}, for the images are numbered from 2 on and {} are here"
+COUNTED = "1 image may be missing {}, for the header counts 10 images and 9 are here"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (numbered(2), NUMBERED.format("below slice 1", 9)),
+        (numbered(10, -1), NUMBERED.format("above slice 9", 9)),
+        (numbered(1, ImagesInAcquisition=10), COUNTED.format("above slice 9")),
+        (numbered(2, ImagesInAcquisition=10), COUNTED.format("below slice 1")),
+        (numbered(9, -1, NumberOfSlices=10), COUNTED.format("below slice 1")),
+        (numbered(1, NumberOfSeriesRelatedInstances=10), COUNTED.format("above slice 9")),
+        (
+            [image for image in numbered(1) if image.InstanceNumber not in (1, 5)],
+            NUMBERED.format("below slice 1", 7),
+        ),
+    ],
+)
+def test_a_slice_lost_at_an_end_is_a_warning_where_something_tells_of_it(
+    tmp_path: Path, found: list[Any], said: str
+) -> None:
+    warnings = read_volume(save(tmp_path, one_series(found))).warnings
+    assert f"{said}: blood there is not counted." in warnings
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        numbered(1),
+        numbered(0),
+        numbered(1, ImagesInAcquisition=9),
+        numbered(2, ImagesInAcquisition=9),  # all are here, whatever their numbers
+        numbered(2, 2),
+        numbered(31),  # numbered on from another series
+        numbered(1, ImagesInAcquisition=240),  # the thin images that these were made of
+        numbered(1, ImagesInAcquisition=4),
+        images(),  # numbers that have nothing to do with the places
+    ],
+)
+def test_a_series_that_is_whole_is_not_doubted(tmp_path: Path, found: list[Any]) -> None:
+    assert same_head(read_volume(save(tmp_path, found)))
+
+
+def test_a_localizer_has_the_number_that_is_missing(tmp_path: Path) -> None:
+    localizer = images(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])[:1]
+    localizer[0].InstanceNumber = 1
+    head = numbered(2)
+    for one in localizer:
+        one.StudyInstanceUID = head[0].StudyInstanceUID
+    assert read_volume(save(tmp_path, head + localizer)).warnings == ()
+    assert read_volume(save(tmp_path / "same", one_series(head, localizer))).warnings == ()
+
+
+def test_two_kernels_under_one_series_are_numbered_through(tmp_path: Path) -> None:
+    soft, bone = numbered(1, ConvolutionKernel="H31s"), numbered(10, ConvolutionKernel="H60s")
+    folder = save(tmp_path, one_series(soft, bone))
+    assert read_volume(folder).warnings == ()
+    warnings = read_volume(folder, series="2:2").warnings
+    assert not any("missing" in one for one in warnings)
