@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ichseg.measures.measure import volume_ml
+    from ichseg.measures.volume import volume_ml
     from ichseg.methods.catalogue import load_predictor
     from ichseg.methods.follow import propagate
     from ichseg.scan.volume import read_volume, write_mask
@@ -37,7 +37,7 @@ _HOME = {
     "load_predictor": "ichseg.methods.catalogue",
     "propagate": "ichseg.methods.follow",
     "read_volume": "ichseg.scan.volume",
-    "volume_ml": "ichseg.measures.measure",
+    "volume_ml": "ichseg.measures.volume",
     "write_mask": "ichseg.scan.volume",
 }
 

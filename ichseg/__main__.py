@@ -30,7 +30,9 @@ from ichseg.files.regular_grid import aslant_note, regular_grid_files
 from ichseg.marks.box import Box
 from ichseg.marks.document import TYPES, Segmentation
 from ichseg.marks.edge import step_of
-from ichseg.measures import followup, growth, measure, spread
+from ichseg.measures import followup, growth, spread
+from ichseg.measures.spread import VolumeRange, volume_range
+from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.methods.catalogue import (
     CATALOGUE,
@@ -312,7 +314,7 @@ def segment(
             notes.append(aslant)
     if out and len(masks) < len(out):
         # Of a session's masks it is not known without its propagations and corrections done again.
-        ranges: dict[int | None, measure.VolumeRange] = {}
+        ranges: dict[int | None, VolumeRange] = {}
         if not saved:
             with Console(stderr=True).status("Drawing the boxes anew, for the range"):
                 found_range = _range(marked, volume, predictor, prompts, propagate, embed)
@@ -702,15 +704,15 @@ def _range(
     prompts: Mapping[int, Sequence[Box]],
     propagated: bool,
     embed: Callable[[int], SliceEmbedding],
-) -> measure.VolumeRange:
+) -> VolumeRange:
     """The volume from boxes, and of a propagation from slices, that other hands might have chosen."""
     mask_zyx = marked.mask_zyx(predictor.name)
     if propagated:
         return spread.propagated_range(predictor, volume, mask_zyx, prompts, embed=embed)
-    found = measure.volume_range(predictor, volume, prompts, embedding=embed)
+    found = volume_range(predictor, volume, prompts, embedding=embed)
     # The draws are the model's instant answers, before a refinement and before the edge.
     later = predictor.second_look or edge_setting(predictor.name, marked.edge)
-    return found.carried_to(measure.volume_ml(mask_zyx, volume)) if later else found
+    return found.carried_to(volume_ml(mask_zyx, volume)) if later else found
 
 
 def _predict(
@@ -908,7 +910,7 @@ def _volume_table(mask_zyx: npt.ArrayLike, volume: CTVolume, title: str) -> Tabl
     table = Table(title=title, title_justify="left")
     for heading in ("Slice", "from 0", "mm2", "height, mm", "mL"):
         table.add_column(heading, justify="right")
-    for row in measure.slice_table(mask_zyx, volume):
+    for row in slice_table(mask_zyx, volume):
         table.add_row(
             str(row.slice_index + 1),
             str(row.slice_index),
@@ -917,7 +919,7 @@ def _volume_table(mask_zyx: npt.ArrayLike, volume: CTVolume, title: str) -> Tabl
             f"{row.volume_ml:.2f}",
         )
     table.add_section()
-    table.add_row("Total", "", "", "", f"{measure.volume_ml(mask_zyx, volume):.2f}")
+    table.add_row("Total", "", "", "", f"{volume_ml(mask_zyx, volume):.2f}")
     return table
 
 

@@ -34,7 +34,8 @@ from ichseg.files.mask import read_labelled_mask
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.edge import step_of
-from ichseg.measures import measure
+from ichseg.measures.agreement import dice
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import load_predictor, mask_identity
 from ichseg.methods.identity import Identity
 from ichseg.replace_file import Inputs, check_not_an_input, inputs_of, output_key, write_whole
@@ -427,11 +428,11 @@ def score_slices(
     """
     on_slices = np.zeros((len(mask_zyx), 1, 1), dtype=bool)
     on_slices[slices] = True
-    ml = measure.volume_ml(mask_zyx & on_slices, volume)
+    ml = volume_ml(mask_zyx & on_slices, volume)
     if truth_zyx is None:
         return {"volume_ml": ml}
-    truth_ml = measure.volume_ml(truth_zyx & on_slices, volume)
-    overlap = measure.dice(mask_zyx & on_slices, truth_zyx & on_slices)
+    truth_ml = volume_ml(truth_zyx & on_slices, volume)
+    overlap = dice(mask_zyx & on_slices, truth_zyx & on_slices)
     return {
         "volume_ml": ml,
         "truth_ml": truth_ml,

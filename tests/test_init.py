@@ -45,11 +45,11 @@ def test_only_a_loaded_model_brings_torch(use: str) -> None:
 
 
 def test_each_name_is_the_function_of_its_room() -> None:
-    from ichseg.measures import measure
+    from ichseg.measures.volume import volume_ml
     from ichseg.methods import catalogue
     from ichseg.scan import volume
 
-    assert ichseg.volume_ml is measure.volume_ml
+    assert ichseg.volume_ml is volume_ml
     assert ichseg.load_predictor is catalogue.load_predictor
     assert ichseg.read_volume is volume.read_volume
     assert ichseg.write_mask is volume.write_mask

@@ -25,7 +25,7 @@ from ichseg.__main__ import app
 from ichseg.errors import InputError, VolumeError
 from ichseg.files.export import scan_record
 from ichseg.files.mask import read_labelled_mask
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.page.controller import Controller
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import read_mask, read_volume

@@ -1,4 +1,4 @@
-"""python -m train coverage: how often the truth lies in the range that jittered boxes give (measure.volume_range).
+"""python -m train coverage: how often the truth lies in the range that jittered boxes give (spread.volume_range).
 
 The range is computed by the function that the page and the command line use, on patients the adapter never saw, from
 boxes around the truth's pieces. Where a set gives no pixel size, CT_ICH_ASSUMED_PIXEL_MM stands for it; where it gives
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.measures.measure import DRAWS, JITTER_MM, jittered_areas_px
+from ichseg.measures.spread import DRAWS, JITTER_MM, jittered_areas_px
 from ichseg.methods.predictor import Predictor
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.dataset import NativeSlice, write_table

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError
-from ichseg.measures.agreement import jaccard, paired, surface_dice
-from ichseg.measures.measure import dice
+from ichseg.measures.agreement import dice, jaccard, paired, surface_dice
 
 __all__ = [
     "Summary",

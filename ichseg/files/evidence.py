@@ -22,6 +22,8 @@ from ichseg.files import export
 from ichseg.files.mask_header import mask_record
 from ichseg.marks.box import Box
 from ichseg.marks.document import Lesion, Segmentation
+from ichseg.measures.abc2 import ABC2
+from ichseg.measures.assessment import Measures, measure
 from ichseg.measures.followup import Blood
 from ichseg.measures.growth import (
     Growth,
@@ -32,7 +34,7 @@ from ichseg.measures.growth import (
     reading_error,
 )
 from ichseg.measures.landmarks import Landmarks
-from ichseg.measures.measure import ABC2, Measures, VolumeRange, measure
+from ichseg.measures.spread import VolumeRange
 from ichseg.methods.catalogue import model_error, title_of
 from ichseg.methods.identity import Identity
 from ichseg.replace_file import check_outputs, write_whole

@@ -32,7 +32,7 @@ from ichseg.files.picture import Colour, render_slice
 from ichseg.marks.box import Box
 from ichseg.marks.document import ORIGINS, Lesion, Origin, Part, Segmentation
 from ichseg.marks.edge import step_of
-from ichseg.measures.measure import slice_table, volume_ml
+from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.methods.catalogue import mask_identity
 from ichseg.methods.frame import BRAIN, Window
 from ichseg.methods.identity import Identity
@@ -805,7 +805,7 @@ def boxes_record(boxes: Mapping[int, Sequence[Box]]) -> list[dict[str, Any]]:
 
 
 def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, Any]]:
-    """``measure.slice_table`` for a JSON document: {slice from 0, area_mm2, height_mm, volume_ml} a row."""
+    """``volume.slice_table`` for a JSON document: {slice from 0, area_mm2, height_mm, volume_ml} a row."""
     return [
         {
             "slice": row.slice_index,

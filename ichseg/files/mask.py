@@ -24,7 +24,7 @@ from ichseg.errors import InputError
 from ichseg.files.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
 from ichseg.files.mask_header import MaskContent, parse_record
 from ichseg.marks.document import Lesion
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.intake import kind_on_disk
 from ichseg.scan.volume import CTVolume, ScanPath, check_size, read_nifti_mask, refusal
 

@@ -18,7 +18,8 @@ from ichseg import NOTICE
 from ichseg.errors import InputError
 from ichseg.marks.document import Lesion
 from ichseg.measures.landmarks import BONE_HU, LEAST_SHARE
-from ichseg.measures.measure import surface_mesh, volume_ml
+from ichseg.measures.surface import surface_mesh
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume, Geometry
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def view_glb(labels_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesi
 def lesion_mesh(mask_zyx: npt.ArrayLike, volume: CTVolume) -> trimesh.Trimesh | None:
     """One lesion's closed surface, RAS+ mm; None for an empty mask.
 
-    ``measure.surface_mesh``, its normals outwards. That one is lightly smoothed and ends in a wedge between two slices,
+    ``surface.surface_mesh``, its normals outwards. That one is lightly smoothed and ends in a wedge between two slices,
     and so holds less than its voxels do: 6 % on the sample, up to 30 % of a lesion of three slices. It is moved along
     its normals, by 0.3 mm on the sample, until it holds their volume within 0.1 % (tests/test_mesh.py).
     """

@@ -15,7 +15,7 @@ from scipy import ndimage
 from ichseg.files.export import file_name
 from ichseg.files.mask_header import mask_record
 from ichseg.marks.document import Lesion
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.hounsfield import LOWEST_HU, check_size
 from ichseg.scan.volume import CTVolume, Float, Geometry, mask_bytes, scan_bytes
 

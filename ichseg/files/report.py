@@ -43,8 +43,9 @@ from ichseg.files import export
 from ichseg.files.evidence import Assessment, not_computed
 from ichseg.files.picture import render_slice, with_sides
 from ichseg.marks.document import TYPES, Lesion
+from ichseg.measures.abc2 import ABC2
+from ichseg.measures.assessment import Measures
 from ichseg.measures.growth import Score
-from ichseg.measures.measure import ABC2, Measures
 from ichseg.methods.frame import BRAIN
 from ichseg.scan.volume import CTVolume
 

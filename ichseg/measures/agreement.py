@@ -13,14 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.errors import InputError
-from ichseg.measures.measure import dice, volume_ml
+from ichseg.errors import InputError, VolumeError
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume
 
 BoolArray = npt.NDArray[np.bool_]
 
 #: How far apart two boundaries may be and still match: the tolerance of the CVPR 2024 laptop challenge.
 TOLERANCE_MM = 2.0
+
+
+def dice(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Dice overlap of two masks of one shape, 0 to 1; NaN where both are empty. Not 0 counts as in.
+
+    >>> dice([[1, 1, 0]], [[0, 1, 1]])
+    0.5
+    """
+    in_a, in_b = np.asarray(a) != 0, np.asarray(b) != 0
+    if in_a.shape != in_b.shape:
+        raise VolumeError(
+            f"Masks to compare have one shape; got {in_a.shape} and {in_b.shape}; "
+            "bring them to one grid."
+        )
+    sizes = int(in_a.sum()) + int(in_b.sum())
+    return 2 * int((in_a & in_b).sum()) / sizes if sizes else math.nan
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from ichseg.measures.growth import (
     growth,
     reading_error,
 )
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
 from ichseg.scan.volume import CTVolume
 

@@ -1,6 +1,6 @@
 """How much a propagated volume depends on who drew the boxes: the same hematoma from other slices and other boxes.
 
-``measure.volume_range`` moves boxes where they were drawn. A volume that was propagated from there depends on the
+``volume_range`` moves boxes where they were drawn. A volume that was propagated from there depends on the
 slice as well, for a person might have begun on another one. So each draw begins on one of the slices on which the
 hematoma is seen, with a box around what was found there as wide as the person's own, each side moved as
 ``volume_range`` moves it, and is propagated anew.
@@ -12,13 +12,15 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.errors import BoxError
 from ichseg.marks.box import Box, box_from_mask, boxes_from_mask, jitter
-from ichseg.measures.measure import DRAWS, JITTER_MM, VolumeRange, jitter_in_pixels, volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.follow import Rule, propagate_lesions
 from ichseg.scan.volume import CTVolume
 
@@ -33,6 +35,188 @@ Start: TypeAlias = tuple[tuple[int, tuple[Box, ...]], ...]
 LEAST_SHARE = 0.05
 #: ``propagated_range`` begins no further draw after so long.
 MOST_SECONDS = 120.0
+
+
+#: How often the boxes are drawn anew for ``volume_range``, and how far each side moves at most.
+DRAWS, JITTER_MM = 16, 3.0
+
+
+@dataclass(frozen=True)
+class VolumeRange:
+    """A volume under boxes that other hands might have drawn: smallest, median and largest of the draws.
+
+    It says how much the box matters, and nothing of what the model gets wrong whatever the box. ``carried_over`` says
+    whether it was taken of a model's first answer and brought to the volume beside it in proportion. ``from_slices``
+    are those, from 0, on which a propagation began (``spread``); empty where boxes moved on their own slices alone.
+    """
+
+    low_ml: float
+    median_ml: float
+    high_ml: float
+    draws_ml: tuple[float, ...]
+    jitter_mm: float
+    seed: int
+    carried_over: bool = False
+    from_slices: tuple[int, ...] = ()
+
+    @property
+    def covers(self) -> str:
+        """What was varied, and what the range is not, for people.
+
+        >>> VolumeRange.of([9.0, 12.0], from_slices=[8, 9, 10]).covers
+        'when it is propagated anew 2 times, from slices 9 to 11 (--slice 8 to 10) by turns, with each side of a box \
+moved by up to 3 mm. It covers the choice of slice and box, not how far the model is from a reference'
+        """
+        count, move = len(self.draws_ml), f"moved by up to {self.jitter_mm:g} mm"
+        times = f"{count} time{'' if count == 1 else 's'}"
+        if self.from_slices:
+            low, high = self.from_slices[0], self.from_slices[-1]
+            where = (
+                f"slice {low + 1} (--slice {low})"
+                if low == high
+                else f"slices {low + 1} to {high + 1} (--slice {low} to {high}) by turns"
+            )
+            how = (
+                f"when it is propagated anew {times}, from {where}, with each side of a box {move}"
+            )
+            of = "the choice of slice and box"
+        else:
+            how = f"when the boxes are drawn anew {times} on their slices, each side {move}"
+            of = "the choice of box"
+        carried = (
+            " It was taken before any refinement, without other lesions, and scaled to this volume."
+            if self.carried_over
+            else ""
+        )
+        return f"{how}.{carried} It covers {of}, not how far the model is from a reference"
+
+    @classmethod
+    def of(
+        cls,
+        draws_ml: npt.ArrayLike,
+        jitter_mm: float = JITTER_MM,
+        seed: int = 0,
+        from_slices: Sequence[int] = (),
+    ) -> VolumeRange:
+        """The range of these draws, one volume each.
+
+        >>> VolumeRange.of([9.0, 12.0, 10.0]).carried_to(20.0).high_ml
+        24.0
+        """
+        draws = np.asarray(draws_ml, dtype=np.float64)
+        return cls(
+            low_ml=float(draws.min()),
+            median_ml=float(np.median(draws)),
+            high_ml=float(draws.max()),
+            draws_ml=tuple(float(ml) for ml in draws),
+            jitter_mm=jitter_mm,
+            seed=seed,
+            from_slices=tuple(from_slices),
+        )
+
+    @classmethod
+    def together(cls, ranges: Sequence[VolumeRange]) -> VolumeRange:
+        """The range of several lesions' volume: one draw moves the boxes of all alike, so that their volumes add up."""
+        draws = np.sum([one.draws_ml for one in ranges], axis=0)
+        slices = sorted({k for one in ranges for k in one.from_slices})
+        made = cls.of(draws, ranges[0].jitter_mm, ranges[0].seed, slices)
+        return replace(made, carried_over=any(one.carried_over for one in ranges))
+
+    def carried_to(self, ml: float) -> VolumeRange:
+        """The same extent about another volume: for an answer with a second look, which 16 draws of would take long.
+
+        A range about nothing stays as it is.
+        """
+        return self if self.median_ml == 0 else self.scaled(ml / self.median_ml)
+
+    def scaled(self, factor: float) -> VolumeRange:
+        """Every draw times a factor."""
+        draws = np.array(self.draws_ml) * factor
+        made = VolumeRange.of(draws, self.jitter_mm, self.seed, self.from_slices)
+        return replace(made, carried_over=True)
+
+
+def volume_range(
+    predictor: Predictor,
+    volume: CTVolume,
+    boxes: Mapping[int, Sequence[Box]],
+    *,
+    embedding: Callable[[int], SliceEmbedding] | None = None,
+    draws: int = DRAWS,
+    jitter_mm: float = JITTER_MM,
+    second_look: bool | None = False,
+    seed: int = 0,
+) -> VolumeRange:
+    """The millilitres again, with every side of every box moved by up to ``jitter_mm``.
+
+    Args:
+        predictor: the model that the number beside the range is from.
+        volume: the scan.
+        boxes: by slice, from 0.
+        embedding: gives a slice's embedding by this predictor, for who has it already; else the slice is encoded.
+        draws: how often; all draws of a slice are one batch.
+        jitter_mm: each side moves by its own uniform draw of up to this. One draw moves all boxes alike, as the hand
+            that draws a wide box on one slice draws wide ones on the next: independent moves would average out.
+        second_look: False is the instant answer from the slice's embedding, as fast as 16 boxes at once; the range is
+            then of that answer, and its extent relative to its median is what carries over to a slower one.
+        seed: the same seed, the same range.
+
+    Raises:
+        BoxError: no box, or one that is not on its slice.
+
+    """
+    if not any(boxes.values()):
+        raise BoxError(
+            "A range is that of the volume in boxes; got none; draw a box around the blood."
+        )
+    total_ml = np.zeros(draws)
+    for k in sorted(boxes):
+        if not boxes[k]:
+            continue
+        here = predictor.embed(volume.hu_zyx[k]) if embedding is None else embedding(k)
+        voxels = jittered_areas_px(
+            predictor,
+            here,
+            boxes[k],
+            jitter_xy_px=jitter_in_pixels(volume, jitter_mm),
+            draws=draws,
+            second_look=second_look,
+            seed=seed,
+        )
+        total_ml += voxels * volume.voxel_volumes_ml[k]
+    return VolumeRange.of(total_ml, jitter_mm, seed)
+
+
+def jittered_areas_px(
+    predictor: Predictor,
+    embedding: SliceEmbedding,
+    boxes: Sequence[Box],
+    *,
+    jitter_xy_px: tuple[float, float],
+    draws: int = DRAWS,
+    first: int = 0,
+    second_look: bool | None = False,
+    seed: int = 0,
+) -> npt.NDArray[np.int64]:
+    """How many pixels of a slice are blood under each of several draws of its boxes, int64 [draws].
+
+    Draw i moves the sides of all boxes by the same parts of ``jitter_xy_px``, on this slice as on any other. ``first``
+    is the number of the first draw, for who asks for them in portions.
+    """
+    moved = [
+        jitter(box, jitter_xy_px, np.random.default_rng([seed, draw]), embedding.shape_yx)
+        for draw in range(first, first + draws)
+        for box in boxes
+    ]
+    masks = predictor.predict(embedding, moved, second_look=second_look).masks
+    unions = masks.reshape(draws, len(boxes), *embedding.shape_yx).any(axis=1)
+    return np.asarray(np.count_nonzero(unions, axis=(1, 2)), dtype=np.int64)
+
+
+def jitter_in_pixels(volume: CTVolume, jitter_mm: float = JITTER_MM) -> tuple[float, float]:
+    """How far a box's sides move at most, across and down, in pixels of a scan's slices."""
+    dy, dx = volume.geometry.spacing_yx_mm
+    return jitter_mm / dx, jitter_mm / dy
 
 
 def starts(mask_zyx: BoolArray, drawn: Mapping[int, Sequence[Box]]) -> tuple[Start, ...]:
@@ -113,7 +297,7 @@ def propagated_ml(
 ) -> float | None:
     """The volume of one draw in mL, from ``options`` (``starts``) by turns; None where it was cancelled.
 
-    Draw i moves the sides of all boxes by the same parts as ``measure.volume_range`` does; None is the person's own
+    Draw i moves the sides of all boxes by the same parts as ``volume_range`` does; None is the person's own
     boxes as they are, to which the others compare.
     """
 

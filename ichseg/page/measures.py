@@ -24,17 +24,19 @@ from ichseg.files import evidence, mesh
 from ichseg.files.evidence import Assessment
 from ichseg.marks.box import Box
 from ichseg.marks.document import Labels, Lesion, Segmentation
+from ichseg.measures.abc2 import ABC2, abc2
 from ichseg.measures.landmarks import Landmarks
-from ichseg.measures.measure import (
-    ABC2,
+from ichseg.measures.lengths import in_plane_mm
+from ichseg.measures.spread import (
     DRAWS,
+    Start,
     VolumeRange,
-    abc2,
-    in_plane_mm,
     jitter_in_pixels,
     jittered_areas_px,
+    propagated_ml,
+    range_of,
+    starts,
 )
-from ichseg.measures.spread import Start, propagated_ml, range_of, starts
 from ichseg.methods.follow import Rule
 from ichseg.methods.identity import Identity
 from ichseg.scan.volume import CTVolume
@@ -335,7 +337,7 @@ class Measuring:
     def record(self, measured: Measured) -> dict[str, Any]:
         """What the page shows.
 
-        Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``measure.in_plane_mm``; and total,
+        Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``lengths.in_plane_mm``; and total,
         lesions, reading_error and model_error as ``evidence.measured_record`` has them, with range_comes of total and
         lesions: whether a range is yet to be computed.
         """

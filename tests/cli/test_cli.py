@@ -25,7 +25,8 @@ from ichseg.files.export import NOTICE
 from ichseg.marks import edit
 from ichseg.marks.box import Box
 from ichseg.marks.document import Lesion, Segmentation
-from ichseg.measures import measure
+from ichseg.measures.spread import DRAWS
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.backends import BACKEND_VARIABLE
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.identity import identity_of
@@ -822,10 +823,10 @@ def test_segment_writes_the_mask_and_the_report_with_its_range(
     assert record["boxes"] == said.json["boxes"]
     given = record["total"]["range"]
     assert given["low_ml"] <= record["total"]["volume_ml"] <= given["high_ml"]
-    assert len(given["draws_ml"]) == measure.DRAWS
+    assert len(given["draws_ml"]) == DRAWS
     assert record["slices_by"] == {"box": 1}
     volume = read_volume(head)
-    assert measure.volume_ml(read_mask(tmp_path / "m.nii.gz", volume), volume) == pytest.approx(
+    assert volume_ml(read_mask(tmp_path / "m.nii.gz", volume), volume) == pytest.approx(
         said.json["volume_ml"]
     )
 

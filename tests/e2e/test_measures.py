@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Download
 from ichseg.files import evidence, export
 from ichseg.marks.box import boxes_from_mask
 from ichseg.marks.document import Lesion
-from ichseg.measures import measure
+from ichseg.measures.abc2 import abc2
 from ichseg.measures.landmarks import Landmarks
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume, read_mask
@@ -187,7 +187,7 @@ def test_an_end_of_a_is_dragged_and_abc2_follows_at_once(
     page.mouse.up()
     wait_for_measures(measured)
     a_px = (*end_of(measured, "a", 0), *kept)
-    own = measure.abc2(mask, sample, a_px=a_px)
+    own = abc2(mask, sample, a_px=a_px)
     assert own is not None
     assert sum_of(measured)[0] == pytest.approx(own.volume_ml, abs=0.06)
     assert sum_of(measured)[2] == pytest.approx(own.b.length_mm, abs=0.3)  # B was found anew

@@ -22,8 +22,11 @@ from ichseg.errors import InputError
 from ichseg.files import evidence, export
 from ichseg.marks.box import Box
 from ichseg.marks.document import Lesion, Segmentation
+from ichseg.measures.abc2 import abc2
 from ichseg.measures.growth import Findings, growth, scores
-from ichseg.measures.measure import VolumeRange, abc2, longest_in_plane, volume_ml
+from ichseg.measures.lengths import longest_in_plane
+from ichseg.measures.spread import VolumeRange
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from ichseg.files import export
 from ichseg.files.mask import LabelledMask, read_labelled_mask
 from ichseg.files.mask_header import short_text
 from ichseg.marks.document import Lesion
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume, read_volume, whole_labels
 
 LESIONS = (Lesion(1, "Ventricle", "IVH"), Lesion(3, "Putamen", "IPH", colour="#123456"))

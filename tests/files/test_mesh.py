@@ -17,7 +17,7 @@ from ichseg import NOTICE
 from ichseg.errors import InputError
 from ichseg.files import mesh
 from ichseg.marks.document import Lesion
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume
 
 Floats = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from ichseg.files.regular_grid import (
     regular_grid_files,
 )
 from ichseg.marks.document import Lesion
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume, Geometry, read_volume
 
 EVEN_MM = tuple(5.0 * k for k in range(10))

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ichseg.errors import InputError
-from ichseg.measures.agreement import compare, jaccard, surface_dice
-from ichseg.measures.measure import dice
+from ichseg.measures.agreement import compare, dice, jaccard, surface_dice
 from tests import phantoms
 
 

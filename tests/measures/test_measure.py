@@ -23,23 +23,15 @@ from scipy import ndimage
 
 from ichseg.errors import BoxError, InputError, VolumeError
 from ichseg.marks.box import Box, box_from_mask
+from ichseg.measures.abc2 import abc2
+from ichseg.measures.agreement import dice
+from ichseg.measures.assessment import measure
+from ichseg.measures.intensity import hu_histogram, hu_statistics
 from ichseg.measures.landmarks import Landmarks
-from ichseg.measures.measure import (
-    Line,
-    SliceRow,
-    abc2,
-    dice,
-    hu_histogram,
-    hu_statistics,
-    longest_in_3d,
-    longest_in_plane,
-    measure,
-    slice_table,
-    surface_area_mm2,
-    surface_mesh,
-    volume_ml,
-    volume_range,
-)
+from ichseg.measures.lengths import Line, longest_in_3d, longest_in_plane
+from ichseg.measures.spread import volume_range
+from ichseg.measures.surface import surface_area_mm2, surface_mesh
+from ichseg.measures.volume import SliceRow, slice_table, volume_ml
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.sample import sample_paths

@@ -10,7 +10,8 @@ import pytest
 
 from ichseg.marks.box import Box, box_from_mask, jitter
 from ichseg.marks.edge import step_of
-from ichseg.measures.measure import dice, volume_ml
+from ichseg.measures.agreement import dice
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.predictor import Predictor
 from ichseg.sample import sample_paths

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ichseg import __main__ as cli
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.follow import (
     Found,

@@ -20,8 +20,8 @@ from PIL import Image
 from ichseg.files import evidence, export
 from ichseg.marks.box import Box, jitter
 from ichseg.marks.document import Segmentation
-from ichseg.measures import measure
-from ichseg.measures.spread import starts
+from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.follow import Rule, propagate
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page import controller as controller_module
@@ -108,7 +108,7 @@ def test_the_numbers_come_first_and_then_their_range_as_the_library_has_it(
     last = passing(controller, page, record["n"])
     assert last["range"] is None
     boxes = {1: [Box(*BOX)], 2: [Box(*BOX)]}
-    expected = measure.volume_range(fakes["one"], case_of(controller)[1], boxes)  # type: ignore[arg-type]
+    expected = volume_range(fakes["one"], case_of(controller)[1], boxes)  # type: ignore[arg-type]
     for one in (last["record"]["total"], *last["record"]["lesions"]):
         assert tuple(one["range"]["draws_ml"]) == expected.draws_ml
         assert one["range"]["carried_over"] is False and "range" not in one["not_computed"]
@@ -123,13 +123,13 @@ def test_a_change_on_one_slice_costs_the_range_of_that_slice(
     page.ask("boxes", slice=3, boxes=[BOX])
     predicted = fakes["one"].predicted
     after = complete(controller, page)
-    assert fakes["one"].predicted - predicted == measure.DRAWS
+    assert fakes["one"].predicted - predicted == DRAWS
     assert after["n"] != before["n"]
     ratio = after["total"]["range"]["low_ml"] / before["total"]["range"]["low_ml"]
     assert ratio == pytest.approx(1.5)  # three equal slices for two
     page.ask("undo")
     assert complete(controller, page)["total"]["range"] == before["total"]["range"]
-    assert fakes["one"].predicted - predicted == measure.DRAWS
+    assert fakes["one"].predicted - predicted == DRAWS
 
 
 def test_a_range_of_first_answers_is_carried_over_to_the_second_look(
@@ -139,7 +139,7 @@ def test_a_range_of_first_answers_is_carried_over_to_the_second_look(
     rested(controller, page, 1)  # keeps the box's first row: 12 of 108 pixels
     total = complete(controller, page)["total"]
     assert total["volume_ml"] == pytest.approx(area_ml(12))
-    plain = measure.volume_range(closer, case_of(controller)[1], {1: [Box(*BOX)]})  # type: ignore[arg-type]
+    plain = volume_range(closer, case_of(controller)[1], {1: [Box(*BOX)]})  # type: ignore[arg-type]
     assert total["range"]["carried_over"] is True
     for key in ("low_ml", "high_ml"):
         share = getattr(plain, key) / plain.median_ml
@@ -272,10 +272,10 @@ def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes
     def propagated(draw: int) -> float:
         """By the library itself, from a box on each slice by turns, moved as a range moves it."""
         k, (start,) = options[draw % 3][0]
-        jitter_px = measure.jitter_in_pixels(volume)
+        jitter_px = jitter_in_pixels(volume)
         moved = jitter(start, jitter_px, np.random.default_rng([0, draw]), (ROWS, COLUMNS))
         found = propagate(predictor, volume, {k: [moved]}, rule=rule, embed=embed)  # type: ignore[arg-type]
-        return measure.volume_ml(found.mask_zyx("one"), volume)
+        return volume_ml(found.mask_zyx("one"), volume)
 
     measuring = Measuring()
     snapshot = Snapshot.of(marked, Method("one", "One", False))
@@ -306,7 +306,7 @@ def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes
     again = measuring.measure(Snapshot.of(marked, Method("one", "One", False)), volume)
     assert len(list(measuring.portions(again, predictor, embed))) == 0  # nothing is drawn anew
     left = measuring.assessment(again)
-    share = left.measures[0].volume_ml / measure.volume_ml(mask, volume)
+    share = left.measures[0].volume_ml / volume_ml(mask, volume)
     assert 0.9 < share < 1
     assert left.ranges[1].draws_ml == pytest.approx([share * ml for ml in before.draws_ml])
 

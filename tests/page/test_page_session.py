@@ -21,7 +21,7 @@ import pytest
 from ichseg.errors import VolumeError, WeightsError
 from ichseg.files import export
 from ichseg.marks.box import Box
-from ichseg.measures import measure
+from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller, runs
@@ -315,7 +315,7 @@ def test_boxes_of_a_slice_make_one_mask_and_slices_add_up(controller: Controller
     assert reply["totals"]["one"] == pytest.approx(area_ml(24) + area_ml(10))
     case = controller.store.get("x").case
     assert case is not None and case.volume is not None
-    total = measure.volume_ml(case.segmentation.mask_zyx("one"), case.volume)
+    total = volume_ml(case.segmentation.mask_zyx("one"), case.volume)
     assert reply["totals"]["one"] == pytest.approx(total)
 
 

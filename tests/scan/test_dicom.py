@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 
 from ichseg.errors import VolumeError
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.dicom import list_series
 from ichseg.scan.volume import read_mask, read_volume, write_mask
 

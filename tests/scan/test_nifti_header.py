@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from ichseg.errors import VolumeError
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.nifti_header import place_voxels, voxel_size_mm
 from ichseg.scan.volume import read_mask, read_volume, write_mask
 

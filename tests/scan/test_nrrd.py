@@ -19,7 +19,7 @@ from ichseg.errors import VolumeError
 from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
 from ichseg.marks.document import TYPES, Lesion
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume, read_volume
 
 ENDINGS = (".seg.nrrd", ".nrrd", ".mha")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ichseg import NOTICE, __version__
 from ichseg.errors import VolumeError
-from ichseg.measures.measure import volume_ml
+from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume, Geometry, read_mask, read_volume, write_mask
 
 SHAPE_ZYX = (9, 40, 48)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.marks.edge import half_height_edge
-from ichseg.measures.measure import dice
+from ichseg.measures.agreement import dice
 from ichseg.methods.predictor import Predictor
 from ichseg.replace_file import replacing
 from tools.phantom.design import Design
