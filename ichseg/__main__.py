@@ -31,6 +31,7 @@ from ichseg.marks.box import Box
 from ichseg.marks.document import TYPES, Segmentation
 from ichseg.marks.edge import step_of
 from ichseg.measures import followup, growth, spread
+from ichseg.measures import scores as bedside
 from ichseg.measures.spread import VolumeRange, volume_range
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
@@ -548,7 +549,7 @@ def measure_command(
     name, items (finding, name, value, points, most, rule), total (null where a finding is missing), least, most,
     missing, meaning, source.
     """
-    findings = growth.Findings(
+    findings = bedside.Findings(
         hours_from_onset=onset_hours,
         recurrent=recurrent,
         warfarin=warfarin,
@@ -597,7 +598,7 @@ def measure_command(
             methods=(masks[0].method, masks[1].method),
         )
     findings = followup.findings(findings, *bloods)
-    scores = growth.scores(findings)
+    scores = bedside.scores(findings)
     notes: list[str] = []
     if out:
         told = replace(
@@ -1091,7 +1092,7 @@ def _growth_notes(found: growth.Growth) -> list[str]:
     ]
 
 
-def _scores_table(scores: Sequence[growth.Score]) -> Table:
+def _scores_table(scores: Sequence[bedside.Score]) -> Table:
     table = Table("Score", "Total", "Points", "Missing", "Source")
     for one in scores:
         total = f"{one.least} to {one.most}" if one.total is None else str(one.total)

@@ -25,15 +25,9 @@ from ichseg.marks.document import Lesion, Segmentation
 from ichseg.measures.abc2 import ABC2
 from ichseg.measures.assessment import Measures, measure
 from ichseg.measures.followup import Blood
-from ichseg.measures.growth import (
-    Growth,
-    ModelError,
-    ReadingError,
-    Score,
-    growth_record,
-    reading_error,
-)
+from ichseg.measures.growth import Growth, ModelError, ReadingError, growth_record, reading_error
 from ichseg.measures.landmarks import Landmarks
+from ichseg.measures.scores import Score
 from ichseg.measures.spread import VolumeRange
 from ichseg.methods.catalogue import model_error, title_of
 from ichseg.methods.identity import Identity

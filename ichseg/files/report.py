@@ -45,7 +45,7 @@ from ichseg.files.picture import render_slice, with_sides
 from ichseg.marks.document import TYPES, Lesion
 from ichseg.measures.abc2 import ABC2
 from ichseg.measures.assessment import Measures
-from ichseg.measures.growth import Score
+from ichseg.measures.scores import Score
 from ichseg.methods.frame import BRAIN
 from ichseg.scan.volume import CTVolume
 

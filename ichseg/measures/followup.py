@@ -23,15 +23,8 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.marks.document import Lesion
-from ichseg.measures.growth import (
-    Findings,
-    Growth,
-    ModelError,
-    Of,
-    Thresholds,
-    growth,
-    reading_error,
-)
+from ichseg.measures.growth import Growth, ModelError, Of, Thresholds, growth, reading_error
+from ichseg.measures.scores import Findings
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
 from ichseg.scan.volume import CTVolume

@@ -10,7 +10,8 @@ from ichseg.errors import InputError
 from ichseg.files.evidence import Assessment, OtherScan
 from ichseg.files.export import with_label
 from ichseg.measures.followup import Blood, between, findings
-from ichseg.measures.growth import NAMES, Findings, Growth, Thresholds, growth_record, scores
+from ichseg.measures.growth import Growth, Thresholds, growth_record
+from ichseg.measures.scores import NAMES, Findings, scores
 from ichseg.methods.catalogue import title_of
 from ichseg.page.session import Asked, Case, Role, Session
 

@@ -23,8 +23,9 @@ from ichseg.files import evidence, export
 from ichseg.marks.box import Box
 from ichseg.marks.document import Lesion, Segmentation
 from ichseg.measures.abc2 import abc2
-from ichseg.measures.growth import Findings, growth, scores
+from ichseg.measures.growth import growth
 from ichseg.measures.lengths import longest_in_plane
+from ichseg.measures.scores import Findings, scores
 from ichseg.measures.spread import VolumeRange
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume

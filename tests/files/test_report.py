@@ -19,7 +19,8 @@ from ichseg.files.evidence import Assessment, OtherScan, assess
 from ichseg.files.report import key_slices, report_pdf
 from ichseg.marks.box import Box
 from ichseg.marks.document import TYPES, Lesion
-from ichseg.measures.growth import Findings, growth, scores
+from ichseg.measures.growth import growth
+from ichseg.measures.scores import Findings, scores
 from ichseg.measures.spread import VolumeRange
 from ichseg.methods.catalogue import model_error
 from ichseg.scan.volume import CTVolume

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ichseg.errors import InputError
 from ichseg.marks.document import TYPES, Lesion
 from ichseg.measures.followup import Blood, between, findings
-from ichseg.measures.growth import Findings, growth_record, scores
+from ichseg.measures.growth import growth_record
+from ichseg.measures.scores import Findings, scores
 from ichseg.methods.catalogue import model_error
 
 
