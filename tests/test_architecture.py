@@ -33,7 +33,7 @@ KEPT_TO = {
     "safetensors": TORCH_ROOMS,
     "openvino": ("ichseg/methods/backends.py",),
     "transformers": ("ichseg/methods/sam.py",),
-    "ray": ("ichseg/cohort.py",),
+    "ray": ("ichseg/cohort/pool.py",),
     "trimesh": ("ichseg/files/mesh.py",),
     "reportlab": ("ichseg/files/report.py",),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,9 @@ import numpy as np
 import phantoms
 import pytest
 
-from ichseg import __main__ as cli
 from ichseg import cohort
+from ichseg.cli import main as cli
+from ichseg.cohort import pool
 from ichseg.errors import InputError
 from ichseg.files.export import (
     NOTICE,
@@ -389,7 +391,9 @@ def test_ray_is_asked_for_in_one_sentence_where_it_is_absent(
     command: Command, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # what an import of it then finds
-    code, shown, err = command("segment", manifest, "--out", tmp_path / "out", "--ray")
+    code, shown, err = command(
+        "segment", manifest, "--out", tmp_path / "out", "--ray-address", "auto"
+    )
     assert (code, shown) == (2, "")
     assert "requirements-ray.txt" in err and err.count("\n") == 1
 
@@ -404,27 +408,22 @@ def test_ray_is_not_imported_unless_asked_for(manifest: Path, tmp_path: Path) ->
     )
     run = subprocess.run(
         [sys.executable, "-c", code, str(manifest), str(tmp_path / "out")],
-        capture_output=True, text=True, check=True, cwd=Path(cohort.__file__).parent.parent,
+        capture_output=True, text=True, check=True, cwd=Path(cohort.__file__).parents[2],
     )  # fmt: skip
     assert run.stdout.split() == ["False"]
 
 
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """Ray on two of this machine's cores, started once for the tests below."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed (pip install -r requirements-ray.txt)")
-    with pytest.MonkeyPatch.context() as patch:
-        # Ray's workers give way to all else unless told not to, and other tests may be running.
-        patch.setenv("RAY_worker_niceness", "0")
-        with cohort._ray(cohort.LOCAL):
-            yield
+def dies_at_one(number: int) -> int:
+    if number == 1:
+        os._exit(1)
+    return number
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_ray_gives_the_same_masks_and_the_same_refusal(manifest: Path, tmp_path: Path) -> None:
-    here = cohort.run(segments(manifest, tmp_path / "here", "litemedsam"))
-    there = cohort.run(segments(manifest, tmp_path / "there", "litemedsam"), ray=cohort.LOCAL)
+def test_side_by_side_gives_the_same_masks_and_the_same_refusal(
+    manifest: Path, tmp_path: Path
+) -> None:
+    here = cohort.run(segments(manifest, tmp_path / "here"))
+    there = cohort.run(segments(manifest, tmp_path / "there"), where=cohort.LOCAL)
     assert [one.state for one in there] == ["done", "passed over", "done"]
     assert [one.record for one in there] == [one.record for one in here]
     assert there[1].error == here[1].error
@@ -432,15 +431,37 @@ def test_ray_gives_the_same_masks_and_the_same_refusal(manifest: Path, tmp_path:
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_a_worker_that_dies_costs_one_job_only() -> None:
-    import os
+def test_a_process_that_dies_costs_one_job_only() -> None:
+    found = dict(cohort.each(dies_at_one, [0, 1, 2], where=cohort.LOCAL))
+    assert (found[0], found[2]) == (0, 2)
+    assert isinstance(found[1], cohort.Failure)
 
-    def work(number: int) -> int:
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A Ray cluster of this machine alone, started once for the tests below, and its address."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install -r requirements-ray.txt)")
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's workers give way to all else unless told not to, and other tests may be running.
+        patch.setenv("RAY_worker_niceness", "0")
+        with pool._ray("local"):
+            yield "auto"
+
+
+def test_a_cluster_gives_the_same_masks(cluster: str, manifest: Path, tmp_path: Path) -> None:
+    here = cohort.run(segments(manifest, tmp_path / "here"))
+    there = cohort.run(segments(manifest, tmp_path / "there"), where=cluster)
+    assert [one.record for one in there] == [one.record for one in here]
+    assert there[1].error == here[1].error
+
+
+def test_a_worker_of_a_cluster_that_dies_costs_one_job_only(cluster: str) -> None:
+    def work(number: int) -> int:  # pickled by value: a cluster's worker has no tests
         if number == 1:
             os._exit(1)
         return number
 
-    found = dict(cohort.each(work, [0, 1, 2], ray=cohort.LOCAL))
+    found = dict(cohort.each(work, [0, 1, 2], where=cluster))
     assert (found[0], found[2]) == (0, 2)
     assert isinstance(found[1], cohort.Failure)

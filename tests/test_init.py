@@ -36,7 +36,7 @@ def test_import_takes_no_time_and_brings_neither_torch_nor_gradio() -> None:
         "ichseg.volume_ml",
         "ichseg.read_volume",
         "ichseg.load_predictor",
-        "__import__('ichseg.__main__')",
+        "__import__('ichseg.cli.main')",
     ],
 )
 def test_only_a_loaded_model_brings_torch(use: str) -> None:

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from ichseg import cohort
-from ichseg.__main__ import app
+from ichseg.cli.main import app
 from ichseg.errors import InputError, VolumeError
 from ichseg.files.export import scan_record
 from ichseg.files.mask import read_labelled_mask

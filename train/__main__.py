@@ -268,8 +268,9 @@ def benchmark_command(
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Bring absent public weights from the hub first.")
     ] = False,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Patients side by side, on this machine's cores.")
+    parallel: Annotated[
+        bool,
+        typer.Option("--parallel", "--ray", help="Patients side by side, on this machine's cores."),
     ] = False,
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto.")
@@ -289,7 +290,7 @@ def benchmark_command(
             cache=cache,
             with_images=with_images,
             fetch_weights=fetch,
-            ray=ray_address or (LOCAL if ray else None),
+            where=ray_address or (LOCAL if parallel else None),
             on_done=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print(text)

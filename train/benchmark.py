@@ -166,7 +166,7 @@ def benchmark(
     cache: Path | None = None,
     with_images: bool = False,
     fetch_weights: bool = False,
-    ray: str | None = None,
+    where: str | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> str:
     """Score every method, write benchmark.md, benchmark.csv and figure.png into ``out``, and return the Markdown.
@@ -180,7 +180,7 @@ def benchmark(
         with_images: draw the figure over the CT. Without, it shows outlines alone, and may be published with no
             thought of the images' licence.
         fetch_weights: bring weights that are not here from the hub.
-        ray: as in ``ichseg.cohort.each``. Times a slice are always taken in this process, when nothing else is scored.
+        where: as in ``ichseg.cohort.each``. Times per slice are taken in this process, when nothing else is scored.
         on_done: called with (patients done, of how many), for a progress display.
 
     """
@@ -194,7 +194,7 @@ def benchmark(
             row.reason = " ".join(str(error).split())
     waiting = [task for some in tasks.values() for task in some if not task.is_done()]
     total = sum(map(len, tasks.values()))
-    for done, (i, found) in enumerate(cohort.each(score_patient, waiting, ray=ray), 1):
+    for done, (i, found) in enumerate(cohort.each(score_patient, waiting, where=where), 1):
         if isinstance(found, cohort.Failure):
             row = next(row for row in rows if row.method.name == waiting[i].method)
             row.reason = row.reason or found.sentence

@@ -19,7 +19,7 @@ import numpy as np
 import phantoms
 import pytest
 
-from ichseg import __main__ as cli
+from ichseg.cli import main as cli
 from ichseg.files import export
 from ichseg.files.export import NOTICE
 from ichseg.marks import edit
@@ -194,7 +194,7 @@ def test_info_names_the_other_series_as_they_are_asked_for(
         asked.update(options)
         return replace(phantoms.scan(), series=others)
 
-    monkeypatch.setattr(cli, "read_volume", read)
+    monkeypatch.setattr("ichseg.cli.inputs.read_volume", read)
     monkeypatch.setenv("COLUMNS", "120")
     options = ("--series", "7", "--add-offset", "-1024")
     shown = run("info", "folder", *options).out
@@ -211,7 +211,7 @@ def test_warnings_stand_before_notes_wherever_a_scan_is_shown(
     def read(path: Path, **options: Any) -> CTVolume:
         return replace(read_volume(path, **options), warnings=("In doubt.",), notes=("Tilted.",))
 
-    monkeypatch.setattr(cli, "read_volume", read)
+    monkeypatch.setattr("ichseg.cli.inputs.read_volume", read)
     box = ("--slice", 3, "--box", BOX)
     for command in (
         ("info", head),

@@ -15,8 +15,8 @@ import numpy as np
 import phantoms
 import pytest
 
-from ichseg import __main__ as cli
 from ichseg import cohort
+from ichseg.cli import main as cli
 from ichseg.errors import InputError
 from ichseg.files import evidence, export
 from ichseg.marks.document import Lesion
@@ -271,7 +271,7 @@ def cut(self, content):
     return plain(self, content)
 Path.write_bytes = cut
 sys.argv = ["ichseg", *sys.argv[1:]]
-from ichseg.__main__ import main
+from ichseg.cli.main import main
 main()
 """
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ichseg import __main__ as cli
+from ichseg.cli import main as cli
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask
 from ichseg.measures.volume import volume_ml
@@ -472,7 +472,7 @@ def test_boxes_off_the_scan_are_refused_before_any_work() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["pass", "import ichseg.methods.follow", "import ichseg.__main__"]
+    "first", ["pass", "import ichseg.methods.follow", "import ichseg.cli.main"]
 )
 def test_the_library_offers_the_function_whatever_was_imported_first(first: str) -> None:
     """The module has the function's name, and the import system would put it in the function's place."""

@@ -17,7 +17,7 @@ import phantoms
 import pypdfium2
 import pytest
 
-from ichseg import __main__ as cli
+from ichseg.cli import main as cli
 from ichseg.files import evidence, export
 from ichseg.scan.volume import read_volume
 

@@ -1,0 +1,364 @@
+"""``ichseg measure``: what a mask says, its growth, and scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ichseg.cli.inputs import input_files, mask_files, read_scan
+from ichseg.cli.options import (
+    SCORES,
+    AddOffset,
+    AsJson,
+    Identified,
+    RegularGrid,
+    Scan,
+    ScanLabel,
+    Series,
+)
+from ichseg.cli.outputs import check_folder, write_copies, write_evidence
+from ichseg.cli.show import print_json, print_people, slice_name, volume_table
+from ichseg.files import evidence, export, labels
+from ichseg.files.mask import LabelledMask, read_labelled_mask
+from ichseg.files.regular_grid import regular_grid_files
+from ichseg.marks.document import TYPES
+from ichseg.measures import followup, growth
+from ichseg.measures import scores as bedside
+from ichseg.replace_file import check_outputs
+from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    pass
+
+
+def measure(
+    scan: Scan,
+    mask: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MASK",
+            help="Its mask on the same grid: NIfTI, .seg.nrrd, NRRD, MHA, DICOM-SEG, or archive of slices.",
+        ),
+    ],
+    later: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--followup", metavar="SCAN2 MASK2", help="A later scan and its mask: gives the growth."
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="From SCAN to SCAN2: gives the growth in mL/h.")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            metavar="",
+            help="Expansion is growth of more than a threshold, not of at least it.",
+        ),
+    ] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="K=TYPE",
+            help=f"What label K of the masks is: {', '.join(TYPES)}. Repeatable. It completes what a mask says of its "
+            "own labels. Where nobody says anything, 1 and 2 together are IPH and IVH.",
+        ),
+    ] = None,
+    followup_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=TYPE", help="The same, of MASK2, where its labels are others."),
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help=f"Write the evidence of SCAN: {', '.join(evidence.FORMATS)}. Repeatable."
+        ),
+    ] = None,
+    regular_grid: RegularGrid = None,
+    identified: Identified = False,
+    scan_label: ScanLabel = "",
+    series: Series = None,
+    add_offset: AddOffset = 0,
+    followup_series: Annotated[
+        str | None, typer.Option(help="As --series, of SCAN2.", metavar="TEXT")
+    ] = None,
+    followup_add_offset: Annotated[
+        int, typer.Option(help="As --add-offset, of SCAN2.", metavar="INTEGER")
+    ] = 0,
+    onset_hours: Annotated[
+        float | None, typer.Option(help="From the onset of symptoms to SCAN.", **SCORES)
+    ] = None,
+    gcs: Annotated[int | None, typer.Option(help="Glasgow Coma Scale, 3 to 15.", **SCORES)] = None,
+    nihss: Annotated[int | None, typer.Option(help="NIHSS, 0 to 42.", **SCORES)] = None,
+    glucose: Annotated[float | None, typer.Option(help="Glucose in mg/dL.", **SCORES)] = None,
+    age: Annotated[float | None, typer.Option(help="Age in years.", **SCORES)] = None,
+    warfarin: Annotated[
+        bool | None, typer.Option("--warfarin/--no-warfarin", help="At onset.", **SCORES)
+    ] = None,
+    anticoagulant: Annotated[
+        bool | None,
+        typer.Option("--anticoagulant/--no-anticoagulant", help="Any, at onset.", **SCORES),
+    ] = None,
+    recurrent: Annotated[
+        bool | None,
+        typer.Option("--recurrent/--first", help="Hemorrhages before, or none.", **SCORES),
+    ] = None,
+    infratentorial: Annotated[
+        bool | None,
+        typer.Option("--infratentorial/--supratentorial", help="Where it comes from.", **SCORES),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a mask, lesion by lesion; its growth to a follow-up scan; and the scores whose inputs are known.
+
+    JSON keys: baseline, followup and growth (both null without --followup), scores, versions, notice. A scan's: scan
+    (as of info), volume_ml, iph_ml (null, unknown, where no blood is of type IPH or some of unspecified type), ivh_ml
+    (null where no mask has blood of type IVH), slices (slice, area_mm2, height_mm, volume_ml), hu (null for an empty
+    mask), total and lesions (label, name, type, voxels, volume_ml, pieces, largest_piece_ml, slices, longest_in_plane,
+    longest_in_3d, abc2, surface_area_mm2, hu, histogram, side, inner_table), notes; oedema counts for no total. growth:
+    growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of (iph, not ivh or all blood) and counted (the same
+    in words), strict, within_measurement_error (of reading_error), model_error, error_sentence, notes, thresholds,
+    definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source). scores:
+    name, items (finding, name, value, points, most, rule), total (null where a finding is missing), least, most,
+    missing, meaning, source.
+    """
+    findings = bedside.Findings(
+        hours_from_onset=onset_hours,
+        recurrent=recurrent,
+        warfarin=warfarin,
+        anticoagulant=anticoagulant,
+        nihss=nihss,
+        glucose_mg_dl=glucose,
+        gcs=gcs,
+        infratentorial=infratentorial,
+        age_years=age,
+    )
+    types = labels.types_of_labels(label or ())
+    volumes = [export.with_label(read_scan(scan, series, add_offset), scan_label)]
+    inputs = [*input_files(scan, *(later or ())), *mask_files(mask, *(later or ())[1:])]
+    for path in out or ():
+        evidence.check_path(path, volumes[0], inputs)
+    check_outputs([one for path in out or () for one in evidence.outputs(path)], inputs)
+    check_folder(regular_grid, inputs)
+    masks = [read_labelled_mask(mask, volumes[0])]
+    said = [types]
+    if later is not None:
+        volumes.append(read_scan(later[0], followup_series, followup_add_offset))
+        masks.append(read_labelled_mask(later[1], volumes[1]))
+        said.append(labels.types_of_labels(followup_label) if followup_label else types)
+    typed = labels.with_types(masks, said)
+    with Console(stderr=True).status("Measuring"):
+        found = [_assessed(*one) for one in zip(typed, masks, volumes, strict=True)]
+    bloods = [one.blood for one in found]
+    between = None
+    if later is not None:
+        between = followup.between(
+            *bloods,
+            hours=hours,
+            thresholds=growth.Thresholds(inclusive=not strict),
+            methods=(masks[0].method, masks[1].method),
+        )
+    scores = bedside.scores(followup.findings(findings, *bloods))
+    notes: list[str] = []
+    if out:
+        told = replace(
+            found[0],
+            growth=between,
+            role=None if between is None else "baseline",
+            scores=scores,
+            other=None if between is None else evidence.OtherScan.of(found[1]),
+        )
+        notes = write_evidence(out, told, scan if identified else None, inputs)
+    if regular_grid:
+        first = masks[0]
+        files, note = regular_grid_files(
+            volumes[0], first.labels_zyx, first.lesions, method=first.method
+        )
+        notes += write_copies(regular_grid, files, note, inputs)
+    has_ivh = any(blood.has_ivh for blood in bloods)
+    measured = [
+        _measured(one, given.notes, has_ivh) for one, given in zip(found, typed, strict=True)
+    ]
+    if as_json:
+        print_json(
+            {
+                "baseline": measured[0],
+                "followup": measured[1] if later is not None else None,
+                "growth": None if between is None else _growth_record(between, strict),
+                "scores": [asdict(score) for score in scores],
+            }
+        )
+        return
+    for title, whole, one in zip(("Baseline", "Follow-up"), found, measured, strict=False):
+        volume = whole.volume
+        table = volume_table(whole.blood_zyx, volume, f"{title}: {volume.name}")
+        print_people(table, [*volume.remarks, *one["notes"]], "")
+        print_people(_measures_table(one), _measures_notes(one), "")
+    if between is not None:
+        print_people(_growth_table(between), _growth_notes(between), "")
+    print_people(_scores_table(scores), notes)
+
+
+def _assessed(typed: LabelledMask, given: LabelledMask, volume: CTVolume) -> evidence.Assessment:
+    """All measures of a mask that was read from a file."""
+    # Not what was noted when the file was read: that names the file.
+    notes = typed.notes[len(given.notes) :]
+    found = evidence.assess(typed.labels_zyx, volume, typed.lesions, notes=notes)
+    return evidence.read_from_file(found, given.method)
+
+
+def _measured(
+    found: evidence.Assessment, notes: Iterable[str], ivh_told_apart: bool
+) -> dict[str, Any]:
+    """The record of one scan and its mask."""
+    blood, hu = found.blood, found.total.hu
+    return {
+        "scan": export.scan_record(found.volume),
+        "volume_ml": found.total.volume_ml,
+        "iph_ml": blood.parenchymal_ml,
+        "ivh_ml": blood.ivh_ml if ivh_told_apart else None,
+        "slices": export.table_record(found.blood_zyx, found.volume),
+        "hu": None if hu is None else asdict(hu),
+        "total": asdict(found.total),
+        "lesions": [
+            {**asdict(one), "name": lesion.name, "type": lesion.type}
+            for lesion, one in zip(found.lesions, found.measures, strict=True)
+        ],
+        "notes": list(notes),
+    }
+
+
+def _growth_record(found: growth.Growth, strict: bool) -> dict[str, Any]:
+    record = growth.growth_record(found)
+    record["definitions"] = {one.pop("name"): one for one in record.pop("verdicts")}
+    return {"strict": strict, **record}
+
+
+def _measures_table(measured: Mapping[str, Any]) -> Table:
+    """All measures of one scan, a column for the whole and each lesion."""
+    lesions = measured["lesions"]
+    named = [
+        f"{one['label']}. {one['name']}"
+        + ("" if one["type"] == "unspecified" else f" ({one['type']})")
+        for one in lesions
+    ]
+    columns = [measured["total"], *lesions] if len(lesions) > 1 else [measured["total"]]
+    table = Table("", *("All blood", *named)[: len(columns)])
+
+    def row(name: str, cell: Callable[[Mapping[str, Any]], str]) -> None:
+        cells = [cell(one) if one["voxels"] else "-" for one in columns]
+        if any(text != "-" for text in cells):
+            table.add_row(name, *cells)
+
+    row("Volume, mL", lambda one: f"{one['volume_ml']:.2f}")
+    for name, ml in (
+        ("Intraparenchymal, mL", measured["iph_ml"]),
+        ("Intraventricular, mL", measured["ivh_ml"]),
+    ):
+        if ml is not None:
+            table.add_row(name, f"{ml:.2f}")
+    row("Pieces (largest, mL)", lambda one: f"{one['pieces']} ({one['largest_piece_ml']:.2f})")
+    row("Longest in a slice, mm", lambda one: _on_slice(one["longest_in_plane"]))
+    row("Longest in 3D, mm", lambda one: f"{one['longest_in_3d']['length_mm']:.1f}")
+    row("ABC/2, mL", lambda one: "-" if one["abc2"] is None else f"{one['abc2']['volume_ml']:.2f}")
+    row("A x B x C, mm", lambda one: "-" if one["abc2"] is None else _abc(one["abc2"]))
+    row("Weights in C, by slice", lambda one: "-" if one["abc2"] is None else _weights(one["abc2"]))
+    row("Surface, cm2", lambda one: f"{one['surface_area_mm2'] / 100:.1f}")
+    row("HU, mean (sd)", lambda one: f"{one['hu']['mean']:.1f} ({one['hu']['sd']:.1f})")
+    row(
+        "HU, quartiles",
+        lambda one: " / ".join(
+            f"{one['hu'][key]:.0f}" for key in ("lower_quartile", "median", "upper_quartile")
+        ),
+    )
+    row("HU, 0 to 120 by 5", lambda one: _bars(one["histogram"]["voxels"]))
+    row("Side (share on the left)", lambda one: _side(one["side"]))
+    row("To the inner table, mm", lambda one: _number(one["inner_table"]["distance_mm"]))
+    return table
+
+
+def _on_slice(line: Mapping[str, Any]) -> str:
+    return f"{line['length_mm']:.1f} ({slice_name(line['slice_index'])})"
+
+
+def _abc(found: Mapping[str, Any]) -> str:
+    a, b = (found[name]["length_mm"] for name in "ab")
+    return f"{a:.1f} x {b:.1f} x {found['c_mm']:.1f} ({slice_name(found['a']['slice_index'])})"
+
+
+def _weights(found: Mapping[str, Any]) -> str:
+    """The slices of each weight, from 1: "1: 12-15; 0.5: 10, 11; 0: 9"."""
+    by_weight: dict[float, list[int]] = {}
+    for one in found["slices"]:
+        by_weight.setdefault(one["weight"], []).append(one["slice_index"] + 1)
+    return "; ".join(
+        f"{weight:g}: {', '.join(map(str, by_weight[weight]))}"
+        for weight in sorted(by_weight, reverse=True)
+    )
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """A histogram in one line of text."""
+    most = max(counts) or 1
+    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / most)] for count in counts)
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    if side["left_share"] is None:
+        return "-"
+    name = {"both": "crosses the midline", None: "not certain"}.get(side["side"], side["side"])
+    return f"{name} ({100 * side['left_share']:.0f} %)"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _measures_notes(measured: Mapping[str, Any]) -> list[str]:
+    """Why a side or a distance is not given, each reason once."""
+    reasons = [
+        one[key]["reason"]
+        for one in (measured["total"], *measured["lesions"])
+        for key in ("side", "inner_table")
+        if one["voxels"] and one[key]["reason"]
+    ]
+    return list(dict.fromkeys(reasons))
+
+
+def _growth_table(found: growth.Growth) -> Table:
+    verdicts = {True: "yes", False: "no", None: "not told"}
+    table = Table("Expansion", "", "Rule", "Found", "Source")
+    for one in found.verdicts:
+        table.add_row(one.name, verdicts[one.expansion], one.rule, one.because, one.source)
+    return table
+
+
+def _growth_notes(found: growth.Growth) -> list[str]:
+    percent, rate = found.growth_percent, found.growth_ml_per_hour
+    share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
+    pace = "" if rate is None else f", {rate:+.2f} mL/h over {found.hours:g} h"
+    return [
+        f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){pace}.",
+        found.error_sentence,
+        *found.notes,
+    ]
+
+
+def _scores_table(scores: Sequence[bedside.Score]) -> Table:
+    table = Table("Score", "Total", "Points", "Missing", "Source")
+    for one in scores:
+        total = f"{one.least} to {one.most}" if one.total is None else str(one.total)
+        known = [f"{item.name} {item.points}" for item in one.items if item.points is not None]
+        meaning = "" if one.meaning is None else f" ({one.meaning})"
+        table.add_row(
+            one.name, total + meaning, "; ".join(known), "; ".join(one.missing), one.source
+        )
+    return table

@@ -1,0 +1,126 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS
+
+if TYPE_CHECKING:
+    pass
+
+
+Scan = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCAN", help="A head CT: NIfTI, NRRD or MHA file, DICOM folder, or zip."
+    ),
+]
+
+
+Slices = Annotated[
+    list[int] | None,
+    typer.Option("--slice", metavar="K", help="The slice of the next box, from 0. Repeatable."),
+]
+
+
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        help="A box in pixels of the slice, half-open. As many as --slice, in the same order.",
+    ),
+]
+
+
+EdgeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--edge/--no-edge",
+        help="Draw the edge at half height on what LiteMedSAM, SAM or MedSAM found, where tissue lies around the "
+        "blood. On by default.",
+        show_default=False,
+    ),
+]
+
+
+Series = Annotated[
+    str | None, typer.Option(help="Which DICOM series of SCAN to read, where there are several.")
+]
+
+
+AddOffset = Annotated[
+    int, typer.Option(help="Added to SCAN's values, e.g. -1024 where the file lacks that offset.")
+]
+
+
+Models = Annotated[
+    str | None, typer.Option(metavar="A,B,..", help="Model names. Default: all that are here.")
+]
+
+
+Parallel = Annotated[
+    bool,
+    typer.Option(
+        "--parallel",
+        "--ray",  # its former name
+        metavar="",
+        help="Many scans side by side, on this machine's cores.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="The same on a Ray cluster, e.g. auto. Needs the package ray."
+    ),
+]
+Identified = Annotated[
+    bool,
+    typer.Option(
+        "--identified",
+        metavar="",
+        help="A .dcm gets the patient's name and number from SCAN, so that an archive files it with them. "
+        "Without it they are left empty.",
+    ),
+]
+
+
+RegularGrid = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Also write a copy of scan and mask, resampled to a regular grid, for programs that refuse slices that "
+        "are stacked aslant or unevenly, such as those built on ITK.",
+    ),
+]
+
+
+ScanLabel = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="What the files call SCAN, in place of the first 8 digits of its hash. Never a patient's name.",
+    ),
+]
+
+
+SCORES: Any = {"rich_help_panel": "For the scores: what is not given is named as missing"}
+
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"What computes LiteMedSAM: {', '.join(BACKENDS)} (the faster one that is here). "
+        f"Default: ${BACKEND_VARIABLE}, else auto.",
+    ),
+]
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout.", metavar="")
+]

@@ -1,0 +1,68 @@
+"""Files that a command writes: refused before any work, or written and said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ichseg.errors import InputError
+from ichseg.files import evidence, export
+from ichseg.replace_file import check_not_an_input, check_outputs, write_whole
+from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    pass
+
+
+def is_evidence(path: Path) -> bool:
+    """Whether a file of this name holds measures and not a mask alone."""
+    return bool(evidence.ending(path))
+
+
+def check_out(paths: Sequence[Path], volume: CTVolume, inputs: Sequence[Path]) -> None:
+    """Refuse a place for a mask or for evidence before any work is done."""
+    outputs = list[Path]()
+    for path in paths:
+        if is_evidence(path):
+            evidence.check_path(path, volume, inputs)
+            outputs += evidence.outputs(path)
+        else:
+            export.check_mask_path(path, volume, inputs)
+            outputs += export.mask_outputs(path)
+    check_outputs(outputs, inputs)
+
+
+def write_evidence(
+    paths: Iterable[Path],
+    found: evidence.Assessment,
+    identity_from: Path | None,
+    inputs: Sequence[Path],
+) -> list[str]:
+    """Write what is evidence among the files, and say so; a DICOM-SEG's identity comes from where it is told."""
+    notes = []
+    for path in filter(is_evidence, paths):
+        written = evidence.save(path, found, identity_from=identity_from, inputs=inputs)
+        notes.append(f"Written: {', '.join(map(str, written))}.")
+        if evidence.ending(path) == ".dcm":
+            notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
+    return notes
+
+
+def check_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse a place for the copies on a regular grid before any work is done."""
+    if folder is not None:
+        check_not_an_input(folder / "copies", inputs)
+    if folder is not None and not folder.is_dir():
+        raise InputError(
+            f"The copies on a regular grid go into a folder that is there; got {folder.name}; make it first."
+        )
+
+
+def write_copies(
+    folder: Path, files: Mapping[str, bytes], note: str, inputs: Iterable[Path]
+) -> list[str]:
+    """Write the copies on a regular grid, and say so."""
+    for name, content in files.items():
+        write_whole(folder / name, content, inputs=inputs)
+    return [note]

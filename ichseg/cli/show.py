@@ -1,0 +1,68 @@
+"""Printing: one JSON object, or tables and notes for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ichseg.files import export
+from ichseg.measures.volume import slice_table, volume_ml
+from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    pass
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """One object on stdout, with versions and notice."""
+    versions = {"versions": export.versions(), "notice": export.NOTICE}
+    sys.stdout.write(export.json_bytes({**record, **versions}).decode())
+
+
+def print_people(table: Table, notes: Iterable[str], last: str = export.NOTICE) -> None:
+    """A table, then notes, each on a line, then the notice."""
+    console = Console(highlight=False)
+    console.print(table)
+    for note in (*notes, last):
+        console.print(note, markup=False, soft_wrap=True)
+
+
+def volume_table(mask_zyx: npt.ArrayLike, volume: CTVolume, title: str) -> Table:
+    """Area, height and millilitres by slice, and the total."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("Slice", "from 0", "mm2", "height, mm", "mL"):
+        table.add_column(heading, justify="right")
+    for row in slice_table(mask_zyx, volume):
+        table.add_row(
+            str(row.slice_index + 1),
+            str(row.slice_index),
+            f"{row.area_mm2:.1f}",
+            f"{row.height_mm:.2f}",
+            f"{row.volume_ml:.2f}",
+        )
+    table.add_section()
+    table.add_row("Total", "", "", "", f"{volume_ml(mask_zyx, volume):.2f}")
+    return table
+
+
+def slice_name(k: int) -> str:
+    """A slice as people count it, and as --slice takes it."""
+    return f"slice {k + 1}, --slice {k}"
+
+
+def with_bar(slices: Sequence[int], title: str) -> Iterable[int]:
+    """The slices, one by one, with a bar on stderr."""
+    console = Console(stderr=True)
+    return track(
+        slices,
+        description=title,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
