@@ -30,6 +30,7 @@ from benchmarks.cases import ct_ich_slices  # noqa: E402
 from benchmarks.latency import find_chromium, page_rows, ps_of  # noqa: E402
 from benchmarks.reference import Reference  # noqa: E402
 from benchmarks.table import Row, in_turn, machine, markdown, write  # noqa: E402
+from ichseg.files.nifti_mask import read_mask  # noqa: E402
 from ichseg.marks.box import Box, box_from_mask  # noqa: E402
 from ichseg.marks.document import Segmentation  # noqa: E402
 from ichseg.measures.agreement import compare  # noqa: E402
@@ -40,7 +41,8 @@ from ichseg.methods.predictor import NetworkPredictor, Predictor  # noqa: E402
 from ichseg.page.controller import Controller  # noqa: E402
 from ichseg.page.embeddings import Embeddings, Key  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
-from ichseg.scan.volume import CTVolume, read_mask, read_volume  # noqa: E402
+from ichseg.scan.read import read_volume  # noqa: E402
+from ichseg.scan.volume import CTVolume  # noqa: E402
 
 #: The plain way is timed on so many slices of a scan, and the whole is worked out from them.
 PLAIN_SLICES = 4

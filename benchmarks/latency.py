@@ -24,9 +24,11 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
 from benchmarks.table import Row  # noqa: E402
+from ichseg.files.nifti_mask import read_mask  # noqa: E402
 from ichseg.marks.box import Box, box_from_mask  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
-from ichseg.scan.volume import CTVolume, read_mask, read_volume  # noqa: E402
+from ichseg.scan.read import read_volume  # noqa: E402
+from ichseg.scan.volume import CTVolume  # noqa: E402
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",

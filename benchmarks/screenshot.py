@@ -25,9 +25,10 @@ from benchmarks.latency import (  # noqa: E402
     serving,
     settled,
 )
+from ichseg.files.nifti_mask import read_mask  # noqa: E402
 from ichseg.marks.box import boxes_from_mask  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
-from ichseg.scan.volume import read_mask, read_volume  # noqa: E402
+from ichseg.scan.read import read_volume  # noqa: E402
 
 LEAST_PIECE_PX = 60
 MARGIN_PX = 3

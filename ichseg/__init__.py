@@ -13,10 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ichseg.files.nifti_mask import write_mask
     from ichseg.measures.volume import volume_ml
     from ichseg.methods.catalogue import load_predictor
     from ichseg.methods.follow import propagate
-    from ichseg.scan.volume import read_volume, write_mask
+    from ichseg.scan.read import read_volume
 
 __version__ = "0.1.0"
 
@@ -36,9 +37,9 @@ __all__ = [
 _HOME = {
     "load_predictor": "ichseg.methods.catalogue",
     "propagate": "ichseg.methods.follow",
-    "read_volume": "ichseg.scan.volume",
+    "read_volume": "ichseg.scan.read",
     "volume_ml": "ichseg.measures.volume",
-    "write_mask": "ichseg.scan.volume",
+    "write_mask": "ichseg.files.nifti_mask",
 }
 
 

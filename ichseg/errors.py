@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ichseg.scan.volume import SeriesInfo
-
 
 class InputError(ValueError):
     """Bad input. The text is shown to people as it is, on the page and on the command line."""
 
 
 class VolumeError(InputError):
-    """A scan or a mask that cannot be read, or cannot be written without misplacing voxels.
-
-    Attributes:
-        series: the DICOM series that were found where the scan was looked for, each with the reason
-            where it cannot be opened; empty where there is no choice.
-
-    """
-
-    def __init__(self, text: str, series: tuple[SeriesInfo, ...] = ()) -> None:
-        super().__init__(text)
-        self.series = series
+    """A scan or a mask that cannot be read, or cannot be written without misplacing voxels."""
 
 
 class BoxError(InputError):

@@ -23,7 +23,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from ichseg.scan.volume import CTVolume, Geometry
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.volume import CTVolume
 
 BRAIN_HU, BLOOD_HU = 35, 65
 

@@ -23,7 +23,7 @@ TORCH_ROOMS = (
 )
 KEPT_TO = {
     "gradio": ("app.py", "ichseg/page/"),
-    "nibabel": ("ichseg/scan/volume.py", "ichseg/scan/nifti_header.py"),
+    "nibabel": ("ichseg/scan/nifti.py", "ichseg/scan/nifti_grid.py", "ichseg/scan/nifti_header.py"),
     "pydicom": ("ichseg/scan/dicom.py", "ichseg/files/dicom_seg.py"),
     "highdicom": ("ichseg/files/dicom_seg.py",),
     "SimpleITK": ("ichseg/scan/nrrd.py",),

@@ -28,9 +28,10 @@ from ichseg.files.export import (
     mask_name,
     segmentation_record,
 )
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.document import Part, Segmentation
 from ichseg.methods.catalogue import load_predictor
-from ichseg.scan.volume import read_mask, read_volume
+from ichseg.scan.read import read_volume
 
 BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice
 BOXES = f"3:{BOX} 4:{BOX}"

@@ -25,10 +25,11 @@ from ichseg.cli.main import app
 from ichseg.errors import InputError, VolumeError
 from ichseg.files.export import scan_record
 from ichseg.files.mask import read_labelled_mask
+from ichseg.files.nifti_mask import read_mask
 from ichseg.measures.volume import volume_ml
 from ichseg.page.controller import Controller
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import read_mask, read_volume
+from ichseg.scan.read import read_volume
 from tests.pages import Page
 
 Build = Callable[[str], Path]

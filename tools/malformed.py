@@ -38,7 +38,7 @@ from rich.progress import track
 
 from ichseg.errors import InputError
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import read_volume
+from ichseg.scan.read import read_volume
 
 SECONDS = 30
 """Longest that one file may take."""

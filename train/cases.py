@@ -18,7 +18,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ichseg.errors import InputError
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.files.nifti_mask import read_mask
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 #: The types of hemorrhage, as short names: intraparenchymal, intraventricular, subdural, epidural,
 #: subarachnoid; and "unknown" where a set marks blood without saying of which type.

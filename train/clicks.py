@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED, Box
+from ichseg.arrays import EIGHT_CONNECTED
+from ichseg.marks.box import Box
 from ichseg.methods.catalogue import load_litemedsam, merge_adapter
 from ichseg.methods.frame import SliceFrame
 from ichseg.methods.network import LiteMedSAM

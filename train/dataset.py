@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED, Box, box_from_mask, jitter
+from ichseg.arrays import EIGHT_CONNECTED
+from ichseg.marks.box import Box, box_from_mask, jitter
 from ichseg.methods.frame import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.replace_file import replacing
 from ichseg.scan.skull import BONE_HU, intracranial

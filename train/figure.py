@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.methods.frame import BRAIN
 from ichseg.methods.predictor import crop_region
 from train.dataset import NativeSlice, replace_file

@@ -21,13 +21,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.errors import InputError
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask, jitter
 from ichseg.methods.follow import Propagation, Rule, propagate_lesions
 from ichseg.methods.frame import MODEL_SIZE
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.sample import sample_paths
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.read import read_volume
 from ichseg.scan.skull import BONE_HU
-from ichseg.scan.volume import CTVolume, Geometry, read_mask, read_volume
+from ichseg.scan.volume import CTVolume
 from train.cache_key import cache_key
 from train.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.dataset import Prepared, ScanEntry, cell, keep_large, write_table

@@ -16,7 +16,8 @@ from ichseg.methods.catalogue import (
     available,
 )
 from ichseg.replace_file import inputs_of
-from ichseg.scan.volume import CTVolume, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     pass

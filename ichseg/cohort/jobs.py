@@ -25,7 +25,8 @@ from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import load_predictor, mask_identity
 from ichseg.methods.identity import Identity
 from ichseg.replace_file import check_not_an_input, inputs_of, write_whole
-from ichseg.scan.volume import CTVolume, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor

@@ -27,11 +27,14 @@ from pydicom.uid import (
 )
 
 from ichseg import NOTICE, __version__
-from ichseg.errors import VolumeError
+from ichseg.errors import VolumeError, refusal
+from ichseg.files.mask_grid import place_plane
 from ichseg.files.mask_header import MaskContent, mask_record, parse_record, record_text, short_text
 from ichseg.marks.document import MAX_LESIONS, MAX_NAME, TYPES, Lesion
-from ichseg.scan.dicom import DicomSource, SourceSlice, read_elements, stored_grid
-from ichseg.scan.volume import CTVolume, ScanPath, check_size, place_plane, refusal
+from ichseg.scan.dicom import read_elements, stored_grid
+from ichseg.scan.dicom_source import DicomSource, SourceSlice
+from ichseg.scan.hounsfield import check_size
+from ichseg.scan.volume import CTVolume, ScanPath
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription

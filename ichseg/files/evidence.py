@@ -334,7 +334,7 @@ def _encode(
             identity_from=identity_from,
         )
     if suffix in (".seg.nrrd", ".mha"):
-        from ichseg.scan.nrrd import mask_bytes
+        from ichseg.files.nrrd_mask import mask_bytes
 
         record = mask_record(found.volume, found.lesions, method=found.model, made=_made(found))
         return mask_bytes(suffix, found.labels_zyx, found.volume, found.lesions, record)

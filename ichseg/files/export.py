@@ -28,6 +28,7 @@ from ichseg import NOTICE as NOTICE
 from ichseg import __version__
 from ichseg.errors import InputError, VolumeError
 from ichseg.files.mask_header import mask_record
+from ichseg.files.nifti_mask import write_mask
 from ichseg.files.picture import Colour, render_slice
 from ichseg.marks.box import Box
 from ichseg.marks.document import ORIGINS, Lesion, Origin, Part, Segmentation
@@ -37,7 +38,7 @@ from ichseg.methods.catalogue import mask_identity
 from ichseg.methods.frame import BRAIN, Window
 from ichseg.methods.identity import Identity
 from ichseg.replace_file import check_outputs, write_whole
-from ichseg.scan.volume import CTVolume, write_mask
+from ichseg.scan.volume import CTVolume
 from ichseg.scan.volume import content_sha256 as content_sha256
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def file_name(volume: CTVolume, ending: str) -> str:
     Every name that the program gives by itself is made here.
 
     >>> from ichseg.sample import sample_paths
-    >>> from ichseg.scan.volume import read_volume
+    >>> from ichseg.scan.read import read_volume
     >>> file_name(with_label(read_volume(sample_paths()[0]), "ward-3"), MASK)
     'hematoma-ward-3-mask.nii.gz'
     """
@@ -130,7 +131,7 @@ def save_mask(
     record = mask_record(volume, lesions, method=method, made=made)
     ending = mask_ending(path)
     if not ending.startswith(".nii"):
-        from ichseg.scan.nrrd import mask_bytes
+        from ichseg.files.nrrd_mask import mask_bytes
 
         alone = lesions or [Lesion(1)]
         content = mask_bytes(ending, labels.astype(np.uint8), volume, alone, record)

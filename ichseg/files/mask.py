@@ -20,13 +20,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ichseg.errors import InputError
+from ichseg.errors import InputError, refusal
 from ichseg.files.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
 from ichseg.files.mask_header import MaskContent, parse_record
+from ichseg.files.nifti_mask import read_nifti_mask
 from ichseg.marks.document import Lesion
 from ichseg.measures.volume import volume_ml
+from ichseg.scan.hounsfield import check_size
 from ichseg.scan.intake import kind_on_disk
-from ichseg.scan.volume import CTVolume, ScanPath, check_size, read_nifti_mask, refusal
+from ichseg.scan.volume import CTVolume, ScanPath
 
 #: What is said of a mask that does not tell which scan it belongs to.
 UNKNOWN_SCAN = (
@@ -97,7 +99,7 @@ def _content(path: Path, head: bytes, volume: CTVolume) -> MaskContent:
 
         return read_segmentation(path, volume)
     if kind_on_disk(path) == "nrrd":
-        from ichseg.scan.nrrd import read_mask_image
+        from ichseg.files.nrrd_mask import read_mask_image
 
         return read_mask_image(path, volume)
     labels, comments = read_nifti_mask(path, volume)

@@ -20,7 +20,8 @@ from ichseg.marks.document import Lesion
 from ichseg.measures.landmarks import BONE_HU, LEAST_SHARE
 from ichseg.measures.surface import surface_mesh
 from ichseg.measures.volume import volume_ml
-from ichseg.scan.volume import CTVolume, Geometry
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     import trimesh

@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ichseg.arrays import Float
 from ichseg.files.export import file_name
 from ichseg.files.mask_header import mask_record
+from ichseg.files.nifti_mask import mask_bytes, scan_bytes
 from ichseg.marks.document import Lesion
 from ichseg.measures.volume import volume_ml
+from ichseg.scan.geometry import Geometry
 from ichseg.scan.hounsfield import LOWEST_HU, check_size
-from ichseg.scan.volume import CTVolume, Float, Geometry, mask_bytes, scan_bytes
+from ichseg.scan.volume import CTVolume
 
 SCAN_NAME, MASK_NAME = "regular-grid-scan.nii.gz", "regular-grid-mask.nii.gz"
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.scan.skull import BONE_HU
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.errors import InputError
-from ichseg.marks.box import EIGHT_CONNECTED, box_from_mask
+from ichseg.marks.box import box_from_mask
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]

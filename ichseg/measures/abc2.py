@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.errors import InputError
-from ichseg.marks.box import EIGHT_CONNECTED
 from ichseg.measures.lengths import Line, Mask, Plane, components, corners_px, farthest
 from ichseg.measures.volume import in_mask
 from ichseg.scan.volume import CTVolume

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull, distance
 
-from ichseg.marks.box import EIGHT_CONNECTED
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.measures.landmarks import extent
 from ichseg.measures.volume import in_mask
-from ichseg.scan.volume import CTVolume, Geometry
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.volume import CTVolume
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

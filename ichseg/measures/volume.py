@@ -23,7 +23,8 @@ def volume_ml(mask_zyx: npt.ArrayLike, volume: CTVolume) -> float:
     Three slices at 0, 5 and 12 mm are 5, 6 and 7 mm high; ten pixels of 0.5 x 0.5 mm on each:
 
     >>> import numpy as np
-    >>> from ichseg.scan.volume import CTVolume, Geometry
+    >>> from ichseg.scan.volume import CTVolume
+    >>> from ichseg.scan.geometry import Geometry
     >>> origins_mm = np.array([[0, 0, 0], [0, 0, 5], [0, 0, 12]], dtype=float)
     >>> geometry = Geometry(origins_mm, np.array([0, -0.5, 0]), np.array([-0.5, 0, 0]))
     >>> scan = CTVolume(np.zeros((3, 8, 8), dtype=np.int16), geometry, name="phantom")

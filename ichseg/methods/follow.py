@@ -11,7 +11,7 @@ lesion may split, merge, and end in one piece while another goes on. What the mo
 Rule, or that piece ends; with the last piece, so does the direction. A prompt always wins: nothing is followed
 onto a slice for which the lesion has boxes of its own.
 
-Arrays are [z, y, x] as in ``ichseg.scan.volume``; slices are numbered from 0 at the foot end, and from 1 in sentences.
+Arrays are [z, y, x] as in ``scan.geometry``; slices are numbered from 0 at the foot end, and from 1 in sentences.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.errors import BoxError
-from ichseg.marks.box import EIGHT_CONNECTED, Box, as_boxes, box_from_mask
+from ichseg.marks.box import Box, as_boxes, box_from_mask
 from ichseg.marks.document import Segmentation, Step
 from ichseg.marks.edge import step_of
 from ichseg.scan.skull import BONE_HU

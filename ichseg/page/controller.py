@@ -53,7 +53,9 @@ from ichseg.page.marking import Marking, runs
 from ichseg.page.progress import Result, steps
 from ichseg.page.session import Case, Role, Session, SessionStore, Upload, safe_name
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, SeriesInfo, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.series_info import SeriesError, SeriesInfo
+from ichseg.scan.volume import CTVolume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -804,7 +806,7 @@ class Controller:
         """
         role = op.get("role", "baseline")
         out: Reply = {}
-        series = error.series if isinstance(error, VolumeError) else ()
+        series = error.series if isinstance(error, SeriesError) else ()
         if series:
             # Files that were given just now are kept as refused ones; a series of the open scan is asked of that.
             refused = op.get("op") == "open" or not op.get("series") or bool(op.get("refused"))

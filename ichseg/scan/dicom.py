@@ -34,9 +34,12 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from ichseg.errors import VolumeError
+from ichseg.arrays import Float
+from ichseg.errors import VolumeError, refusal
 from ichseg.scan import intake
 from ichseg.scan import series as rules
+from ichseg.scan.dicom_source import DicomSource, SourceSlice
+from ichseg.scan.geometry import Geometry, check_spacing, display_axes, spacing_notes
 from ichseg.scan.hounsfield import (
     Plane,
     offset_notes,
@@ -44,22 +47,14 @@ from ichseg.scan.hounsfield import (
     stack_hounsfield,
 )
 from ichseg.scan.intake import FORMATS, SERIES_REMEDY, FileNote, InputFile
-from ichseg.scan.volume import (
-    CTVolume,
-    Float,
-    Geometry,
-    ScanPath,
-    SeriesInfo,
-    check_spacing,
-    display_axes,
-    refusal,
-    spacing_notes,
-)
+from ichseg.scan.series_info import SeriesError, SeriesInfo
+from ichseg.scan.volume import CTVolume, ScanPath
 
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _SAME_DIRECTION = 1e-3
 _AXIAL_SERIES = "a scan is an axial CT series of 2 slices or more"
+
 _MOST_INFLATED = 1 << 16
 """How much of a deflated file is inflated to learn which series it is of."""
 
@@ -88,12 +83,15 @@ _HEADER_TAGS = [
     *("InstanceNumber", "ImagesInAcquisition", "NumberOfSlices", "NumberOfSeriesRelatedInstances"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+
 _PIXEL_TAGS = [
     *("PhotometricInterpretation", "PlanarConfiguration", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
 ]
+
 Padding = tuple[int, int | None, int]
+
 _FRAME_GROUPS = {
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
@@ -107,6 +105,7 @@ _FRAME_GROUPS = {
     "FrameAcquisitionNumber": "FrameContentSequence",
     "TemporalPositionIndex": "FrameContentSequence",
 }
+
 _PLAIN = {
     "FrameType": "ImageType",
     "FrameAcquisitionNumber": "AcquisitionNumber",
@@ -267,51 +266,6 @@ class _Study:
     others: int
 
 
-@dataclass(frozen=True)
-class SourceSlice:
-    """One slice of a scan as its DICOM image: which image, its frame (from 0) of how many, and its place (LPS, mm).
-
-    Where the image does not say how thick it is, that is the slice's own height.
-    """
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    frame: int
-    frames: int
-    position_lps_mm: tuple[float, ...]
-    thickness_mm: float
-
-
-@dataclass(frozen=True)
-class DicomSource:
-    """What a DICOM-SEG needs of the series that a scan was read from: UIDs, and the stored grid.
-
-    ``axes`` and ``flips`` say how stored slices are turned to the display frame (``display_axes``). A UID that the
-    files lack is an empty string.
-    """
-
-    study_uid: str
-    series_uid: str
-    frame_of_reference_uid: str
-    slices: tuple[SourceSlice, ...]
-    shape: tuple[int, int]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
-    axes: tuple[int, int, int]
-    flips: tuple[bool, bool, bool]
-
-    @property
-    def is_multi_frame(self) -> bool:
-        """Whether the slices are frames of one file."""
-        return self.slices[0].frames > 1
-
-    def to_stored(self, labels_zyx: NDArray[Any]) -> NDArray[Any]:
-        """A [z, y, x] array of the display frame, turned back to stored rows and columns."""
-        flipped = tuple(axis for axis, flip in enumerate(self.flips) if flip and axis)
-        order = (0, *self.axes[1:])  # a swap of rows and columns is its own inverse
-        return np.flip(labels_zyx, flipped).transpose(order)
-
-
 def list_series(paths: ScanPath | Sequence[ScanPath]) -> tuple[SeriesInfo, ...]:
     """The image series in a folder, a zip or a list of files, the one to open first.
 
@@ -330,7 +284,7 @@ def list_series(paths: ScanPath | Sequence[ScanPath]) -> tuple[SeriesInfo, ...]:
 
 
 def read_series(given: intake.Given, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
-    """Open one series as a ``CTVolume``; see ``ichseg.scan.volume.read_volume``.
+    """Open one series as a ``CTVolume``; see ``ichseg.scan.read.read_volume``.
 
     Args:
         given: the files, DICOM among them.
@@ -339,7 +293,7 @@ def read_series(given: intake.Given, *, series: str | None = None, add_offset: i
         add_offset: HU added to every voxel.
 
     Raises:
-        VolumeError: there is no such series, or none is a head CT; with every series in ``series``.
+        SeriesError: there is no such series, or none is a head CT; with every series in ``series``.
 
     """
     study = _scan(given)
@@ -356,7 +310,7 @@ def read_series(given: intake.Given, *, series: str | None = None, add_offset: i
             notes=(*volume.notes, *_refusal_notes(study, refused)),
             series=_listed(others, refused),
         )
-    raise VolumeError(str(next(iter(refused.values()))), _listed(study.series, refused))
+    raise SeriesError(str(next(iter(refused.values()))), _listed(study.series, refused))
 
 
 def _listed(found: Iterable[_Series], refused: dict[str, VolumeError]) -> tuple[SeriesInfo, ...]:
@@ -427,9 +381,6 @@ def _end_warnings(broken: Sequence[_Broken]) -> tuple[str, ...]:
     return (
         f"{count} passed over: if it was an end slice of this series, blood on it is not counted.",
     )
-
-
-# --- Files -----------------------------------------------------------------------------------------
 
 
 def _scan(given: intake.Given) -> _Study:
@@ -597,9 +548,6 @@ def _after_series_uid(tag: Any, *_: Any) -> bool:
 def _truncated(file: InputFile, detail: str = "it breaks off or is damaged") -> VolumeError:
     rule = "a DICOM file must be whole"
     return refusal(file.name, rule, detail, "copy it or send it from the archive again")
-
-
-# --- Series ----------------------------------------------------------------------------------------
 
 
 def _image_type(image: _Image, frame: int = 0) -> list[str]:
@@ -925,7 +873,7 @@ def _candidates(study: _Study, wanted: str | None) -> list[_Series]:
         ][:1]
     if not matches:
         there = ", ".join(_title(one.info) for one in study.series[:5])
-        raise VolumeError(
+        raise SeriesError(
             str(
                 refusal(
                     study.name,
@@ -976,9 +924,6 @@ def _turn_notes(axes: tuple[int, ...], flips: tuple[bool, ...]) -> tuple[str, ..
     return (
         "The slices were turned to the usual view: anterior up, the patient's right on the left.",
     )
-
-
-# --- Slices ----------------------------------------------------------------------------------------
 
 
 def _slice(image: _Image, frame: int) -> _Slice:
@@ -1142,9 +1087,6 @@ def _decode(one: _Slice) -> tuple[NDArray[Any], Padding | None]:
         return dataset.pixel_array.reshape(frames, *one.shape), _padding(dataset)
     except Exception as error:  # so does each decoder
         raise _truncated(one.file, "its pixels break off or are damaged") from error
-
-
-# --- Elements to copy -------------------------------------------------------------------------------
 
 
 def read_elements(

@@ -30,11 +30,9 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
 
+from ichseg.arrays import Float
 from ichseg.errors import refusal
-
-Float = NDArray[np.float64]
 
 _SAME_SIZE = 0.01
 _UNIT_SIZE = 1e-3

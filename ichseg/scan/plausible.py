@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.scan.hounsfield import Hounsfield
 
 if TYPE_CHECKING:
-    from ichseg.scan.volume import Geometry
+    from ichseg.scan.geometry import Geometry
 
 BONE_HU = 300
 """Above this HU there is bone and metal, and no soft tissue, blood or contrast medium to speak of."""

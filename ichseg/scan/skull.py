@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED
+from ichseg.arrays import EIGHT_CONNECTED
 
 Mask = npt.NDArray[np.bool_]
 

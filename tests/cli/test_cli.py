@@ -22,6 +22,7 @@ import pytest
 from ichseg.cli import main as cli
 from ichseg.files import export
 from ichseg.files.export import NOTICE
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks import edit
 from ichseg.marks.box import Box
 from ichseg.marks.document import Lesion, Segmentation
@@ -30,7 +31,9 @@ from ichseg.measures.volume import volume_ml
 from ichseg.methods.backends import BACKEND_VARIABLE
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.identity import identity_of
-from ichseg.scan.volume import CTVolume, SeriesInfo, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.series_info import SeriesInfo
+from ichseg.scan.volume import CTVolume
 
 ROOT = Path(__file__).resolve().parents[2]
 VOXEL_ML = math.prod(phantoms.HEAD_SPACING_MM) / 1000

@@ -22,9 +22,11 @@ from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 from safetensors.numpy import save_file
 
 from benchmarks.latency import CHROMIUM_ARGUMENTS
+from ichseg.files.nifti_mask import read_mask
 from ichseg.methods.catalogue import sha256
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 from tests.e2e.driver import Viewer
 
 HERE = Path(__file__).parent

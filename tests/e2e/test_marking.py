@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask
+from ichseg.scan.volume import CTVolume
 from tests.e2e.driver import Viewer
 
 Visit = Callable[..., Viewer]

@@ -21,12 +21,13 @@ from PIL import Image
 from playwright.sync_api import Browser, Download
 
 from ichseg.files import evidence, export
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import boxes_from_mask
 from ichseg.marks.document import Lesion
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.landmarks import Landmarks
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask
+from ichseg.scan.volume import CTVolume
 from tests.e2e.conftest import CHROMIUM_ARGUMENTS, Server, visiting
 from tests.e2e.driver import PATIENCE_MS, Viewer
 from tests.e2e.files import check_files, more

@@ -21,10 +21,11 @@ import pytest
 import SimpleITK as sitk
 from playwright.sync_api import Browser
 
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.methods.catalogue import default_baseline
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask
+from ichseg.scan.volume import CTVolume
 from tests import phantoms
 from tests.e2e.conftest import Server, serving
 from tests.e2e.driver import Viewer

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 from tests.e2e.driver import Viewer
 from tests.e2e.files import check_files
 

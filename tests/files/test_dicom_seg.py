@@ -21,7 +21,8 @@ from ichseg import NOTICE, __version__
 from ichseg.errors import VolumeError
 from ichseg.files.dicom_seg import segmentation_bytes
 from ichseg.marks.document import TYPES, Lesion
-from ichseg.scan.volume import CTVolume, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 EVEN_MM = [-20.0 + 5 * k for k in range(9)]
 UNEVEN_MM = [0.0, 4, 8, 12, 16, 23, 30, 37, 44]

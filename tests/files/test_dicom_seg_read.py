@@ -20,7 +20,8 @@ from ichseg.errors import VolumeError
 from ichseg.files.dicom_seg import TYPE_CODES, segmentation_bytes, type_of
 from ichseg.files.mask import read_labelled_mask
 from ichseg.marks.document import TYPES, Lesion
-from ichseg.scan.volume import CTVolume, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 EVEN_MM = [-20.0 + 5 * k for k in range(9)]
 UNEVEN_MM = [0.0, 4, 8, 12, 16, 23, 30, 37, 44]

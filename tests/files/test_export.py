@@ -27,6 +27,7 @@ from scipy import ndimage
 from ichseg import __version__
 from ichseg.errors import InputError, VolumeError
 from ichseg.files import export
+from ichseg.files.nifti_mask import read_mask
 from ichseg.files.picture import render_slice
 from ichseg.marks import edit
 from ichseg.marks.box import Box
@@ -35,7 +36,8 @@ from ichseg.marks.edge import step_of
 from ichseg.methods.predictor import SliceMasks
 from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.replace_file import write_whole
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 UNEVEN_MM = (0, 4, 8, 15)
 BOXES = {2: (Box(1, 2, 9, 8.5), Box(10, 2, 12, 4)), 1: (Box(0, 0, 4, 4),)}

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from ichseg.errors import InputError, VolumeError
 from ichseg.files import export
 from ichseg.files.mask import LabelledMask, read_labelled_mask
+from ichseg.files.mask_grid import whole_labels
 from ichseg.files.mask_header import short_text
 from ichseg.marks.document import Lesion
 from ichseg.measures.volume import volume_ml
-from ichseg.scan.volume import CTVolume, read_volume, whole_labels
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 LESIONS = (Lesion(1, "Ventricle", "IVH"), Lesion(3, "Putamen", "IPH", colour="#123456"))
 AFFINE = np.array([[-0.5, 0, 0, 11], [0, -0.6, 0, 13], [0, 0, 5, -20], [0, 0, 0, 1]])

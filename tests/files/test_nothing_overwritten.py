@@ -19,9 +19,10 @@ from ichseg import cohort
 from ichseg.cli import main as cli
 from ichseg.errors import InputError
 from ichseg.files import evidence, export
+from ichseg.files.nifti_mask import write_mask
 from ichseg.marks.document import Lesion
 from ichseg.methods.catalogue import load_predictor
-from ichseg.scan.volume import read_volume, write_mask
+from ichseg.scan.read import read_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = "32,20,49,34"  # around all of the phantom's blood, on every slice

@@ -19,7 +19,9 @@ from ichseg.files.regular_grid import (
 )
 from ichseg.marks.document import Lesion
 from ichseg.measures.volume import volume_ml
-from ichseg.scan.volume import CTVolume, Geometry, read_volume
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 EVEN_MM = tuple(5.0 * k for k in range(10))
 UNEVEN_MM = (*(4.0 * k for k in range(6)), *(21.1 + 7.0 * k for k in range(5)))

@@ -10,9 +10,11 @@ import numpy.typing as npt
 import phantoms
 import pytest
 
+from ichseg.files.nifti_mask import read_mask
 from ichseg.measures.landmarks import Landmarks, Midline
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 from tools.phantom.sample import BASELINE, FOLLOWUP, HEAD_CENTRE, HEAD_SCALE, rotation
 
 Mask = npt.NDArray[np.bool_]

@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, box_from_mask
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.agreement import dice
@@ -35,7 +36,8 @@ from ichseg.measures.volume import SliceRow, slice_table, volume_ml
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 Mask = npt.NDArray[np.bool_]
 

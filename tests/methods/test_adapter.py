@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, box_from_mask, jitter
 from ichseg.marks.edge import step_of
 from ichseg.measures.agreement import dice
@@ -15,7 +16,8 @@ from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.predictor import Predictor
 from ichseg.sample import sample_paths
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 Mask = npt.NDArray[np.bool_]
 

@@ -25,7 +25,7 @@ from ichseg.files import export
 from ichseg.methods import catalogue, identity
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.identity import Identity, code_sha256, identity_of
-from ichseg.scan.volume import read_volume
+from ichseg.scan.read import read_volume
 from tests.tiny_sam import write_tiny
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from ichseg.files import export
+from ichseg.files.nifti_mask import write_mask
 from ichseg.marks.document import Lesion
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings
-from ichseg.scan.volume import CTVolume, write_mask
+from ichseg.scan.volume import CTVolume
 from tests import phantoms
 from tests.pages import (
     COLUMNS,

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from ichseg.files import evidence, export
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, jitter
 from ichseg.marks.document import Segmentation
 from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
@@ -27,7 +28,8 @@ from ichseg.methods.predictor import SliceMasks
 from ichseg.page import controller as controller_module
 from ichseg.page.controller import Controller
 from ichseg.page.measures import Lines, Measuring, Method, Snapshot, work_for
-from ichseg.scan.volume import CTVolume, read_mask, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 from tests import phantoms
 from tests.pages import (
     COLUMNS,

@@ -20,6 +20,7 @@ import pytest
 
 from ichseg.errors import VolumeError, WeightsError
 from ichseg.files import export
+from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
@@ -28,7 +29,8 @@ from ichseg.page.controller import Controller, runs
 from ichseg.page.embeddings import Embeddings, Key
 from ichseg.page.session import Case, SessionStore, safe_name
 from ichseg.page.viewer import SCRIPTS
-from ichseg.scan.volume import CTVolume, SeriesInfo, read_mask
+from ichseg.scan.series_info import SeriesError, SeriesInfo
+from ichseg.scan.volume import CTVolume
 from tests import phantoms
 from tests.pages import (
     COLUMNS,
@@ -477,7 +479,7 @@ def test_the_series_of_refused_files_can_be_chosen_from(
     def read(path: Path, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
         asked.append((path.name, series))
         if path.name == "study.zip" and series != "1.2":
-            raise VolumeError("study.zip: a scan is axial, but it is not; choose.", (head, coronal))
+            raise SeriesError("study.zip: a scan is axial, but it is not; choose.", (head, coronal))
         return numbered_scan()
 
     controller._read = read

@@ -32,9 +32,11 @@ from pydicom.uid import (
 )
 
 from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.files.nifti_mask import read_mask, write_mask
 from ichseg.marks.box import Box
-from ichseg.scan import hounsfield, intake, volume
-from ichseg.scan.volume import read_mask, read_volume, write_mask
+from ichseg.scan import hounsfield, intake, read
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 AFFINE = np.diag([-0.7, -0.9, 5.0, 1.0])
 POSITIONS_MM = [5.0 * k for k in range(9)]
@@ -788,7 +790,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*args: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(volume, "_read_nifti", refuse)
+    monkeypatch.setattr(read, "read_nifti", refuse)
     with pytest.raises(VolumeError) as error:
         read_volume(path)
     assert str(error.value) == (
@@ -857,7 +859,7 @@ def test_a_dicom_header_damaged_anywhere(
 @dataclass
 class Scan:
     folder: Path
-    scan: volume.CTVolume
+    scan: CTVolume
 
 
 @pytest.fixture

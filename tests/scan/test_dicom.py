@@ -25,9 +25,10 @@ from pydicom.uid import (
 )
 
 from ichseg.errors import VolumeError
+from ichseg.files.nifti_mask import read_mask, write_mask
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.dicom import list_series
-from ichseg.scan.volume import read_mask, read_volume, write_mask
+from ichseg.scan.read import read_volume
 
 POSITIONS_MM = [-20.0 + 5 * k for k in range(9)]
 LOCALIZER = ["ORIGINAL", "PRIMARY", "LOCALIZER"]

@@ -18,7 +18,7 @@ from ichseg.errors import VolumeError
 from ichseg.sample import sample_paths
 from ichseg.scan import hounsfield
 from ichseg.scan.hounsfield import Plane, padding_mask, stack_hounsfield
-from ichseg.scan.volume import read_volume
+from ichseg.scan.read import read_volume
 
 AIR = hounsfield.LOWEST_HU
 SHAPE = (6, 64, 64)

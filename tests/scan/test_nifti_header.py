@@ -12,9 +12,10 @@ import pytest
 import SimpleITK as sitk
 
 from ichseg.errors import VolumeError
+from ichseg.files.nifti_mask import read_mask, write_mask
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.nifti_header import place_voxels, voxel_size_mm
-from ichseg.scan.volume import read_mask, read_volume, write_mask
+from ichseg.scan.read import read_volume
 
 TRUE_MM = (0.9, 0.9, 5.0)
 DEFAULT_MM = (1.0, 1.0, 1.0)

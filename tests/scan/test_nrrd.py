@@ -20,7 +20,8 @@ from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
 from ichseg.marks.document import TYPES, Lesion
 from ichseg.measures.volume import volume_ml
-from ichseg.scan.volume import CTVolume, read_volume
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 ENDINGS = (".seg.nrrd", ".nrrd", ".mha")
 EVEN_MM = [-20.123456789 + 5.1 * k for k in range(9)]

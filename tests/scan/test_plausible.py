@@ -7,8 +7,8 @@ import numpy.typing as npt
 import phantoms
 import pytest
 
+from ichseg.scan.geometry import Geometry
 from ichseg.scan.plausible import doubts
-from ichseg.scan.volume import Geometry
 
 SPACING_MM = (5.0, 2.0, 2.0)
 SHAPE = (30, 128, 128)

@@ -19,8 +19,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from ichseg.errors import VolumeError
 from ichseg.files.export import scan_record
 from ichseg.scan.dicom import list_series
+from ichseg.scan.read import read_volume
 from ichseg.scan.series import has_contrast, is_elsewhere, sharpness
-from ichseg.scan.volume import CTVolume, read_volume
+from ichseg.scan.volume import CTVolume
 
 POSITIONS_MM = [5.0 * k for k in range(9)]
 HEAD = phantoms.speckled_head((9, 24, 28))

@@ -18,8 +18,11 @@ from hypothesis import strategies as st
 
 from ichseg import NOTICE, __version__
 from ichseg.errors import VolumeError
+from ichseg.files.nifti_mask import read_mask, write_mask
 from ichseg.measures.volume import volume_ml
-from ichseg.scan.volume import CTVolume, Geometry, read_mask, read_volume, write_mask
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 SHAPE_ZYX = (9, 40, 48)
 AXCODES = [
@@ -376,7 +379,7 @@ def test_every_voxel_keeps_its_place(
 @settings(max_examples=40, deadline=None)
 @given(affine=affines())
 def test_the_display_frame_is_the_closest_to_the_patient(affine: np.ndarray[Any, Any]) -> None:
-    from ichseg.scan.volume import display_axes
+    from ichseg.scan.geometry import display_axes
 
     axes, flips = display_axes(affine[:3, :3])
     assert sorted(axes) == [0, 1, 2]

@@ -19,7 +19,7 @@ import pytest
 
 from ichseg.cli import main as cli
 from ichseg.files import evidence, export
-from ichseg.scan.volume import read_volume
+from ichseg.scan.read import read_volume
 
 BOX = "8,8,56,56"
 Command = Callable[..., str]

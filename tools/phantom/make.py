@@ -39,7 +39,7 @@ TISSUE_HU = 35.0
 
 @dataclass(frozen=True)
 class Phantom:
-    """A scan with its reference. Arrays are [z, y, x] as ``ichseg.scan.volume`` has them."""
+    """A scan with its reference. Arrays are [z, y, x] as ``ichseg.scan.geometry`` has them."""
 
     hu_zyx: NDArray[np.int16]
     share_zyx: NDArray[np.float32]
