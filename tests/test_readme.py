@@ -10,36 +10,51 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+PAGES = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in (
+            "command-line",
+            "library",
+            "training",
+            "deployment",
+            "how-it-works",
+            "limits",
+            "architecture",
+        )
+    ),
+)
+
 
 @pytest.fixture(scope="module")
 def readme(root: Path) -> str:
     return (root / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def library(root: Path) -> str:
+    return (root / "docs" / "library.md").read_text(encoding="utf-8")
+
+
 def blocks(text: str, language: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
-def test_the_file_tree_names_only_what_exists(root: Path, readme: str) -> None:
-    tree = next(block for block in blocks(readme) if block.startswith("app.py"))
-    folder = Path()
-    for line in tree.splitlines():
-        indent, name = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
-        if not indent:
-            folder = Path(name) if name.endswith("/") else Path()
-        assert (root / (folder / name if indent else name)).exists(), line
+def test_the_table_of_wings_is_what_is_there(root: Path) -> None:
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(\w+)/` \|", page, re.M))
+    wings = {path.parent.name for path in (root / "ichseg").glob("*/__init__.py")}
+    folders = {"ichseg", "weights", "train", "tools", "benchmarks", "tests", "docs"}
+    assert named == wings | folders
 
 
-def test_every_module_of_the_library_is_in_the_tree(root: Path, readme: str) -> None:
-    internal = {"__init__.py", "errors.py"}
-    rooms = {path.name for path in (root / "ichseg").glob("*.py")} - internal
-    assert not {name for name in rooms if f"  {name} " not in readme}
-
-
-def test_links_within_the_repository_resolve(root: Path, readme: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
-    assert "docs/screenshot.png" in links
-    assert not [link for link in links if not (root / link).exists()]
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_the_repository_resolve(root: Path, name: str) -> None:
+    page = root / name
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert name != "README.md" or "docs/screenshot.png" in links
+    assert not [link for link in links if not (page.parent / link).exists()]
 
 
 def test_the_make_targets_it_names_exist(root: Path, readme: str) -> None:
@@ -47,10 +62,11 @@ def test_the_make_targets_it_names_exist(root: Path, readme: str) -> None:
     assert set(re.findall(r"\bmake (\w+)", "\n".join(blocks(readme)))) <= targets
 
 
-def test_the_options_it_names_exist(root: Path, readme: str) -> None:
+def test_the_options_it_names_exist(root: Path) -> None:
     """Asked of the command line itself: each command's help names every option shown with it."""
+    page = (root / "docs" / "command-line.md").read_text(encoding="utf-8")
     shown: dict[str, set[str]] = {}
-    for command, rest in re.findall(r"python -m ichseg (\w+)(.*)", readme):
+    for command, rest in re.findall(r"python -m ichseg (\w+)(.*)", page):
         shown.setdefault(command, {"--json"}).update(re.findall(r"--[a-z-]+", rest))
     assert set(shown) == {"info", "segment", "compare", "measure", "benchmark"}
     for command, options in shown.items():
@@ -63,7 +79,10 @@ def test_the_options_it_names_exist(root: Path, readme: str) -> None:
 
 
 def test_the_python_example_runs(
-    readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    library: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     nibabel = pytest.importorskip("nibabel")
     from ichseg.sample import sample_paths
@@ -71,35 +90,40 @@ def test_the_python_example_runs(
     monkeypatch.chdir(tmp_path)
     scan = nibabel.load(sample_paths()[0])
     nibabel.save(scan, "head_ct.nii.gz")
-    code, _ = blocks(readme, "python")
-    exec(compile(code, "README.md", "exec"), {})
+    code, _ = blocks(library, "python")
+    exec(compile(code, "library.md", "exec"), {})
     assert re.fullmatch(r"[\d.e-]+ mL\n", capsys.readouterr().out)
     saved = nibabel.load("mask.nii.gz")
     assert saved.shape == scan.shape
     np.testing.assert_array_equal(saved.affine, scan.affine)
 
 
-def test_the_example_of_the_axes_runs_and_prints_what_the_readme_says(
-    readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_example_of_the_axes_runs_and_prints_what_the_page_says(
+    library: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     nibabel = pytest.importorskip("nibabel")
     from ichseg.sample import sample_paths
 
     monkeypatch.chdir(tmp_path)
     nibabel.save(nibabel.load(sample_paths()[0]), "head_ct.nii.gz")
-    _, code = blocks(readme, "python")
-    exec(compile(code, "README.md", "exec"), {})
+    _, code = blocks(library, "python")
+    exec(compile(code, "library.md", "exec"), {})
     printed = capsys.readouterr().out.strip()
-    assert f"prints `{printed}`" in readme
+    assert f"prints `{printed}`" in library
     # By the rule that stands beside it, for a file of 512 x 512 in RAS: i and j from 170 to 239, 210 to 329.
     assert printed == f"--slice 12 --box {511 - 239},{511 - 329},{512 - 170},{512 - 210}"
 
 
-def test_the_first_screen_says_how_far_a_volume_is_off(readme: str) -> None:
+def test_the_table_says_how_far_a_volume_is_off(readme: str) -> None:
     """The figure is the one that the page, the report and the growth print: it comes from the training record."""
     from ichseg.methods.catalogue import default_model, model_error
 
     own = model_error(default_model())
     assert own is not None
-    first_screen = " ".join(readme.split("```")[0].split())
-    assert own.figure in first_screen
+    (row,) = re.findall(r"^\| Volume: (.*)$", readme, re.M)
+    assert f"{own.mean_percent:.0f} % ± {own.sd_percent:.0f} %" in row
+    assert f"{own.patients} patients" in readme
+    assert own.on_phantoms and own.on_phantoms in " ".join(readme.split())
