@@ -17,6 +17,7 @@ from ichseg.cohort.manifest import COLUMNS, Entry, parse_boxes
 from ichseg.errors import InputError
 from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
+from ichseg.json_fields import RecordError, json_field, load_json
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.edge import step_of
@@ -291,7 +292,7 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
 def _finished(path: Path, key: str) -> dict[str, Any] | None:
     """The record of an earlier run, if it came from the same things."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record if record["key"] == key else None
-    except (OSError, KeyError, TypeError, ValueError):
+        record: dict[str, Any] = load_json(path)
+        return record if json_field(record, "key", "text") == key else None
+    except (OSError, RecordError):
         return None  # there is none, or it is not one of ours

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import operator
 import platform
 import re
 import zipfile
@@ -26,10 +25,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from ichseg import NOTICE as NOTICE
 from ichseg import __version__
-from ichseg.errors import InputError, VolumeError
-from ichseg.files.mask_header import mask_record
+from ichseg.errors import InputError, LesionError, VolumeError
+from ichseg.files.mask_header import checked_record, mask_record
 from ichseg.files.nifti_mask import write_mask
 from ichseg.files.picture import Colour, render_slice
+from ichseg.json_fields import RecordError, json_field, load_json, of_kind
 from ichseg.marks.box import Box
 from ichseg.marks.document import ORIGINS, Lesion, Origin, Part, Segmentation
 from ichseg.marks.edge import step_of
@@ -211,15 +211,19 @@ def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rows = record["lesions"]
+        record = load_json(path)
+        rows = json_field(record, "lesions", "a list")
+        lesions = read_lesion_rows(rows)
         volumes_ml = {
-            operator.index(row["id"]): float(row["volume_ml"]) for row in rows if "volume_ml" in row
+            row["id"]: float(json_field(row, "volume_ml", "a number", f"lesion {row['id']}"))
+            for row in rows
+            if "volume_ml" in row
         }
-        return {**record, "lesions": read_lesion_rows(rows), "volumes_ml": volumes_ml}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return {**checked_record(record), "lesions": lesions, "volumes_ml": volumes_ml}
+    except (OSError, RecordError) as error:
+        why = f"it cannot be read, {error.strerror}" if isinstance(error, OSError) else str(error)
         raise InputError(
-            f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not ({error}); "
+            f"What a mask's labels stand for is JSON with a list of lesions; {path.name} is not: {why}; "
             "delete it, or save the mask again."
         ) from error
 
@@ -227,8 +231,8 @@ def read_sidecar(mask_path: str | Path) -> dict[str, Any]:
 def _is_sidecar(path: Path) -> bool:
     """Whether a file says what the labels of some mask stand for, as ``save_mask`` writes it."""
     try:
-        read_lesion_rows(json.loads(path.read_text(encoding="utf-8"))["lesions"])
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        read_lesion_rows(json_field(load_json(path), "lesions", "a list"))
+    except (OSError, RecordError):
         return False
     return True
 
@@ -253,24 +257,26 @@ def lesions_record(
 
 
 def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
-    """Lesions from a JSON document. Raises what a wrong field brings: KeyError, TypeError, ValueError.
+    """Lesions from a JSON document. Raises RecordError where a field is missing or cannot be a lesion's.
 
     A mask's header has no ``locked`` and ``visible``: they are then as of a new lesion.
     """
-    lesions = tuple(
-        Lesion(
-            id=operator.index(row["id"]),
-            name=_of_kind(str, row["name"], "name"),
-            type=_of_kind(str, row["type"], "type"),
-            colour=_of_kind(str, row["colour"], "colour"),
-            locked=_of_kind(bool, row.get("locked", False), "locked"),
-            visible=_of_kind(bool, row.get("visible", True), "visible"),
-        )
-        for row in rows
-    )
+    lesions = []
+    for number, row in enumerate(of_kind(rows, "a list", "its list of lesions"), 1):
+        which = f"lesion {number} of its list"
+        given = {
+            "id": json_field(row, "id", "a whole number", which),
+            **{key: json_field(row, key, "text", which) for key in ("name", "type", "colour")},
+            "locked": json_field(row, "locked", "true or false", which, default=False),
+            "visible": json_field(row, "visible", "true or false", which, default=True),
+        }
+        try:
+            lesions.append(Lesion(**given))
+        except LesionError as error:
+            raise RecordError(f"{which} is none: {str(error).rstrip('.')}") from error
     if not lesions or len({lesion.id for lesion in lesions}) < len(lesions):
-        raise ValueError("lesions are at least one, each with a number of its own")
-    return lesions
+        raise RecordError("lesions are at least one, each with a number of its own")
+    return tuple(lesions)
 
 
 def check_mask_path(path: Path, volume: CTVolume, inputs: Iterable[Path] = ()) -> None:
@@ -838,14 +844,14 @@ def load_session(path: str | Path) -> Session:
     """Read a session record. Raises InputError where the file is not one, or is of a later schema."""
     path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = load_json(path)
     except OSError as error:
         raise InputError(
             f"A session is a JSON file that can be read; {path.name} cannot ({error.strerror}); "
             "check its path."
         ) from error
-    except ValueError as error:
-        raise _not_a_session(path, f"it is not JSON ({error})") from error
+    except RecordError as error:
+        raise _not_a_session(path, str(error)) from error
     version = record.get("schema_version") if isinstance(record, dict) else None
     if not isinstance(version, int):
         raise _not_a_session(path, "it has no schema_version")
@@ -856,75 +862,109 @@ def load_session(path: str | Path) -> Session:
         )
     try:
         return _session(record)
-    except InputError as error:
+    except (InputError, RecordError) as error:
         raise _not_a_session(path, str(error).rstrip(".")) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _not_a_session(path, f"a field is missing or of the wrong kind ({error})") from error
 
 
 def _session(record: Mapping[str, Any]) -> Session:
-    depth, rows, columns = (int(size) for size in record["scan"]["shape_zyx"])
+    scan = json_field(record, "scan", "an object")
+    depth, rows, columns = _whole_numbers(scan, "shape_zyx", 3, "its scan")
     plain = record["schema_version"] != 2 and "lesions" not in record  # what boxes alone gave
-    lesions = (Lesion(1),) if plain else read_lesion_rows(record["lesions"])
+    lesions = (Lesion(1),) if plain else read_lesion_rows(json_field(record, "lesions", "a list"))
     known = {lesion.id for lesion in lesions}
 
-    def place(entry: Mapping[str, Any], lesion: Any) -> tuple[int, int]:
-        k, lesion = operator.index(entry["slice"]), operator.index(lesion)
+    def place(entry: Any, lesion: Any, what: str) -> tuple[int, int]:
+        k = json_field(entry, "slice", "a whole number", what)
         if not 0 <= k < depth:
-            raise ValueError(f"slice {k} of {depth}")
-        if lesion not in known:
-            raise ValueError(f"lesion {lesion} is not among its lesions")
-        return k, lesion
+            raise RecordError(f"{what} is on slice {k} of {depth}")
+        return k, listed(lesion, what)
+
+    def listed(lesion: Any, what: str) -> int:
+        if of_kind(lesion, "a whole number", f"the lesion of {what}") not in known:
+            raise RecordError(f"lesion {lesion} is not among its lesions")
+        return int(lesion)
 
     def add(found: dict[tuple[int, int], tuple[Box, ...]], entry: Any, lesion: Any) -> None:
-        where = place(entry, lesion)
-        box = Box(*(float(value) for value in entry["box_xyxy"])).validate((rows, columns))
+        where = place(entry, lesion, "a box")
+        corners = json_field(entry, "box_xyxy", "a list", "a box")
+        if len(corners) != 4:
+            raise RecordError(f"a box has {len(corners)} numbers, not x0, y0, x1 and y1")
+        x0, y0, x1, y1 = (float(of_kind(one, "a number", "a side of a box")) for one in corners)
+        box = Box(x0, y0, x1, y1).validate((rows, columns))
         found[where] = (*found.get(where, ()), box)
 
     prompts: dict[tuple[int, int], tuple[Box, ...]] = {}
     propagated: dict[tuple[int, int], tuple[Box, ...]] = {}
     parameters, edits = {}, []
-    for entry in record["boxes"]:
-        add(prompts, entry, entry.get("lesion", 1))
-    for one in record.get("propagated", ()):
-        given = _of_kind(dict, one["parameters"], "parameters")
-        _of_kind(bool | None, given.get("second_look"), "second_look")
-        parameters[operator.index(one["lesion"])] = given
-        for entry in one["boxes"]:
-            add(propagated, entry, one["lesion"])
-    for entry in record.get("edits", ()):
-        k, lesion = place(entry, entry["lesion"])
-        runs = tuple(int(run) for run in _of_kind(str, entry["runs"], "runs").split())
-        if sum(runs) > rows * columns or min(runs, default=0) < 0:
-            raise ValueError(f"the runs of slice {k} do not fit its {columns} x {rows} pixels")
-        if entry["origin"] not in ORIGINS:
-            raise ValueError(f"origin is {entry['origin']!r}")
-        edits.append(Edit(k, lesion, entry["origin"], runs))
-    identity = _of_kind(dict | None, record.get("identity"), "identity")
+    for entry in json_field(record, "boxes", "a list"):
+        add(prompts, entry, json_field(entry, "lesion", "a whole number", "a box", default=1))
+    for one in json_field(record, "propagated", "a list", default=()):
+        what = "a propagation"
+        lesion = listed(json_field(one, "lesion", "a whole number", what), what)
+        parameters[lesion] = json_field(one, "parameters", "an object", what)
+        _second_look(parameters[lesion], what)
+        for entry in json_field(one, "boxes", "a list", what):
+            add(propagated, entry, lesion)
+    for entry in json_field(record, "edits", "a list", default=()):
+        k, lesion = place(
+            entry, json_field(entry, "lesion", "a whole number", "an edit"), "an edit"
+        )
+        runs = _runs(json_field(entry, "runs", "text", "an edit"), k, (rows, columns))
+        origin = json_field(entry, "origin", "text", "an edit")
+        if origin not in ORIGINS:
+            raise RecordError(f"the origin of an edit is none of {', '.join(ORIGINS)}")
+        edits.append(Edit(k, lesion, origin, runs))
+    identity = json_field(record, "identity", "an object", default=None, or_null=True)
     if twice := prompts.keys() & propagated.keys():
-        raise ValueError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
+        raise RecordError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
+    files = json_field(record, "weights_sha256", "an object")
+    hashes = {
+        key: json_field(record, key, "text", default=None, or_null=True)
+        for key in ("mask_sha256", "labels_sha256")
+    }
     return Session(
-        scan_sha256=str(record["scan"]["sha256"]),
+        scan_sha256=json_field(scan, "sha256", "text", "its scan"),
         shape_zyx=(depth, rows, columns),
         prompts=prompts,
-        model=_of_kind(str, record["model"], "model"),
-        weights_sha256={str(file): str(sha) for file, sha in record["weights_sha256"].items()},
-        second_look=_of_kind(bool | None, record.get("second_look"), "second_look"),
-        mask_sha256=_of_kind(str | None, record.get("mask_sha256"), "mask_sha256"),
-        labels_sha256=_of_kind(str | None, record.get("labels_sha256"), "labels_sha256"),
+        model=json_field(record, "model", "text"),
+        weights_sha256={file: str(sha) for file, sha in files.items()},
+        second_look=_second_look(record, "it"),
+        mask_sha256=hashes["mask_sha256"],
+        labels_sha256=hashes["labels_sha256"],
         lesions=lesions,
         propagated=propagated,
         parameters=parameters,
         edits=tuple(edits),
         identity=None if identity is None else Identity.from_record(identity),
-        edge=_of_kind(bool, record.get("edge", False), "edge"),
+        edge=json_field(record, "edge", "true or false", default=False),
     )
 
 
-def _of_kind(kind: Any, value: Any, key: str) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{key} is {value!r}")
-    return value
+def _second_look(row: Any, where: str) -> bool | None:
+    found: bool | None = json_field(
+        row, "second_look", "true or false", where, default=None, or_null=True
+    )
+    return found
+
+
+def _whole_numbers(row: Any, key: str, count: int, where: str) -> list[int]:
+    numbers = [
+        of_kind(one, "a whole number", f'a number of "{key}" of {where}')
+        for one in json_field(row, key, "a list", where)
+    ]
+    if len(numbers) != count:
+        raise RecordError(f'"{key}" of {where} has {len(numbers)} numbers, not {count}')
+    return numbers
+
+
+def _runs(text: str, k: int, shape: tuple[int, int]) -> tuple[int, ...]:
+    """The lengths in an edit's text, refused where they do not fit a slice's rows and columns."""
+    words, pixels = text.split(), shape[0] * shape[1]
+    short = all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words)
+    runs = tuple(map(int, words)) if short else ()
+    if not short or sum(runs) > pixels:
+        raise RecordError(f"the runs of slice {k} do not fit its {shape[1]} x {shape[0]} pixels")
+    return runs
 
 
 def _not_a_session(path: Path, why: str) -> InputError:

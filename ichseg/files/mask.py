@@ -7,7 +7,6 @@ another grid than the scan's: nothing is resampled.
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ichseg.errors import InputError, refusal
+from ichseg.errors import InputError, VolumeError, refusal
 from ichseg.files.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
-from ichseg.files.mask_header import MaskContent, parse_record
+from ichseg.files.mask_header import MaskContent, checked_record, parse_record
 from ichseg.files.nifti_mask import read_nifti_mask
+from ichseg.json_fields import RecordError, of_kind, parse_json
 from ichseg.marks.document import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.hounsfield import check_size
@@ -111,7 +111,7 @@ def _labelled(
     name: str, content: MaskContent, sidecar: Mapping[str, Any], volume: CTVolume
 ) -> LabelledMask:
     """A mask with what it and its sidecar say; refused where that is of another scan, or a contradiction."""
-    record = content.record
+    record = _checked(name, content.record)
     for said in (record, sidecar):
         _check_scan(name, said.get("scan_sha256"), volume)
     own = content.lesions or _lesions(name, record)
@@ -187,13 +187,24 @@ def _lesions(name: str, record: Mapping[str, Any]) -> tuple[Lesion, ...]:
     """The lesions in a header's record."""
     try:
         return read_lesion_rows(record["lesions"]) if record.get("lesions") else ()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise refusal(
-            name,
-            "what a mask's labels stand for is a list of lesions",
-            f"the one in its header cannot be read ({error})",
-            "save the mask again",
-        ) from error
+    except RecordError as error:
+        raise _unreadable(name, error) from error
+
+
+def _checked(name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return checked_record(record)
+    except RecordError as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: RecordError) -> VolumeError:
+    return refusal(
+        name,
+        "a mask's header says of which scan it is and what its labels stand for",
+        f"what this one says cannot be read ({error})",
+        "save the mask again",
+    )
 
 
 def _check_agreement(name: str, own: Sequence[Lesion], beside: Sequence[Lesion]) -> None:
@@ -284,7 +295,15 @@ def _slices(
     record: dict[str, Any] = {}
     if said := members.get(LESIONS_NAME):
         check_size(name, said.file_size, 1)
-        record = json.loads(archive.read(said))
+        try:
+            record = of_kind(parse_json(archive.read(said)), "an object", "it")
+        except RecordError as error:
+            raise refusal(
+                name,
+                f"the {LESIONS_NAME} in an archive of slices says what its labels stand for",
+                f"in this one {error}",
+                "save the archive again",
+            ) from error
     if kind == "mask":
         labels = (labels != 0).astype(np.uint8)
     return MaskContent(labels, record, _lesions(name, record))

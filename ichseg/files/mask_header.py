@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import NOTICE, __version__
+from ichseg.json_fields import RecordError, json_field, parse_json
 
 if TYPE_CHECKING:
     from ichseg.marks.document import Lesion
@@ -84,10 +85,17 @@ def record_text(record: Mapping[str, Any]) -> str:
 def parse_record(text: str) -> dict[str, Any] | None:
     """The record in a text; None where the text is another one."""
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
+        record = parse_json(text.encode())
+    except RecordError:
         return None
     return record if isinstance(record, dict) and MADE_BY in record else None
+
+
+def checked_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same record, whose scan, method and identity are texts. Raises RecordError where one is not."""
+    for key in ("scan_sha256", "scan_label", "method", "identity"):
+        json_field(record, key, "text", default=None, or_null=True)
+    return record
 
 
 def short_text(record: Mapping[str, Any], most: int = 79) -> str:

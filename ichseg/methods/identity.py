@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ichseg import __version__
+from ichseg.json_fields import RecordError, json_field
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -26,7 +27,7 @@ Setting = bool | float | str | None
 
 #: Sources of the package that draw, print or serve what was computed, and decide no voxel and no number.
 NOT_COMPUTING = (
-    *("__main__.py", "errors.py", "replace_file.py", "cli", "page", "sample"),
+    *("__main__.py", "errors.py", "json_fields.py", "replace_file.py", "cli", "page", "sample"),
     *("files/mesh.py", "files/picture.py", "files/report.py"),
 )
 
@@ -67,20 +68,18 @@ class Identity:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Identity:
-        """What ``record`` gave. Raises KeyError, TypeError or ValueError where it is not that."""
-        for name in ("model", "backend", "code_sha256"):
-            if not isinstance(record[name], str):
-                raise TypeError(f"{name} is {record[name]!r}")
+        """What ``record`` gave. Raises RecordError where it is not that."""
+        where = "its identity"
         found = cls(
-            model=record["model"],
-            weights_sha256=dict(record["weights_sha256"]),
-            settings=dict(record["settings"]),
-            backend=record["backend"],
-            packages=dict(record["packages"]),
-            code_sha256=record["code_sha256"],
+            model=json_field(record, "model", "text", where),
+            weights_sha256=json_field(record, "weights_sha256", "an object", where),
+            settings=json_field(record, "settings", "an object", where),
+            backend=json_field(record, "backend", "text", where),
+            packages=json_field(record, "packages", "an object", where),
+            code_sha256=json_field(record, "code_sha256", "text", where),
         )
-        if found.sha256 != record["sha256"]:
-            raise ValueError("the identity's own hash is another")
+        if found.sha256 != record.get("sha256"):
+            raise RecordError("its identity's own hash is another")
         return found
 
     def differences(self, other: Identity) -> list[str]:

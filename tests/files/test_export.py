@@ -336,19 +336,22 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (change("schema_version", ...), "it has no schema_version"),
         (change("schema_version", "one"), "it has no schema_version"),
         (change("schema_version", 4), "up to schema 3; hematoma-session.json has 4; update"),
-        (change("scan", ...), "'scan'"),
-        (change("scan.shape_zyx", [4, 12]), "not enough values"),
-        (change("boxes", 5), "not iterable"),
+        (change("scan", ...), 'it has no "scan"'),
+        (change("scan.shape_zyx", [4, 12]), '"shape_zyx" of its scan has 2 numbers, not 3'),
+        (change("boxes", 5), 'its "boxes" is 5, not a list'),
         (change("boxes.0.slice", 4), "slice 4 of 4"),
-        (change("boxes.0.slice", 1.5), "cannot be interpreted as an integer"),
-        (change("boxes.0.box_xyxy", [1, 2, 3]), "y1"),
+        (change("boxes.0.slice", 1.5), '"slice" of a box is 1.5, not a whole number'),
+        (change("boxes.0.box_xyxy", [1, 2, 3]), "a box has 3 numbers"),
         (change("boxes.0.box_xyxy", [9, 2, 3, 4]), "got 9, 2, 3, 4; exchange"),
         (change("boxes.0.box_xyxy", [90, 2, 93, 4]), "wholly outside"),
-        (change("boxes.0.box_xyxy", [float("nan"), 2, 3, 4]), "finite numbers"),
-        (change("model", ...), "'model'"),
-        (change("model", 7), "model"),
-        (change("weights_sha256", "abab"), "no attribute 'items'"),
-        (change("second_look", "yes"), "second_look"),
+        (
+            change("boxes.0.box_xyxy", [float("nan"), 2, 3, 4]),
+            "a side of a box is NaN, not a number",
+        ),
+        (change("model", ...), 'it has no "model"'),
+        (change("model", 7), 'its "model" is 7, not text'),
+        (change("weights_sha256", "abab"), 'its "weights_sha256" is "abab", not an object'),
+        (change("second_look", "yes"), 'its "second_look" is "yes", not true or false'),
     ],
 )
 def test_a_damaged_record_is_refused_with_its_name(
@@ -555,29 +558,38 @@ def test_a_record_of_the_first_schema_is_run_as_ever(tmp_path: Path) -> None:
         (change("lesions", []), "at least one, each with a number of its own"),
         (change("lesions.1.id", 1), "each with a number of its own"),
         (change("lesions.1.id", 256), "1 to 255; got 256"),
-        (change("lesions.1.id", "2"), "cannot be interpreted as an integer"),
+        (change("lesions.1.id", "2"), '"id" of lesion 2 of its list is "2", not a whole number'),
         (change("lesions.0.type", "IPX"), "got 'IPX'; choose one of them"),
-        (change("lesions.0.name", None), "name is None"),
+        (change("lesions.0.name", None), '"name" of lesion 1 of its list is null, not text'),
         (change("lesions.0.name", "n" * 99), "at most 40 characters"),
         (change("lesions.0.colour", "#12"), "#RRGGBB; got '#12'"),
-        (change("lesions.0.locked", 1), "locked is 1"),
+        (change("lesions.0.locked", 1), '"locked" of lesion 1 of its list is 1, not true or false'),
         (change("boxes.0.lesion", 9), "lesion 9 is not among its lesions"),
         (change("propagated.0.lesion", 9), "lesion 9 is not among its lesions"),
-        (change("propagated.0.parameters", [1]), "parameters is [1]"),
-        (change("propagated.0.parameters.second_look", "yes"), "second_look is 'yes'"),
+        (
+            change("propagated.0.parameters", [1]),
+            '"parameters" of a propagation is [1], not an object',
+        ),
+        (
+            change("propagated.0.parameters.second_look", "yes"),
+            '"second_look" of a propagation is "yes", not true or false',
+        ),
         (change("propagated.0.boxes.0.slice", 8), "slice 8 of 8"),
         (change("propagated.0.boxes.0.slice", 3), "slice 3 has drawn and propagated boxes"),
         (change("propagated.0.boxes.0.box_xyxy", [5, 5, 5, 9]), "exchange the corners"),
-        (change("edits", 7), "not iterable"),
+        (change("edits", 7), 'its "edits" is 7, not a list'),
         (change("edits.0.slice", -1), "slice -1 of 8"),
         (change("edits.0.lesion", 9), "lesion 9 is not among its lesions"),
-        (change("edits.0.lesion", ...), "'lesion'"),
-        (change("edits.0.origin", "guessed"), "origin is 'guessed'"),
+        (change("edits.0.lesion", ...), 'an edit has no "lesion"'),
+        (
+            change("edits.0.origin", "guessed"),
+            "the origin of an edit is none of box, propagated, edited",
+        ),
         (change("edits.0.runs", "5 4096"), "the runs of slice 0 do not fit its 64 x 64 pixels"),
         (change("edits.0.runs", "5 -4"), "the runs of slice 0 do not fit"),
-        (change("edits.0.runs", "5 four"), "invalid literal"),
-        (change("edits.0.runs", [5, 4]), "runs is [5, 4]"),
-        (change("labels_sha256", 5), "labels_sha256 is 5"),
+        (change("edits.0.runs", "5 four"), "the runs of slice 0 do not fit"),
+        (change("edits.0.runs", [5, 4]), '"runs" of an edit is a list of 2, not text'),
+        (change("labels_sha256", 5), 'its "labels_sha256" is 5, not text'),
     ],
 )
 def test_a_damaged_record_of_a_segmentation_is_refused_with_its_name(
@@ -667,10 +679,70 @@ def test_a_mask_without_lesions_has_nothing_beside_it(tmp_path: Path) -> None:
     assert export.read_lesions(tmp_path / "m.nii.gz") == []
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"lesions": []}', '{"lesions": [{"id": 1}]}'])
-def test_a_broken_list_of_lesions_is_refused(tmp_path: Path, content: str) -> None:
+ROW = '{"id": 1, "name": "a", "type": "IPH", "colour": "#FF0000"}'
+
+
+def listed(row: str, rest: str = "") -> str:
+    return f'{{"lesions": [{row}]{rest}}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "it is not JSON (line 1, column 2)"),
+        ("", "it is not JSON (line 1, column 1)"),
+        ("[]", "it is [], not an object"),
+        (f"[{ROW}, {ROW}]", "it is a list of 2, not an object"),
+        ('"x"', 'it is "x", not an object'),
+        ("null", "it is null, not an object"),
+        ("{}", 'it has no "lesions"'),
+        ("[" * 100_000, "it is JSON nested too deeply"),
+        ('{"a":' * 100_000, "it is JSON nested too deeply"),
+        ("9" * 10_000, "it holds a number that is too long"),
+        ('{"lesions": {"1": "IPH"}}', 'its "lesions" is {"1": "IPH"}, not a list'),
+        ('{"lesions": null}', 'its "lesions" is null, not a list'),
+        ('{"lesions": []}', "lesions are at least one, each with a number of its own"),
+        ('{"lesions": [{"id": 1}]}', 'lesion 1 of its list has no "name"'),
+        ('{"lesions": ["IPH", "IVH"]}', 'lesion 1 of its list is "IPH", not an object'),
+        ('{"lesions": [[[[[]]]]]}', "lesion 1 of its list is [[[[]]]], not an object"),
+        (f'{{"lesions": [{ROW}, {ROW}]}}', "each with a number of its own"),
+        (
+            listed(ROW.replace("1", "true", 1)),
+            '"id" of lesion 1 of its list is true, not a whole number',
+        ),
+        (
+            listed(ROW.replace("1", "1.0", 1)),
+            '"id" of lesion 1 of its list is 1.0, not a whole number',
+        ),
+        (listed(ROW.replace("1", "1e999", 1)), "is Infinity, not a whole number"),
+        (listed(ROW.replace("IPH", "ABC")), "type is one of"),
+        (listed(ROW.replace("}", ', "volume_ml": "9"}')), 'is "9", not a number'),
+        (listed(ROW.replace("}", ', "volume_ml": NaN}')), "is NaN, not a number"),
+        (listed(ROW, ', "scan_sha256": 5'), 'its "scan_sha256" is 5, not text'),
+        (listed(ROW, ', "method": ["a"]'), 'its "method" is ["a"], not text'),
+        (listed(ROW, ', "identity": {}'), 'its "identity" is {}, not text'),
+    ],
+)
+def test_a_broken_list_of_lesions_is_refused_in_plain_words(
+    tmp_path: Path, content: str, why: str
+) -> None:
     (tmp_path / "m-lesions.json").write_text(content)
-    with pytest.raises(InputError, match=r"list of lesions; m-lesions\.json is not \(.*\); delete"):
+    with pytest.raises(InputError) as refused:
+        export.read_lesions(tmp_path / "m.nii.gz")
+    text = str(refused.value)
+    assert text.startswith(
+        "What a mask's labels stand for is JSON with a list of lesions; m-lesions.json is not: "
+    )
+    assert why in text and text.endswith("; delete it, or save the mask again.")
+    assert "\n" not in text and len(text) < 400
+
+
+def test_a_list_of_lesions_that_an_editor_saved_again_is_read(tmp_path: Path) -> None:
+    """With a byte order mark, as Windows' Notepad writes."""
+    (tmp_path / "m-lesions.json").write_text(f'{{"lesions": [{ROW}]}}', encoding="utf-8-sig")
+    assert export.read_lesions(tmp_path / "m.nii.gz") == [Lesion(1, "a", "IPH", "#FF0000")]
+    (tmp_path / "m-lesions.json").write_text(f'{{"lesions": [{ROW}]}}', encoding="utf-16")
+    with pytest.raises(InputError, match="it is not JSON in UTF-8"):
         export.read_lesions(tmp_path / "m.nii.gz")
 
 

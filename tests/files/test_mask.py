@@ -134,7 +134,9 @@ def test_other_peoples_comments_are_passed_over(
     assert read_labelled_mask(tmp_path / "m.nii", scan).lesions == ()
 
 
-@pytest.mark.parametrize("rows", ["[1]", '[{"id": 1}]', '"x"', '[{"id": 0, "name": "a"}]'])
+@pytest.mark.parametrize(
+    "rows", ["[1]", '[{"id": 1}]', '"x"', '[{"id": 0, "name": "a"}]', "[[[]]]", '{"a": 1}']
+)
 def test_a_header_whose_lesions_are_none_is_refused(
     tmp_path: Path, scan: CTVolume, rows: str
 ) -> None:
@@ -142,7 +144,7 @@ def test_a_header_whose_lesions_are_none_is_refused(
     text = f'{{"ichseg_mask": "1", "lesions": {rows}}}'
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", text.encode()))
     nib.save(image, tmp_path / "m.nii")
-    with pytest.raises(VolumeError, match="the one in its header cannot be read"):
+    with pytest.raises(VolumeError, match="what this one says cannot be read"):
         read_labelled_mask(tmp_path / "m.nii", scan)
 
 

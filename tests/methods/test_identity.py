@@ -171,7 +171,7 @@ def test_a_record_gives_the_identity_back() -> None:
     assert record["sha256"].startswith(found.short) and len(found.short) == 12
     with pytest.raises(ValueError, match="own hash"):
         Identity.from_record({**record, "backend": "another"})
-    with pytest.raises(TypeError, match="backend"):
+    with pytest.raises(ValueError, match='"backend" of its identity is 3, not text'):
         Identity.from_record({**record, "backend": 3})
 
 
