@@ -240,8 +240,9 @@ WRITES = re.compile(
 WRITES_ELSEWHERE = {
     "ichseg/files/mask.py": 1,  # a mask's pictures out of an archive, into a temporary folder
     "ichseg/scan/nrrd.py": 3,  # into a temporary folder, and from there to memory
-    "train/dataset.py": 3,  # what fills the file that replacing gives
-    "train/finetune.py": 1,  # peft writes a folder; each file then takes its place in one step
+    "train/data/files.py": 2,  # what fills the file that replacing gives
+    "train/data/cache.py": 1,
+    "train/adapter.py": 1,  # peft writes a folder; each file then takes its place in one step
 }
 
 

@@ -31,7 +31,7 @@ def clone(tmp_path: Path, space: ModuleType) -> Path:
         "ichseg/page/viewer/draw.js",
         "weights/litemedsam/model.safetensors",
         "tests/test_page.py",
-        "train/finetune.py",
+        "train/adapter.py",
         "Makefile",
     ]
     for name in [*tracked, "ichseg/sample/patient.nii.gz", ".venv/app.py"]:

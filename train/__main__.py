@@ -12,21 +12,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from ichseg.errors import InputError
-from ichseg.replace_file import write_whole
-from train.cases import DATASETS
-from train.dataset import Prepared, check_leaks, prepare, split_folds, write_json
-
-if TYPE_CHECKING:
-    from train.finetune import FinetuneConfig
+from train.data.cache import Prepared, prepare
+from train.data.cases import DATASETS
+from train.data.files import write_json
+from train.data.split import make_split
 
 app = typer.Typer(
     help="Reproduce the fine-tune of LiteMedSAM for intracranial hemorrhage on CT.",
@@ -49,8 +46,8 @@ Base = Annotated[
     str,
     typer.Option(
         help="The network to adapt: litemedsam (256 x 256), or at 1024 x 1024 and for a GPU medsam or sam, whose "
-        "weights weights/README.md says how to get. What the recipe takes of the card's memory: python -m train "
-        "memory --base medsam; --set microbatch=1 takes least and trains the same."
+        "weights weights/README.md says how to get; --set microbatch=1 takes least of a card's memory and trains the "
+        "same."
     ),
 ]
 Settings = Annotated[
@@ -99,9 +96,10 @@ def finetune_command(
 
     On several GPUs or machines: accelerate launch -m train finetune ...
     """
-    from train.finetune import finetune
+    from train.adapter import finetune
+    from train.recipes import recipe_named
 
-    config = _config(recipe, base, settings)
+    config = recipe_named(recipe, base, settings or ())
     prepared = Prepared(data)
     split = make_split(prepared, folds, split_seed)
     for number, target in _folds_to_train(out, split, folds, fold, resume):
@@ -109,29 +107,6 @@ def finetune_command(
             config, prepared, split, number, target, resume=resume, console=console, device=device
         )
     write_json(out / "split.json", split)
-
-
-def _config(recipe: str, base: str, settings: list[str] | None) -> FinetuneConfig:
-    """A recipe by name for a base, with some fields set."""
-    from train.finetune import RECIPES
-
-    if recipe not in RECIPES:
-        raise InputError(
-            f"A recipe is one of {', '.join(RECIPES)}; got '{recipe}'; choose one of them."
-        )
-    return RECIPES[recipe].with_settings([f"base={base}", *(settings or [])])
-
-
-@app.command("memory")
-def memory_command(
-    base: Base = "litemedsam",
-    recipe: Annotated[str, typer.Option(help="A named recipe.")] = "paper",
-    settings: Settings = None,
-) -> None:
-    """What a fine-tune takes of a card's memory, computed from shapes alone: needs neither weights nor a card."""
-    from train.memory import table
-
-    print(table(_config(recipe, base, settings)))
 
 
 def _folds_to_train(
@@ -165,7 +140,8 @@ def baseline_command(
     device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
 ) -> None:
     """Train a method that takes no box on the folds of the fine-tune. Interrupt it at any moment, and --resume it."""
-    from train.baselines import configuration, train_baseline
+    from train.baselines import train_baseline
+    from train.recipes import configuration
 
     config = configuration(method, epochs)
     prepared = Prepared(data)
@@ -176,17 +152,6 @@ def baseline_command(
         )
     if folds:
         write_json(out / "split.json", split)
-
-
-def make_split(prepared: Prepared, folds: int, seed: int) -> dict[str, Any]:
-    """Folds by patient, or (0 folds) every patient to train on and none held out."""
-    if folds:
-        split = dict(split_folds(prepared.patients, folds=folds, seed=seed))
-    else:
-        everyone = {"train": sorted(prepared.patients), "validation": [], "test": []}
-        split = {"method": "all patients", "seed": seed, "folds": [everyone]}
-    check_leaks(split, prepared)
-    return split
 
 
 @app.command("evaluate")
@@ -217,24 +182,16 @@ def evaluate_command(
     ] = "test",
 ) -> None:
     """Score at native resolution through the application's own predictor; resumable fold by fold."""
-    from train.evaluate import PROTOCOLS
-    from train.report import evaluate_run, write_report
+    from train.scores.protocols import PROTOCOLS, protocols_named
+    from train.scores.runs import evaluate_run
+    from train.write.evaluation import write_report
 
     if part not in ("test", "validation"):
         raise InputError(f"A part is test or validation; got '{part}'; choose one of them.")
-    names = protocol or list(PROTOCOLS)
-    if unknown := set(names) - set(PROTOCOLS):
-        raise InputError(
-            f"A protocol is one of {', '.join(PROTOCOLS)}; got '{sorted(unknown)[0]}'; choose one of them."
-        )
-    if (model is None) == (run is None):
-        raise InputError(
-            "Evaluate takes either --model or --run; got both or neither; give one of them."
-        )
     rows, pooled = evaluate_run(
         Prepared(data),
         out,
-        [PROTOCOLS[name] for name in names],
+        protocols_named(protocol or PROTOCOLS),
         model=model,
         run=run,
         patients=patient,
@@ -278,7 +235,8 @@ def benchmark_command(
 ) -> None:
     """Put every method of the paper side by side on the same cases: one table and one figure; resumable."""
     from ichseg.cohort import LOCAL
-    from train.benchmark import benchmark, methods
+    from train.scores.benchmark import methods
+    from train.write.benchmark import benchmark
 
     with Progress(console=console) as progress:
         task = progress.add_task("patients", total=None)
@@ -309,65 +267,20 @@ def coverage_command(
     ] = None,
 ) -> None:
     """Measure how often the true volume lies in the range that jittered boxes give, per patient."""
-    from ichseg.methods.catalogue import load_predictor
-    from train.cache_key import cache_key
-    from train.coverage import Row, cover, report, table, write_rows
-    from train.dataset import native_slices
-    from train.report import parts
+    from train.scores.coverage import cover_parts
+    from train.scores.runs import parts
+    from train.write.coverage import table, write_coverage
 
-    if (model is None) == (run is None):
-        raise InputError(
-            "Coverage takes either --model or --run; got both or neither; give one of them."
+    prepared = Prepared(data)
+    chosen = parts(prepared, model=model, run=run, patients=patient)
+    with Progress(console=console) as progress:
+        tasks = {name: progress.add_task(name, total=None) for name, *_ in chosen}
+        rows = cover_parts(
+            prepared,
+            chosen,
+            on_slice=lambda name, total: progress.update(tasks[name], advance=1, total=total),
         )
-    prepared, rows = Prepared(data), list[Row]()
-    for name, source, held_out in parts(prepared, model, run, patient):
-        slices = list(native_slices(prepared, held_out))
-        predictor = load_predictor(source)
-        key = cache_key(predictor, prepared, refinement=False, code=("coverage.py",), asked={})
-        with Progress(console=console) as progress:
-            task = progress.add_task(name, total=len(slices))
-            found = cover(
-                predictor,
-                slices,
-                on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
-            )
-        rows += [replace(row, key=key) for row in found]
-    write_rows(out / "coverage.csv", rows)
-    title = Path(model).name if model else run.name  # type: ignore[union-attr]
-    write_whole(out / "coverage.md", report(rows, title).encode())
-    print(table(rows))
-
-
-@app.command("clicks")
-def clicks_command(
-    data: Data,
-    run: Annotated[
-        Path,
-        typer.Option(help="A cross-validated run: each fold's adapter on its validation part."),
-    ],
-    fold: Annotated[
-        list[int] | None, typer.Option(help="Only these folds; all by default.")
-    ] = None,
-) -> None:
-    """Measure whether clicks after a box help, without and with the adapter, on validation patients."""
-    from train.clicks import Row, measure, networks, table
-    from train.dataset import native_slices
-    from train.report import parts
-
-    prepared, rows = Prepared(data), list[Row]()
-    for name, source, patients in parts(prepared, None, run, None, "validation"):
-        if fold and int(name.removeprefix("fold-")) not in fold:
-            continue
-        slices = list(native_slices(prepared, patients))
-        for method, network in networks(Path(source)):
-            with Progress(console=console) as progress:
-                task = progress.add_task(f"{name}, {method}", total=len(slices))
-                rows += measure(
-                    network,
-                    method,
-                    slices,
-                    on_slice=lambda p=progress, t=task: p.advance(t),  # type: ignore[misc]
-                )
+    write_coverage(out, rows, _title(model, run))
     print(table(rows))
 
 
@@ -390,32 +303,36 @@ def propagate_command(
 ) -> None:
     """Measure how much of a hematoma one box finds, beside a box on every slice; resumable scan by scan."""
     from ichseg.methods.catalogue import load_predictor
-    from train.propagation import measure_run, measure_sample, parts_of, report
+    from train.scores.propagation import measure_run, measure_sample
+    from train.scores.runs import parts
+    from train.write.propagation import write_propagation
 
-    if (model is None) == (run is None):
-        raise InputError(
-            "Propagate takes either --model or --run; got both or neither; give one of them."
-        )
     prepared = Prepared(data)
-    parts = parts_of(prepared, model=model, run=run, folds=fold, patients=patient)
+    chosen = parts(prepared, model=model, run=run, folds=fold, patients=patient)
+    if model is not None:
+        chosen = [(_title(model, None), source, names) for _, source, names in chosen]
     with Progress(console=console) as progress:
-        task = progress.add_task("scans", total=sum(len(names) for *_, names in parts))
+        task = progress.add_task("scans", total=sum(len(names) for *_, names in chosen))
         rows = measure_run(
             prepared,
             out.with_suffix(".csv"),
-            parts,
+            chosen,
             load_predictor,
             second_look=second_look,
             on_scan=lambda _: progress.advance(task),
         )
     measured = (
-        measure_sample(load_predictor(parts[0][1]), second_look=second_look) if sample else {}
+        measure_sample(load_predictor(chosen[0][1]), second_look=second_look) if sample else {}
     )
-    title = Path(model).name if model else f"{run.name}, {', '.join(part for part, *_ in parts)}"  # type: ignore[union-attr]
-    text = report(rows, title, measured)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out.with_suffix(".md"), text.encode())
-    print(text)
+    title = _title(model, run)
+    if run is not None:
+        title += f", {', '.join(name for name, *_ in chosen)}"
+    print(write_propagation(out, rows, title, measured))
+
+
+def _title(model: str | None, run: Path | None) -> str:
+    """What a document calls the model or the run that it is about."""
+    return Path(model).name if model is not None else str(run.name if run is not None else "")
 
 
 @app.command("compare")
@@ -432,7 +349,7 @@ def compare_command(
     ] = None,
 ) -> None:
     """Put scored methods side by side: by protocol, type and patient, with the worst slices and the curves."""
-    from train.crossval import write_cross_validation
+    from train.write.cross_validation import write_cross_validation
 
     print(write_cross_validation(out, scores, run or []))
 
@@ -471,17 +388,18 @@ def sweep_command(
 
     What is complete is kept, so an interrupted sweep is simply started again.
     """
-    from train.report import sweep
+    from train.recipes import recipe_named
+    from train.sweep import sweep
 
+    prepared = Prepared(data)
     table = sweep(
-        Prepared(data),
+        prepared,
         out,
-        recipe=recipe,
+        base=recipe_named(recipe, None, settings or ()),
         ranks=rank or [4, 8, 16, 32, 64],
         dropouts=dropout or [0.0, 0.1, 0.25],
-        split=make_split(Prepared(data), 5, split_seed),
+        split=make_split(prepared, 5, split_seed),
         fold=fold,
-        settings=settings or [],
         console=console,
     )
     print(table)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
 from ichseg.methods.catalogue import WEIGHTS_DIR, record_weights
-from train.dataset import replace_file, write_json
+from train.data.files import replace_file, write_json
 
 #: What a run's folder holds of its result: an adapter, or the whole model of a method that is none.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "training.json")

@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
-from train.dataset import replace_file, write_json
+from train.data.files import replace_file, write_json
 
 #: What tells of a run's training; it stays true of the softened one.
 _KEPT = ("config.json", "split.json", "environment.json", "steps.csv", "epochs.csv", "curves.png")

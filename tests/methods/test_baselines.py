@@ -44,7 +44,7 @@ from ichseg.methods.unets import (
     UNetPredictor,
     build,
 )
-from train.baselines import forest_of
+from train.forest import forest_of
 
 SHAPE = (320, 400)
 

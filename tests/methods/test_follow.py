@@ -36,7 +36,7 @@ from ichseg.methods.follow import (
 )
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.scan.volume import CTVolume
-from train.propagation import measure_sample
+from train.scores.propagation import measure_sample
 
 ROOT = Path(__file__).resolve().parents[2]
 BoolArray = npt.NDArray[np.bool_]

@@ -23,7 +23,7 @@ from ichseg.methods.predictor import Predictor
 from ichseg.replace_file import replacing
 from tools.phantom.design import Design
 from tools.phantom.make import Phantom
-from train.dataset import keep_large
+from train.data.slices import keep_large
 
 Masks = NDArray[np.bool_]
 

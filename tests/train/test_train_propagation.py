@@ -1,0 +1,186 @@
+"""One box against a box on every slice: the counts follow from the geometry of two small scans."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ichseg.errors import InputError
+from ichseg.marks.box import Box
+from ichseg.methods import identity
+from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.follow import Rule
+from tests.train.scans import write_scan
+from train.__main__ import app
+from train.data.cache import Prepared, prepare
+from train.scores import cache
+from train.scores.cache import read_rows
+from train.scores.propagation import (
+    CHOSEN_ON,
+    EVERY_SLICE,
+    WAYS,
+    Remembering,
+    Row,
+    lesions_of,
+    measure_run,
+    prompts_of,
+    sample_boxes,
+    volume_of,
+)
+from train.scores.runs import parts
+from train.write.propagation import report
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Patient one has one rod of blood on slices 2 to 6; patient two another on 1 to 3 as well, apart from it."""
+    root = tmp_path_factory.mktemp("scans")
+    rod = np.zeros((9, 128, 128), bool)
+    rod[2:7, 40:70, 40:70] = True
+    both = rod.copy()
+    both[1:4, 40:60, 90:110] = True
+    for name, blood in (("one", rod), ("two", both)):
+        write_scan(root, name, np.where(blood, 65, 35).transpose(2, 1, 0), blood.transpose(2, 1, 0))
+    return prepare("folder", root, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def rows(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    path = tmp_path_factory.mktemp("out") / "rows.csv"
+    chosen = parts(prepared, model="threshold")
+    return measure_run(prepared, path, chosen, load_predictor)
+
+
+def of(rows: list[Row], patient: str, way: str) -> Row:
+    (row,) = (row for row in rows if (row.patient, row.way) == (patient, way))
+    return row
+
+
+def test_lesions_are_the_pieces_of_the_truth_in_space(prepared: Prepared) -> None:
+    scan = prepared.scans["two"]
+    truth = np.stack([prepared.mask("two", k) for k in range(9)])
+    lesions = lesions_of(truth, scan)
+    assert sorted(int(lesion.sum()) for lesion in lesions) == [3 * 400, 5 * 900]
+    assert len(prompts_of("one box", truth, lesions, scan)) == 1
+    by_lesion = prompts_of("slice a lesion", truth, lesions, scan)
+    assert sorted(k for boxes in by_lesion.values() for k in boxes) == [1, 2]
+    assert len(prompts_of(EVERY_SLICE, truth, lesions, scan)[0]) == 6
+    margin = 3 * 128 / 256
+    assert prompts_of("one slice", truth, lesions, scan)[0] == {
+        2: [Box(40 - margin, 40 - margin, 70 + margin, 70 + margin)]
+    }
+
+
+def test_one_box_finds_one_rod_and_a_box_a_lesion_both(rows: list[Row]) -> None:
+    every = of(rows, "one", EVERY_SLICE)
+    assert every.truth_px == 5 * 900 and every.boxes == 5
+    assert every.dice > 0.98 and every.missed_slices == every.false_slices == 0
+    one = of(rows, "one", "one slice")
+    assert (one.boxes, one.missed_slices, one.false_slices) == (1, 0, 0)
+    assert one.dice == pytest.approx(every.dice, abs=0.005)
+    assert one.stops == "area:2"
+    two = of(rows, "two", "slice a lesion")
+    assert two.boxes == two.lesions == 2
+    assert [float(value) > 0.98 for value in two.lesion_dice.split()] == [True, True]
+    assert two.marked_px == pytest.approx(two.truth_px, rel=0.02)
+
+
+def test_false_voxels_are_each_counted_in_one_place(rows: list[Row]) -> None:
+    for row in rows:
+        where = (row.false_bone, row.false_middle, row.false_bright, row.false_pale, row.false_rest)
+        overlap = row.dice * (row.truth_px + row.marked_px) / 2
+        assert sum(where) == pytest.approx(row.marked_px - overlap, abs=0.5)
+
+
+def test_rows_survive_their_file_and_are_not_measured_twice(
+    prepared: Prepared, rows: list[Row], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    chosen = parts(prepared, model="threshold", patients=["one"])
+    first = measure_run(prepared, path, chosen, load_predictor)
+    assert [row.dice for row in read_rows(path, Row)] == pytest.approx(
+        [row.dice for row in first], rel=1e-4
+    )
+    again = measure_run(prepared, path, chosen, load_predictor)
+    assert [row.seconds for row in again] == pytest.approx([r.seconds for r in first], rel=1e-4)
+    other = measure_run(prepared, path, chosen, load_predictor, rule=Rule(least_area_mm2=20))
+    assert {row.key for row in other}.isdisjoint(row.key for row in first)
+    assert {row.patient for row in read_rows(path, Row)} == {"one"}
+
+
+def test_a_box_is_answered_once() -> None:
+    asking = Remembering(load_predictor("threshold"))
+    hu = np.full((40, 40), 35.0)
+    hu[10:20, 10:20] = 65
+    boxes = [Box(8, 8, 22, 22), Box(0, 0, 9, 9)]
+    first = asking.predict(asking.embed(hu), boxes)
+    again = asking.predict(asking.embed(hu), boxes[::-1])
+    assert asking.answered == 2
+    assert (first.masks == again.masks[::-1]).all()
+
+
+def test_the_scan_has_its_own_spacing_or_the_assumed_one(prepared: Prepared) -> None:
+    scan = prepared.scans["one"]
+    volume = volume_of(prepared, scan)
+    assert scan.pixel_spacing_mm is not None and scan.slice_heights_mm is not None
+    assert volume.geometry.spacing_yx_mm == pytest.approx(scan.pixel_spacing_mm)
+    assert volume.slice_heights_mm == pytest.approx(np.array(scan.slice_heights_mm))
+
+
+def test_an_unfinished_fold_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "fold-0").mkdir()
+    with pytest.raises(InputError, match="fold-0' is not; resume it"):
+        parts(prepared, run=tmp_path)
+
+
+def test_the_samples_boxes_are_within_their_bound() -> None:
+    truth = np.zeros((5, 60, 60), bool)
+    truth[1, 28:32, 28:32] = True  # under a quarter of the largest
+    truth[2:4, 20:40, 20:40] = True
+    boxes = sample_boxes(truth, (0.5, 0.5), 6)
+    assert [k for k, _ in boxes] == [2, 3, 2, 3, 2, 3]
+    off = np.abs(np.array([box.xyxy for _, box in boxes]) - (20, 20, 40, 40))
+    assert 0 < off.max() <= 3 / 0.5
+
+
+def test_the_command_writes_the_document(prepared: Prepared, tmp_path: Path) -> None:
+    out = tmp_path / "propagation"
+    arguments = ["--data", prepared.folder, "--model", "threshold", "--out", out, "--no-sample"]
+    result = CliRunner().invoke(app, ["propagate", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "propagation.md").read_text()
+    for way in WAYS:
+        assert f"- {way}: " in text
+    assert "2 patients." in text and "| one | unknown | threshold | 1 | 0.9" in text
+    assert read_rows(tmp_path / "propagation.csv", Row)
+
+
+def test_patients_the_rule_was_chosen_on_are_told_apart(rows: list[Row]) -> None:
+    renamed = [dataclasses.replace(r, patient=CHOSEN_ON[0]) for r in rows if r.patient == "one"]
+    text = report([*renamed, *(r for r in rows if r.patient == "two")], "threshold")
+    held_out, chosen = text.split("## Patients that the rule was chosen on")
+    assert "1 patients." in held_out and "1 patients." in chosen
+
+
+def test_figures_of_another_program_or_model_are_not_printed_again(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+
+    def keys(model: str = "threshold") -> set[str]:
+        chosen = parts(prepared, model=model, patients=["one"])
+        return {row.key for row in measure_run(prepared, path, chosen, load_predictor)}
+
+    first = keys()
+    assert keys() == first
+    monkeypatch.setattr(identity, "code_sha256", lambda: "another")
+    second = keys()
+    assert second.isdisjoint(first) and keys("fcm").isdisjoint(second)
+    assert len({row.key for row in read_rows(path, Row)}) == 1
+    third = keys("fcm")
+    monkeypatch.setattr(cache, "_code", lambda names: "another")
+    assert keys("fcm").isdisjoint(third)

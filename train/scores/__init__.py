@@ -1,0 +1,1 @@
+"""How well a predictor does: protocols, scores, and the one cache of scores."""

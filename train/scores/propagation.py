@@ -1,0 +1,399 @@
+"""How much of a hematoma one box finds: python -m train propagate --data DATA --run RUN --out docs/propagation
+
+For every patient with blood, the whole hematoma from boxes on one slice (``ichseg.methods.follow``) is scored beside
+a box on every slice by the truth, through the same predictor. The boxes come from the truth, an optimistic setting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ichseg.files.nifti_mask import read_mask
+from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask, jitter
+from ichseg.methods.follow import Propagation, Rule, propagate_lesions
+from ichseg.methods.frame import MODEL_SIZE
+from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
+from ichseg.sample import sample_paths
+from ichseg.scan.geometry import Geometry
+from ichseg.scan.read import read_volume
+from ichseg.scan.skull import BONE_HU
+from ichseg.scan.volume import CTVolume
+from train.data.cache import Prepared, ScanEntry
+from train.data.cases import CT_ICH_ASSUMED_PIXEL_MM
+from train.data.slices import keep_large
+from train.scores.cache import KeptRows, cache_key
+from train.scores.metrics import dice
+
+Mask = npt.NDArray[np.bool_]
+
+#: The label of intraparenchymal blood in the sample's reference mask.
+SAMPLE_IPH = 1
+
+#: The rule's thresholds were chosen on these patients, the test patients of folds 0 and 1 of ``--split-seed 0`` that
+#: have blood, each by the adapter of its own fold. Figures of the others are those to quote.
+CHOSEN_ON = ("049", "051", "053", "067", "068", "069", "072", "075", "079", "088", "089")
+
+#: CT-ICH's slices are about 5 mm apart; the release gives no positions.
+ASSUMED_GAP_MM = 5.0
+
+#: As in ``native_slices``: the margin of the truth's boxes at 256 x 256, the least piece at 512 x 512.
+BOX_MARGIN_PX, LEAST_PIECE_PX = 3.0, 10.0
+
+EVERY_SLICE = "every slice"
+
+WAYS = {
+    EVERY_SLICE: "a box a piece on every slice with blood, by the truth",
+    "one slice": "a box a piece on the slice with most blood, no other",
+    "one box": "one box around all blood of the slice with most blood, no other",
+    "slice a lesion": "for each lesion (3D piece of the truth) a box a piece on its largest slice",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scan prompted in one way; areas are pixels over all slices.
+
+    ``false_*`` divides the voxels that are marked and not in the truth by where they lie, in this order: within 3 mm of
+    bone; within 4 mm of the head's middle column (the falx); above 80 HU (calcification, metal); below 45 HU (paler
+    than blood); the rest, bright and away from both (tentorium, vessels, the blood's own rim).
+    """
+
+    patient: str
+    kind: str
+    part: str
+    key: str
+    way: str
+    second_look: int
+    dice: float
+    truth_px: int
+    marked_px: int
+    boxes: int
+    truth_slices: int
+    false_slices: int
+    missed_slices: int
+    lesions: int
+    lesion_dice: str
+    """One a lesion, in the order of the 3D pieces, joined by ' '; empty unless each lesion was prompted."""
+    stops: str
+    """reason:count, joined by ' '."""
+    false_px_beyond: int
+    """Of the false voxels, those on slices without any truth."""
+    false_bone: int
+    false_middle: int
+    false_bright: int
+    false_pale: int
+    false_rest: int
+    answered: int
+    """Boxes that the model answered."""
+    seconds: float
+    scan: str = ""
+
+
+class Remembering(Predictor):
+    """Another predictor that answers the same box on the same slice of one scan only once.
+
+    Several ways ask for the same boxes, and a second look at one costs half a second.
+    """
+
+    def __init__(self, inner: Predictor) -> None:
+        self._inner = inner
+        self.name, self.title = inner.name, inner.title
+        self.weights_sha256, self.second_look = inner.weights_sha256, inner.second_look
+        self.takes_box = inner.takes_box
+        self.answered = 0
+        self._embedded: dict[int, SliceEmbedding] = {}
+        self._known: dict[tuple[Any, ...], tuple[Mask, np.float32]] = {}
+
+    def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
+        where = np.asarray(
+            slice_hu
+        ).ctypes.data  # slices are views of the scan that is being measured
+        if where not in self._embedded:
+            self._embedded[where] = self._inner.embed(slice_hu)
+        return self._embedded[where]
+
+    def predict(
+        self,
+        embedding: SliceEmbedding,
+        boxes: Sequence[Box] | npt.ArrayLike,
+        *,
+        second_look: bool | None = None,
+    ) -> SliceMasks:
+        valid = as_boxes(boxes, embedding.shape_yx)
+        keys = [(embedding.slice_hu.ctypes.data, second_look, box) for box in valid]
+        new = {key: box for key, box in zip(keys, valid, strict=True) if key not in self._known}
+        if new:
+            self.answered += len(new)
+            found = self._inner.predict(embedding, list(new.values()), second_look=second_look)
+            self._known.update(zip(new, zip(found.masks, found.iou, strict=True), strict=True))
+        masks = [self._known[key][0] for key in keys]
+        return SliceMasks(np.stack(masks), np.array([self._known[key][1] for key in keys]))
+
+
+def measure_scan(
+    predictor: Predictor,
+    prepared: Prepared,
+    scan: ScanEntry,
+    rule: Rule,
+    part: str,
+    keys: Mapping[bool, str],
+) -> list[Row]:
+    """Every way of prompting one scan, with a second look or without, or both: as ``keys`` has them, each its key."""
+    volume = volume_of(prepared, scan)
+    truth = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
+    lesions = lesions_of(truth, scan)
+    near = _Surroundings(volume)
+    rows = []
+    for second_look, key in keys.items():
+        asking = Remembering(predictor)
+        for way in WAYS:
+            started, before = time.perf_counter(), asking.answered
+            prompts = prompts_of(way, truth, lesions, scan)
+            if way == EVERY_SLICE:
+                found, mask = None, _answered(asking, volume, prompts[0], second_look)
+            else:
+                found = propagate_lesions(
+                    asking, volume, prompts, rule=rule, second_look=second_look
+                )
+                mask = found.mask_zyx()
+            rows.append(
+                Row(
+                    patient=scan.patient_id,
+                    kind=scan.kind,
+                    part=part,
+                    key=key,
+                    way=way,
+                    second_look=int(second_look),
+                    dice=dice(mask, truth),
+                    boxes=sum(len(boxes) for one in prompts.values() for boxes in one.values()),
+                    lesions=len(lesions),
+                    lesion_dice=_lesion_dice(found, lesions) if way == "slice a lesion" else "",
+                    stops=_counted(found),
+                    answered=asking.answered - before,
+                    seconds=time.perf_counter() - started,
+                    scan=scan.scan_id,
+                    **_against(mask, truth, near),
+                )
+            )
+    return rows
+
+
+def volume_of(prepared: Prepared, scan: ScanEntry) -> CTVolume:
+    """A prepared scan as the library has it; 0.35 mm and 5 mm are assumed where the set gives no spacing."""
+    hu = np.stack([prepared.slice_hu(scan.scan_id, k) for k in range(len(scan.slices))])
+    dy, dx = scan.pixel_spacing_mm or (CT_ICH_ASSUMED_PIXEL_MM, CT_ICH_ASSUMED_PIXEL_MM)
+    heights = np.array(scan.slice_heights_mm or [ASSUMED_GAP_MM] * len(hu))
+    positions = np.concatenate([[0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
+    origins = np.stack([0 * positions, 0 * positions, positions], axis=1)
+    geometry = Geometry(origins, np.array([0, -dy, 0]), np.array([-dx, 0, 0]))
+    return CTVolume(hu, geometry, name=scan.scan_id)
+
+
+def lesions_of(truth_zyx: Mask, scan: ScanEntry) -> list[Mask]:
+    """The truth's 26-connected pieces that have, on some slice, a piece large enough for a box."""
+    labels, count = ndimage.label(truth_zyx, np.ones((3, 3, 3)))
+    least_px = LEAST_PIECE_PX * scan.reference_scale**2
+    pieces = (labels == number for number in range(1, count + 1))
+    return [piece for piece in pieces if any(keep_large(m, least_px).any() for m in piece)]
+
+
+def prompts_of(
+    way: str, truth_zyx: Mask, lesions: Sequence[Mask], scan: ScanEntry
+) -> dict[int, dict[int, list[Box]]]:
+    """The boxes that a way of prompting gives: {lesion: {slice: boxes}}."""
+    if way == "slice a lesion":
+        return {
+            number: {k: _truth_boxes(lesion[k], scan)}
+            for number, lesion in enumerate(lesions)
+            for k in [int(lesion.sum(axis=(1, 2)).argmax())]
+        }
+    if way == EVERY_SLICE:
+        marked = map(int, np.flatnonzero(truth_zyx.any(axis=(1, 2))))
+        return {0: {k: _truth_boxes(truth_zyx[k], scan) for k in marked}}
+    k = int(truth_zyx.sum(axis=(1, 2)).argmax())
+    boxes = _truth_boxes(truth_zyx[k], scan)
+    if way == "one slice":
+        return {number: {k: [box]} for number, box in enumerate(boxes)}
+    corners = np.array([box.xyxy for box in boxes])
+    whole = Box(*map(float, (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))))
+    return {0: {k: [whole]}}
+
+
+def _truth_boxes(mask: Mask, scan: ScanEntry) -> list[Box]:
+    """A box for each piece that is large enough; where none is, for the whole."""
+    margin_px = BOX_MARGIN_PX * max(mask.shape) / MODEL_SIZE
+    large = keep_large(mask, LEAST_PIECE_PX * scan.reference_scale**2) > 0
+    if large.any():
+        return boxes_from_mask(large, margin_px)
+    whole = box_from_mask(mask, margin_px)
+    return [] if whole is None else [whole]
+
+
+def _answered(
+    predictor: Predictor, volume: CTVolume, prompts: Mapping[int, Sequence[Box]], second_look: bool
+) -> Mask:
+    mask = np.zeros(volume.shape_zyx, bool)
+    for k, boxes in prompts.items():
+        hu = volume.hu_zyx[k]
+        embedding = SliceEmbedding(hu) if second_look else predictor.embed(hu)
+        mask[k] = predictor.predict(embedding, boxes, second_look=second_look).union
+    return mask
+
+
+def _lesion_dice(found: Propagation | None, lesions: Sequence[Mask]) -> str:
+    assert found is not None
+    return " ".join(f"{dice(found.mask_zyx(n), mask):.4f}" for n, mask in enumerate(lesions))
+
+
+def _counted(found: Propagation | None) -> str:
+    reasons = Counter(stop.reason for stop in found.stops) if found else Counter()
+    return " ".join(f"{reason}:{count}" for reason, count in sorted(reasons.items()))
+
+
+class _Surroundings:
+    """Where bone and the head's middle are on each slice of a scan."""
+
+    def __init__(self, volume: CTVolume) -> None:
+        self.volume = volume
+
+    def of(self, k: int) -> tuple[Mask, Mask]:
+        """Within 3 mm of bone, and within 4 mm of the middle column of the head: bool [y, x] both."""
+        hu = self.volume.hu_zyx[k]
+        spacing = self.volume.geometry.spacing_yx_mm
+        bone = ndimage.binary_opening(hu > BONE_HU)
+        near = (
+            ndimage.distance_transform_edt(~bone, sampling=spacing) <= 3
+            if bone.any()
+            else np.zeros(hu.shape, bool)
+        )
+        columns = np.flatnonzero(bone.any(axis=0))
+        middle = columns[[0, -1]].mean() if columns.size else hu.shape[1] / 2
+        across = np.abs(np.arange(hu.shape[1]) - middle) * spacing[1] <= 4
+        return near, np.broadcast_to(across, hu.shape)
+
+
+def _against(mask_zyx: Mask, truth_zyx: Mask, near: _Surroundings) -> dict[str, int]:
+    """The counts of a Row that compare a mask with the truth."""
+    marked, true = mask_zyx.any(axis=(1, 2)), truth_zyx.any(axis=(1, 2))
+    wrong = mask_zyx & ~truth_zyx
+    counts: Counter[str] = Counter()
+    for k in map(int, np.flatnonzero(wrong.any(axis=(1, 2)))):
+        bone, middle = near.of(k)
+        hu = near.volume.hu_zyx[k]
+        left = wrong[k].copy()
+        for name, there in (
+            ("bone", bone),
+            ("middle", middle),
+            ("bright", hu > 80),
+            ("pale", hu < 45),
+            ("rest", left),
+        ):
+            counts[f"false_{name}"] += int((left & there).sum())
+            left &= ~there
+    names = ("bone", "middle", "bright", "pale", "rest")
+    return {
+        "truth_px": int(truth_zyx.sum()),
+        "marked_px": int(mask_zyx.sum()),
+        "truth_slices": int(true.sum()),
+        "false_slices": int((marked & ~true).sum()),
+        "missed_slices": int((true & ~marked).sum()),
+        "false_px_beyond": int(wrong[~true].sum()),
+        **{f"false_{name}": counts[f"false_{name}"] for name in names},
+    }
+
+
+def sample_boxes(
+    truth_zyx: Mask, spacing_yx_mm: tuple[float, float], count: int = 20, seed: int = 0
+) -> list[tuple[int, Box]]:
+    """Boxes a person might draw: on slices with a quarter of the largest area or more, each side off by up to 3 mm."""
+    areas = truth_zyx.sum(axis=(1, 2))
+    slices = np.flatnonzero(areas >= areas.max() / 4)
+    rng = np.random.default_rng(seed)
+    rows, columns = truth_zyx.shape[1:]
+    out = []
+    for number in range(count):
+        k = int(slices[number % len(slices)])
+        tight = box_from_mask(truth_zyx[k])
+        assert tight is not None
+        out.append((k, jitter(tight, 3 / min(spacing_yx_mm), rng, (rows, columns))))
+    return out
+
+
+def measure_sample(
+    predictor: Predictor,
+    rule: Rule | None = None,
+    count: int = 20,
+    second_look: bool = False,
+) -> dict[bool, list[tuple[int, float, float]]]:
+    """The sample's IPH from each of ``sample_boxes``: (slice, volume in units of the truth's, Dice), by second look."""
+    scan, mask = sample_paths()
+    volume = read_volume(scan)
+    truth = read_mask(mask, volume) == SAMPLE_IPH
+    out: dict[bool, list[tuple[int, float, float]]] = {}
+    for look in (True, False) if second_look and predictor.second_look else (False,):
+        asking = Remembering(predictor)
+        for k, box in sample_boxes(truth, volume.geometry.spacing_yx_mm, count):
+            found = propagate_lesions(
+                asking, volume, {0: {k: [box]}}, rule=rule, second_look=look
+            ).mask_zyx()
+            score = (k, float(found.sum() / truth.sum()), dice(found, truth))
+            out.setdefault(look, []).append(score)
+    return out
+
+
+def measure_run(
+    prepared: Prepared,
+    path: Path,
+    parts: Sequence[tuple[str, str, Sequence[str]]],
+    load: Callable[[str], Predictor],
+    *,
+    rule: Rule | None = None,
+    second_look: bool = False,
+    on_scan: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """Measure each part (name, model or adapter's folder, patients), writing ``path`` (CSV) after each scan.
+
+    ``second_look`` measures with one, too, where the model has it. What is there from the same model, code, data and
+    rule (``cache_key``) is not measured again; what came from others leaves the file.
+    """
+    rule = rule or Rule()
+    kept = KeptRows(path, Row, lambda row: (row.patient, row.scan, -row.second_look))
+    wanted: list[Row] = []
+    for part, source, patients in parts:
+        predictor = load(source)
+        looks = [True, False] if second_look and predictor.second_look else [False]
+        keys = {
+            look: cache_key(
+                predictor,
+                prepared,
+                refinement=look,
+                code=("scores/propagation.py",),
+                asked=dataclasses.asdict(rule),
+            )
+            for look in looks
+        }
+        for scan in prepared.scans_of(patients):
+            there = [
+                row for row in kept.rows if row.scan == scan.scan_id and row.key in keys.values()
+            ]
+            done = {row.key for row in there}
+            if missing := {look: key for look, key in keys.items() if key not in done}:
+                found = measure_scan(predictor, prepared, scan, rule, part, missing)
+                kept.add(found)
+                there += found
+            wanted += [dataclasses.replace(row, part=part) for row in there]
+            if on_scan is not None:
+                on_scan(scan.scan_id)
+    measured = {row.key for row in wanted}
+    kept.keep(lambda row: row.key in measured)
+    return wanted
