@@ -1,5 +1,6 @@
 # make demo    the page, with a sample scan, at http://127.0.0.1:7860
-# make test    every check: ruff, mypy, pytest (with the page in a real Chromium)
+# make test    every check: ruff, mypy, pytest (with the page in a real Chromium, found or installed)
+# make check   lint and the fast tests alone
 #
 # Both build .venv on their first run; after that they start at once, until a requirements file changes.
 
@@ -8,11 +9,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format coverage bench screenshot hooks space clean
+.PHONY: help demo test check lint format coverage bench screenshot hooks space clean
 
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
-	@echo "make test        every check: ruff, mypy, pytest (needs Chromium)"
+	@echo "make test        every check: ruff, mypy, pytest, and the page in a browser (finds or installs one)"
+	@echo "make check       lint and the fast tests, in about a minute"
 	@echo "make lint        ruff and mypy alone        make format      let ruff fix what it can"
 	@echo "make coverage    the tests, line by line    make bench       speed and memory here"
 	@echo "make screenshot  docs/screenshot.png anew   make hooks       run the lint before commits"
@@ -23,8 +25,13 @@ demo: $(VENV)/.installed
 	$(BIN)/python app.py
 
 # Files in their own order: the long ones, which have few tests, would come last by the number of tests.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: lint
-	$(BIN)/python -m pytest -m "not network" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tools.browser
+	$(PYTEST) -m "not network" --durations 15
+
+check: lint
+	$(PYTEST) -m "not network and not slow and not e2e" --durations 5
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

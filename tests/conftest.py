@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tools import browser
 
 if TYPE_CHECKING:
     from ichseg.page.controller import Controller
@@ -19,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before anyth
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+NO_BROWSER = "there is no Chromium to drive the page with"
 
 
 @pytest.fixture(scope="session")
@@ -39,17 +40,25 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of a Chromium to drive: $CHROMIUM, or one on the PATH. CI fails without one."""
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), "")
-    if found and Path(found).is_file():
+    """The path of a Chromium to drive. Without one the test is left out, and fails in CI."""
+    found = browser.find()
+    if found:
         return found
-    reason = (
-        f"a Chromium is needed to drive the page, found {found or 'none'}; "
-        "install one (Debian: apt-get install chromium) or set CHROMIUM to its path"
-    )
+    reason = f"{NO_BROWSER}; to have one: {browser.HOW}"
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the very end what was left out for want of a browser, and how to have it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_BROWSER in str(one.longrepr) for one in skipped)
+    if count:
+        terminalreporter.write_line(
+            f"{count} browser tests were left out: {NO_BROWSER}. To have one: {browser.HOW}.",
+            red=True,
+        )
 
 
 @pytest.fixture

@@ -90,8 +90,8 @@ def test_making_the_layout_leaves_the_network_as_it_was(network: LiteMedSAM) -> 
 
 @pytest.fixture(scope="module")
 def real_slices(shared_data: Path) -> list[RealSlice]:
-    """Slices of CT-ICH with their boxes, two at most."""
-    slices = ct_ich_slices(shared_data, 8)
+    """Slices of CT-ICH with their boxes, two at most. `make bench` looks at more."""
+    slices = ct_ich_slices(shared_data, 4)
     if not slices:
         pytest.skip("CT-ICH is not in ../shared/data")
     return [one._replace(boxes=one.boxes[:2]) for one in slices]
@@ -133,7 +133,7 @@ def test_masks_on_real_slices_agree_with_the_plain_way(
         a = here.predict(here.embed(one.slice_hu), one.boxes, second_look=second_look).masks
         both = a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
         found += list(2 * (a & b).sum(axis=(1, 2)) / np.maximum(both, 1))
-    assert len(found) >= 6
+    assert len(found) >= 4
     assert np.mean(found) >= AIM_DICE and min(found) >= LEAST_DICE
 
 
