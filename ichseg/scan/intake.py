@@ -359,7 +359,7 @@ def _gunzip(name: str, opener: Callable[[], BinaryIO]) -> BinaryIO:
         received = f"it breaks off or is damaged ({error})"
         raise refusal(name, rule, received, "copy or download it again") from error
     if len(content) > MAX_FILE_BYTES:
-        raise _too_large(name, len(content))
+        raise _too_large(name, "more", "unpack it first, or save it as int16")
     return io.BytesIO(content)
 
 
@@ -387,13 +387,10 @@ def _too_many(name: str, received: str) -> VolumeError:
     return refusal(name, rule, f"it holds {received}", SERIES_REMEDY)
 
 
-def _too_large(name: str, size: int) -> VolumeError:
-    return refusal(
-        name,
-        f"a scan is at most {MAX_FILE_BYTES / 2**20:,.0f} MiB unpacked",
-        f"this one has {size / 2**20:,.0f} MiB",
-        "crop it to the head or give a thicker-sliced series",
-    )
+def _too_large(name: str, received: str, remedy: str) -> VolumeError:
+    """What to say of a file that is too large to be unpacked in memory; one that is not packed may be larger."""
+    rule = f"a packed file unpacks to at most {MAX_FILE_BYTES / 2**20:,.0f} MiB"
+    return refusal(name, rule, f"this one has {received}", remedy)
 
 
 # --- Zips ------------------------------------------------------------------------------------------
@@ -459,7 +456,8 @@ def _checked_members(given: Given, name: str, archive: zipfile.ZipFile) -> list[
         )
     for member in members:
         if member.file_size > MAX_FILE_BYTES:
-            raise _too_large(name, member.file_size)
+            remedy = f"give '{_base(member)}' unzipped, or save it as int16"
+            raise _too_large(name, f"{member.file_size / 2**20:,.0f} MiB", remedy)
     return [member for member in members if not member.is_dir()]
 
 

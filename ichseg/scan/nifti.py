@@ -145,10 +145,43 @@ def _joined(header: intake.InputFile, image: intake.InputFile) -> BinaryIO:
     offset = np.frombuffer(head, f"{order}f4", 1, 108)[0]
     head[108:112] = np.array(352, f"{order}f4").tobytes()
     head[344:348] = b"n+1\0"
-    with image.open() as stream:
-        voxels = stream.read(MAX_BYTES)
-    start = int(offset) if 0 < offset < len(voxels) else 0
-    return io.BytesIO(bytes(head) + bytes(4) + voxels[start:])
+    voxels = image.open()
+    start = int(offset) if 0 < offset < voxels.seek(0, io.SEEK_END) else 0
+    return io.BufferedReader(_Behind(bytes(head) + bytes(4), voxels, start))
+
+
+class _Behind(io.RawIOBase):
+    """One file, to be read, of a header and the bytes of another file from ``start`` on; nothing of that is held."""
+
+    def __init__(self, head: bytes, file: BinaryIO, start: int) -> None:
+        super().__init__()
+        self._head, self._file, self._start, self._at = head, file, start, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            raise io.UnsupportedOperation("only from the start, and from here")
+        self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        if self._at < len(self._head):
+            part = self._head[self._at : self._at + len(buffer)]
+        else:
+            self._file.seek(self._start + self._at - len(self._head))
+            part = self._file.read(len(buffer))
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 _ONLY_NIFTI = ((56, 70), (116, 124), (252, 348))

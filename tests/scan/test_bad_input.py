@@ -35,6 +35,7 @@ from ichseg.errors import BoxError, InputError, VolumeError
 from ichseg.files.nifti_mask import read_mask, write_mask
 from ichseg.marks.box import Box
 from ichseg.scan import hounsfield, intake, read
+from ichseg.scan import nifti as nifti_reader
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 
@@ -752,8 +753,36 @@ def test_over_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -
     monkeypatch.setattr(intake, "MAX_FILE_BYTES", 20_000)
     with pytest.raises(VolumeError) as error:
         read_volume(path)
+    if kind == "zip":
+        assert str(error.value) == (
+            "ct.zip: a packed file unpacks to at most 0 MiB, but this one has 0 MiB; give '1.dcm' unzipped, or save it"
+            " as int16."
+        )
+        return
     assert str(error.value).startswith(f"{path.name}: a scan is at most 0 MiB unpacked, but this")
     assert str(error.value).endswith("; crop it to the head or give a thicker-sliced series.")
+
+
+@pytest.mark.parametrize("end", ["img", "hdr", "both"])
+def test_the_bound_of_an_image_in_two_files_is_on_what_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    head = phantoms.speckled_head((9, 40, 48))
+    pair = nib.Nifti1Pair(head.astype(np.float64).transpose(2, 1, 0), AFFINE)
+    pair.header.set_data_dtype(np.float64)
+    nib.save(pair, tmp_path / "ct.img")
+    for module in (hounsfield, nifti_reader):
+        monkeypatch.setattr(module, "MAX_BYTES", head.nbytes)
+    monkeypatch.setattr(intake, "MAX_FILE_BYTES", head.nbytes)
+    paths = [tmp_path / "ct.img", tmp_path / "ct.hdr"]
+    volume = read_volume(paths if end == "both" else tmp_path / f"ct.{end}")
+    np.testing.assert_array_equal(np.sort(volume.hu_zyx, axis=None), np.sort(head, axis=None))
+    (tmp_path / "ct.img.gz").write_bytes(gzip.compress((tmp_path / "ct.img").read_bytes(), 1))
+    (tmp_path / "ct.img").unlink()
+    with pytest.raises(
+        VolumeError, match=r"ct\.img\.gz: .* has more; unpack it first, or save it as int16"
+    ):
+        read_volume(tmp_path / "ct.hdr")
 
 
 def test_over_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
