@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,13 +23,14 @@ from ichseg.cli.options import (
     Series,
 )
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
-from ichseg.cli.show import print_json, print_people, slice_name, volume_table
+from ichseg.cli.show import print_json, print_people, volume_table
 from ichseg.files import evidence, export, labels
 from ichseg.files.mask import LabelledMask, read_labelled_mask
 from ichseg.files.regular_grid import regular_grid_files
 from ichseg.marks.document import TYPES
-from ichseg.measures import followup, growth
+from ichseg.measures import fields, followup, growth
 from ichseg.measures import scores as bedside
+from ichseg.measures.assessment import Assessment, OtherScan, assess, read_from_file
 from ichseg.replace_file import check_outputs
 from ichseg.scan.volume import CTVolume
 
@@ -174,7 +174,7 @@ def measure(
             growth=between,
             role=None if between is None else "baseline",
             scores=scores,
-            other=None if between is None else evidence.OtherScan.of(found[1]),
+            other=None if between is None else OtherScan.of(found[1]),
         )
         notes = write_evidence(out, told, scan if identified else None, inputs)
     if regular_grid:
@@ -201,23 +201,21 @@ def measure(
         volume = whole.volume
         table = volume_table(whole.blood_zyx, volume, f"{title}: {volume.name}")
         print_people(table, [*volume.remarks, *one["notes"]], "")
-        print_people(_measures_table(one), _measures_notes(one), "")
+        print_people(_measures_table(whole, has_ivh), _measures_notes(whole), "")
     if between is not None:
         print_people(_growth_table(between), _growth_notes(between), "")
     print_people(_scores_table(scores), notes)
 
 
-def _assessed(typed: LabelledMask, given: LabelledMask, volume: CTVolume) -> evidence.Assessment:
+def _assessed(typed: LabelledMask, given: LabelledMask, volume: CTVolume) -> Assessment:
     """All measures of a mask that was read from a file."""
     # Not what was noted when the file was read: that names the file.
     notes = typed.notes[len(given.notes) :]
-    found = evidence.assess(typed.labels_zyx, volume, typed.lesions, notes=notes)
-    return evidence.read_from_file(found, given.method)
+    found = assess(typed.labels_zyx, volume, typed.lesions, notes=notes)
+    return read_from_file(found, given.method)
 
 
-def _measured(
-    found: evidence.Assessment, notes: Iterable[str], ivh_told_apart: bool
-) -> dict[str, Any]:
+def _measured(found: Assessment, notes: Iterable[str], ivh_told_apart: bool) -> dict[str, Any]:
     """The record of one scan and its mask."""
     blood, hu = found.blood, found.total.hu
     return {
@@ -227,9 +225,9 @@ def _measured(
         "ivh_ml": blood.ivh_ml if ivh_told_apart else None,
         "slices": export.table_record(found.blood_zyx, found.volume),
         "hu": None if hu is None else asdict(hu),
-        "total": asdict(found.total),
+        "total": fields.measures_record(found.total),
         "lesions": [
-            {**asdict(one), "name": lesion.name, "type": lesion.type}
+            {**fields.measures_record(one), "name": lesion.name, "type": lesion.type}
             for lesion, one in zip(found.lesions, found.measures, strict=True)
         ],
         "notes": list(notes),
@@ -242,93 +240,36 @@ def _growth_record(found: growth.Growth, strict: bool) -> dict[str, Any]:
     return {"strict": strict, **record}
 
 
-def _measures_table(measured: Mapping[str, Any]) -> Table:
+def _measures_table(found: Assessment, has_ivh: bool) -> Table:
     """All measures of one scan, a column for the whole and each lesion."""
-    lesions = measured["lesions"]
     named = [
-        f"{one['label']}. {one['name']}"
-        + ("" if one["type"] == "unspecified" else f" ({one['type']})")
-        for one in lesions
+        f"{one.id}. {one.name}" + ("" if one.type == "unspecified" else f" ({one.type})")
+        for one in found.lesions
     ]
-    columns = [measured["total"], *lesions] if len(lesions) > 1 else [measured["total"]]
+    columns = [found.total, *found.measures] if len(named) > 1 else [found.total]
     table = Table("", *("All blood", *named)[: len(columns)])
-
-    def row(name: str, cell: Callable[[Mapping[str, Any]], str]) -> None:
-        cells = [cell(one) if one["voxels"] else "-" for one in columns]
-        if any(text != "-" for text in cells):
-            table.add_row(name, *cells)
-
-    row("Volume, mL", lambda one: f"{one['volume_ml']:.2f}")
-    for name, ml in (
-        ("Intraparenchymal, mL", measured["iph_ml"]),
-        ("Intraventricular, mL", measured["ivh_ml"]),
-    ):
-        if ml is not None:
-            table.add_row(name, f"{ml:.2f}")
-    row("Pieces (largest, mL)", lambda one: f"{one['pieces']} ({one['largest_piece_ml']:.2f})")
-    row("Longest in a slice, mm", lambda one: _on_slice(one["longest_in_plane"]))
-    row("Longest in 3D, mm", lambda one: f"{one['longest_in_3d']['length_mm']:.1f}")
-    row("ABC/2, mL", lambda one: "-" if one["abc2"] is None else f"{one['abc2']['volume_ml']:.2f}")
-    row("A x B x C, mm", lambda one: "-" if one["abc2"] is None else _abc(one["abc2"]))
-    row("Weights in C, by slice", lambda one: "-" if one["abc2"] is None else _weights(one["abc2"]))
-    row("Surface, cm2", lambda one: f"{one['surface_area_mm2'] / 100:.1f}")
-    row("HU, mean (sd)", lambda one: f"{one['hu']['mean']:.1f} ({one['hu']['sd']:.1f})")
-    row(
-        "HU, quartiles",
-        lambda one: " / ".join(
-            f"{one['hu'][key]:.0f}" for key in ("lower_quartile", "median", "upper_quartile")
-        ),
-    )
-    row("HU, 0 to 120 by 5", lambda one: _bars(one["histogram"]["voxels"]))
-    row("Side (share on the left)", lambda one: _side(one["side"]))
-    row("To the inner table, mm", lambda one: _number(one["inner_table"]["distance_mm"]))
+    blood = found.blood
+    for line in fields.table_lines("terminal", columns):
+        if any(line.cells):
+            table.add_row(line.head, *(cell or "-" for cell in line.cells))
+        if line.key != "volume_ml":
+            continue
+        for name, ml in (
+            ("Intraparenchymal, mL", blood.parenchymal_ml),
+            ("Intraventricular, mL", blood.ivh_ml if has_ivh else None),
+        ):
+            if ml is not None:
+                table.add_row(name, f"{ml:.2f}")
     return table
 
 
-def _on_slice(line: Mapping[str, Any]) -> str:
-    return f"{line['length_mm']:.1f} ({slice_name(line['slice_index'])})"
-
-
-def _abc(found: Mapping[str, Any]) -> str:
-    a, b = (found[name]["length_mm"] for name in "ab")
-    return f"{a:.1f} x {b:.1f} x {found['c_mm']:.1f} ({slice_name(found['a']['slice_index'])})"
-
-
-def _weights(found: Mapping[str, Any]) -> str:
-    """The slices of each weight, from 1: "1: 12-15; 0.5: 10, 11; 0: 9"."""
-    by_weight: dict[float, list[int]] = {}
-    for one in found["slices"]:
-        by_weight.setdefault(one["weight"], []).append(one["slice_index"] + 1)
-    return "; ".join(
-        f"{weight:g}: {', '.join(map(str, by_weight[weight]))}"
-        for weight in sorted(by_weight, reverse=True)
-    )
-
-
-def _bars(counts: Sequence[int]) -> str:
-    """A histogram in one line of text."""
-    most = max(counts) or 1
-    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / most)] for count in counts)
-
-
-def _side(side: Mapping[str, Any]) -> str:
-    if side["left_share"] is None:
-        return "-"
-    name = {"both": "crosses the midline", None: "not certain"}.get(side["side"], side["side"])
-    return f"{name} ({100 * side['left_share']:.0f} %)"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _measures_notes(measured: Mapping[str, Any]) -> list[str]:
+def _measures_notes(found: Assessment) -> list[str]:
     """Why a side or a distance is not given, each reason once."""
     reasons = [
-        one[key]["reason"]
-        for one in (measured["total"], *measured["lesions"])
-        for key in ("side", "inner_table")
-        if one["voxels"] and one[key]["reason"]
+        at.reason
+        for one in (found.total, *found.measures)
+        for at in (one.side, one.inner_table)
+        if one.voxels and at and at.reason
     ]
     return list(dict.fromkeys(reasons))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ichseg.errors import InputError
 from ichseg.files import evidence, export
+from ichseg.measures.assessment import Assessment
 from ichseg.replace_file import check_not_an_input, check_outputs, write_whole
 from ichseg.scan.volume import CTVolume
 
@@ -35,7 +36,7 @@ def check_out(paths: Sequence[Path], volume: CTVolume, inputs: Sequence[Path]) -
 
 def write_evidence(
     paths: Iterable[Path],
-    found: evidence.Assessment,
+    found: Assessment,
     identity_from: Path | None,
     inputs: Sequence[Path],
 ) -> list[str]:

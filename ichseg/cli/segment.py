@@ -39,6 +39,7 @@ from ichseg.marks.box import Box
 from ichseg.marks.document import TYPES, Segmentation
 from ichseg.marks.edge import step_of
 from ichseg.measures import spread
+from ichseg.measures.assessment import Assessment, assess_marked
 from ichseg.measures.spread import VolumeRange, volume_range
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.backends import use_backend
@@ -278,7 +279,7 @@ class _Done:
             notes += [export.same_mask_note(self.same_mask, changed), *changed]
         return notes
 
-    def assessment(self) -> evidence.Assessment:
+    def assessment(self) -> Assessment:
         """All measures, with the range of volumes where it is known.
 
         Of a record run again it is not known without its propagations and corrections done again.
@@ -289,7 +290,7 @@ class _Done:
             with Console(stderr=True).status("Drawing the boxes anew, for the range"):
                 found = self._range()
             ranges = dict.fromkeys((None, *(one.id for one in self.marked.lesions)), found)
-        return evidence.assess_marked(
+        return assess_marked(
             self.marked,
             self.case.volume,
             model=predictor.name,

@@ -40,11 +40,10 @@ from reportlab.platypus import (
 
 from ichseg import NOTICE
 from ichseg.files import export
-from ichseg.files.evidence import Assessment, not_computed
 from ichseg.files.picture import render_slice, with_sides
 from ichseg.marks.document import TYPES, Lesion
-from ichseg.measures.abc2 import ABC2
-from ichseg.measures.assessment import Measures
+from ichseg.measures.assessment import Assessment
+from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.scores import Score
 from ichseg.methods.frame import BRAIN
 from ichseg.scan.volume import CTVolume
@@ -415,24 +414,27 @@ def _nice(value: float) -> float:
     )
 
 
-_MEASURE_HEADS = (
-    *("", "Volume mL", "Range mL", "ABC/2 mL", "A × B × C mm", "Longest 3D mm"),
-    *("Surface cm²", "HU mean ± SD", "Compo- nents", "Side", "To skull mm"),
-)
-_MEASURE_SHARES = (0.19, 0.068, 0.094, 0.07, 0.13, 0.078, 0.075, 0.09, 0.065, 0.07, 0.07)
+#: Of the table of measures, the width of the lesions' names; those of the measures are in ``fields``.
+_NAMES_SHARE = 0.19
 
 
 def _measures(found: Assessment, most: int) -> list[Flowable]:
-    shown = list(zip(found.lesions, found.measures, strict=True))[:most]
-    rows = [[_text(head, size=6.8, grey=True) for head in _MEASURE_HEADS]]
-    rows += [_measure_row(found, one, lesion) for lesion, one in shown]
+    """The table of measures: a row for each lesion, and one for all blood."""
+    shown: list[Lesion | None] = [*found.lesions[:most]]
     if len(found.lesions) != 1:
-        rows.append(_measure_row(found, found.total, None))
+        shown.append(None)
+    measured = [found.measures_of(None if one is None else one.id) for one in shown]
+    columns = table_lines("report", measured)
+    rows = [[_text(head, size=6.8, grey=True) for head in ("", *(one.head for one in columns))]]
+    for at, lesion in enumerate(shown):
+        cells = (_text(column.cells[at] or "–") for column in columns)
+        rows.append([_lesion_name(lesion), *cells])
     notes = [*found.notes, *_missing(found, most)]
-    if hidden := len(found.lesions) - len(shown):
+    if hidden := len(found.lesions[most:]):
         notes.append(f"{hidden} more lesions are in the tables (CSV, JSON).")
-    bars = [lesion.colour for lesion, _ in shown]
-    table = _ruled(rows, [share * _WIDTH for share in _MEASURE_SHARES], bars)
+    bars = [lesion.colour for lesion in found.lesions[:most]]
+    shares = (_NAMES_SHARE, *(column.share for column in columns))
+    table = _ruled(rows, [share / sum(shares) * _WIDTH for share in shares], bars)
     return [
         table,
         Spacer(0, 3),
@@ -441,48 +443,15 @@ def _measures(found: Assessment, most: int) -> list[Flowable]:
     ]
 
 
-def _measure_row(found: Assessment, one: Measures, lesion: Lesion | None) -> list[Flowable]:
-    given, abc, hu = found.ranges.get(one.label), one.abc2, one.hu
+def _lesion_name(lesion: Lesion | None) -> Flowable:
     if lesion is None:
-        name = _rich("<b>All blood</b>")
-    else:
-        kind = (
-            ""
-            if lesion.type == "unspecified"
-            else f"<br/><font size=6.8>{TYPES[lesion.type].removesuffix(' hemorrhage')}</font>"
-        )
-        name = _rich(f"<b>{_shown(lesion.name)}</b>{kind}")
-    cells = [
-        f"{one.volume_ml:.2f}",
-        "–" if given is None else f"{_short(given.low_ml)}–{_short(given.high_ml)}",
-        "–" if abc is None else f"{abc.volume_ml:.1f}",
-        "–" if abc is None else _abc(abc),
-        "–" if one.longest_in_3d is None else f"{one.longest_in_3d.length_mm:.1f}",
-        f"{one.surface_area_mm2 / 100:.1f}",
-        "–" if hu is None else f"{hu.mean:.1f} ± {hu.sd:.1f}",
-        str(one.pieces),
-        _side(one),
-        _to_skull(one),
-    ]
-    return [name, *(_text(cell) for cell in cells)]
-
-
-def _abc(abc: ABC2) -> str:
-    hand = f" ({', '.join(abc.edited).upper()} set by hand)" if abc.edited else ""
-    return f"{abc.a.length_mm:.0f} × {abc.b.length_mm:.0f} × {abc.c_mm:.0f}{hand}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def _side(one: Measures) -> str:
-    return one.side.side if one.side and one.side.side else "–"
-
-
-def _to_skull(one: Measures) -> str:
-    distance = one.inner_table.distance_mm if one.inner_table else None
-    return "–" if distance is None else f"{distance:.1f}"
+        return _rich("<b>All blood</b>")
+    kind = (
+        ""
+        if lesion.type == "unspecified"
+        else f"<br/><font size=6.8>{TYPES[lesion.type].removesuffix(' hemorrhage')}</font>"
+    )
+    return _rich(f"<b>{_shown(lesion.name)}</b>{kind}")
 
 
 def _missing(found: Assessment, most: int) -> list[str]:
@@ -492,17 +461,10 @@ def _missing(found: Assessment, most: int) -> list[str]:
     for number, name in names.items():
         if number is None and len(found.lesions) == 1:
             continue
-        for what, reason in not_computed(found, number).items():
+        for what, reason in not_computed(found.measures_of(number)).items():
             by_reason.setdefault((what, reason), []).append(name)
-    words = {
-        "abc2": "ABC/2",
-        "range": "Range",
-        "side": "Side",
-        "inner_table": "To skull",
-        "all": "The measures",
-    }
     return [
-        f"{words[what]} of {', '.join(whose)}: {reason}"
+        f"{title_of('report', what)} of {', '.join(whose)}: {reason}"
         for (what, reason), whose in by_reason.items()
     ]
 

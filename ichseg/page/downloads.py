@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ichseg.files import evidence, export
-from ichseg.files.evidence import Assessment
 from ichseg.files.regular_grid import regular_grid_files
 from ichseg.marks.document import Labels, Lesion, Segmentation
+from ichseg.measures.assessment import Assessment
 from ichseg.methods.frame import Window
 from ichseg.page.measures import Method
 from ichseg.replace_file import write_whole

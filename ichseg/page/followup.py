@@ -7,8 +7,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from ichseg.errors import InputError
-from ichseg.files.evidence import Assessment, OtherScan
 from ichseg.files.export import with_label
+from ichseg.measures.assessment import Assessment, OtherScan
 from ichseg.measures.followup import Blood, between, findings
 from ichseg.measures.growth import Growth, Thresholds, growth_record
 from ichseg.measures.scores import NAMES, Findings, scores

@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.files import evidence, mesh
-from ichseg.files.evidence import Assessment
 from ichseg.marks.box import Box
 from ichseg.marks.document import Labels, Lesion, Segmentation
 from ichseg.measures.abc2 import ABC2, abc2
+from ichseg.measures.assessment import Assessment, assess, stops_of, with_abc2
+from ichseg.measures.fields import table_lines
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.lengths import in_plane_mm
 from ichseg.measures.spread import (
@@ -127,7 +128,7 @@ class Snapshot:
             slices_by=Counter(part.origin for part in parts),
             boxes=boxes,
             rules={lesion: rule for lesion, rule in rules.items() if lesion in boxes},
-            stops=evidence.stops_of(marked, method.name),
+            stops=stops_of(marked, method.name),
             clipped=frozenset(part.lesion for part in parts if not part.from_boxes),
             no_range=other,
         )
@@ -204,7 +205,7 @@ class Measuring:
         """Measure a snapshot."""
         landmarks = self._landmarks = self._landmarks or Landmarks(volume)
         method = snapshot.method
-        found = evidence.assess(
+        found = assess(
             snapshot.labels_zyx,
             volume,
             snapshot.lesions,
@@ -331,7 +332,7 @@ class Measuring:
             lines = self._lines_of(measured, lesion.id)
             if lines is not None:
                 abc = _abc2(measured, lesion.id, lines)
-                found = evidence.with_abc2(found, lesion.id, abc)
+                found = with_abc2(found, lesion.id, abc)
         return found
 
     def record(self, measured: Measured) -> dict[str, Any]:
@@ -339,18 +340,22 @@ class Measuring:
 
         Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``lengths.in_plane_mm``; and total,
         lesions, reading_error and model_error as ``evidence.measured_record`` has them, with range_comes of total and
-        lesions: whether a range is yet to be computed.
+        lesions: whether a range is yet to be computed; and table, a list of {key, head, cells}, the cells of total and
+        of each lesion: what ``fields.table_lines`` has for the page.
         """
         found = self.assessment(measured)
         parts = evidence.measured_record(found)
         for one in (parts["total"], *parts["lesions"]):
             one["range_comes"] = one["range"] is None and found.no_range[one["label"]] == _LATE
+        columns = (None, *(lesion.id for lesion in found.lesions))
+        table = table_lines("page", [found.measures_of(one) for one in columns])
         return {
             "n": measured.n,
             "model_title": found.model_title,
             "second_look": found.second_look,
             "slices_by": dict(found.slices_by),
             "plane_mm": in_plane_mm(measured.volume).tolist(),
+            "table": [{"key": line.key, "head": line.head, "cells": line.cells} for line in table],
             **parts,
         }
 

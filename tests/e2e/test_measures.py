@@ -20,11 +20,12 @@ import SimpleITK as sitk
 from PIL import Image
 from playwright.sync_api import Browser, Download
 
-from ichseg.files import evidence, export
+from ichseg.files import export
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import boxes_from_mask
 from ichseg.marks.document import Lesion
 from ichseg.measures.abc2 import abc2
+from ichseg.measures.assessment import assess
 from ichseg.measures.landmarks import Landmarks
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
@@ -107,7 +108,7 @@ def sum_of(viewer: Viewer) -> tuple[float, float, float, float]:
 def test_the_numbers_are_the_librarys_of_the_mask_that_is_downloaded(
     measured: Viewer, mask: Truth, sample: CTVolume
 ) -> None:
-    (own,) = evidence.assess(
+    (own,) = assess(
         mask.astype(np.uint8), sample, [Lesion(1)], landmarks=Landmarks(sample)
     ).measures
     rows = shown(measured)

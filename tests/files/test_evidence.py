@@ -23,6 +23,8 @@ from ichseg.files import evidence, export
 from ichseg.marks.box import Box
 from ichseg.marks.document import Lesion, Segmentation
 from ichseg.measures.abc2 import abc2
+from ichseg.measures.assessment import Assessment, assess, assess_marked, with_abc2
+from ichseg.measures.fields import not_computed
 from ichseg.measures.growth import growth
 from ichseg.measures.lengths import longest_in_plane
 from ichseg.measures.scores import Findings, scores
@@ -54,7 +56,7 @@ def a_range(ml: float) -> VolumeRange:
     return VolumeRange(0.9 * ml, ml, 1.2 * ml, (0.9 * ml, ml, 1.2 * ml), 3.0, 0)
 
 
-def assessed(**options: Any) -> evidence.Assessment:
+def assessed(**options: Any) -> Assessment:
     volume, labels = three_lesions()
     given: dict[str, Any] = {
         "model": "litemedsam",
@@ -64,10 +66,10 @@ def assessed(**options: Any) -> evidence.Assessment:
         "prompts": {(2, 1): (Box(9, 9, 21, 21.5),)},
         "ranges": {None: a_range(0.6), 1: a_range(0.5)},
     }
-    return evidence.assess(labels, volume, LESIONS, **given | options)
+    return assess(labels, volume, LESIONS, **given | options)
 
 
-def rows_of(found: evidence.Assessment, table: str = ".csv") -> list[dict[str, str]]:
+def rows_of(found: Assessment, table: str = ".csv") -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(evidence.tables(found)[table].decode())))
 
 
@@ -82,7 +84,7 @@ def test_the_total_is_of_blood_and_each_lesion_has_its_own_measures() -> None:
     for one in found.measures:
         assert one.volume_ml == pytest.approx(volume_ml(labels == one.label, volume))
     assert found.reading_error.between_raters_ml == 7.7  # for there is intraventricular blood
-    alone = evidence.assess(np.where(labels == 1, labels, 0), volume, LESIONS)
+    alone = assess(np.where(labels == 1, labels, 0), volume, LESIONS)
     assert alone.reading_error.between_raters_ml == 5.8
     assert alone.model_title == "Drawn by hand"
 
@@ -90,7 +92,7 @@ def test_the_total_is_of_blood_and_each_lesion_has_its_own_measures() -> None:
 def test_a_label_that_is_no_lesion_is_refused() -> None:
     volume, labels = three_lesions()
     with pytest.raises(InputError, match=r"labels are those of its lesions, 1, 2; it has 3; say"):
-        evidence.assess(labels, volume, LESIONS[:2])
+        assess(labels, volume, LESIONS[:2])
 
 
 def test_of_a_segmentation_it_takes_lesions_boxes_and_origins() -> None:
@@ -100,7 +102,7 @@ def test_of_a_segmentation_it_takes_lesions_boxes_and_origins() -> None:
     marked.set_propagated({2: labels[2] == 1, 3: labels[3] == 1}, 1, "litemedsam", {})
     ventricle = marked.add_lesion(type="IVH")
     marked.apply_edit(2, ventricle, labels[2] == 2, "litemedsam")
-    found = evidence.assess_marked(
+    found = assess_marked(
         marked, volume, model="litemedsam", model_title="LiteMedSAM", weights_sha256=SHA
     )
     assert found.slices_by == {"box": 1, "propagated": 2, "edited": 1}
@@ -113,19 +115,19 @@ def test_another_abc2_is_the_lesions_and_the_totals_where_it_is_the_only_blood()
     volume, labels = three_lesions()
     moved = abc2(labels == 1, volume, c_mm=7.0)
     assert moved is not None
-    found = evidence.with_abc2(assessed(), 1, moved)
+    found = with_abc2(assessed(), 1, moved)
     assert found.measures[0].abc2 == moved and found.measures[1:] == assessed().measures[1:]
     assert found.total.abc2 is None  # there is other blood
-    alone = evidence.assess(np.where(labels == 2, 0, labels), volume, LESIONS)
-    assert evidence.with_abc2(alone, 1, moved).total.abc2 == moved
-    assert evidence.with_abc2(alone, 3, moved).total.abc2 == alone.total.abc2  # oedema's
+    alone = assess(np.where(labels == 2, 0, labels), volume, LESIONS)
+    assert with_abc2(alone, 1, moved).total.abc2 == moved
+    assert with_abc2(alone, 3, moved).total.abc2 == alone.total.abc2  # oedema's
     assert [row["abc2_set_by_hand"] for row in rows_of(found)] == ["c", "", ""]
 
 
 def test_why_there_is_no_range_is_told_as_it_is_known() -> None:
     found = assessed(ranges={}, no_range={1: "It was propagated."})
-    assert evidence.not_computed(found, 1)["range"] == "It was propagated."
-    assert "was not asked for" in evidence.not_computed(found, 2)["range"]
+    assert not_computed(found.measures_of(1))["range"] == "It was propagated."
+    assert "was not asked for" in not_computed(found.measures_of(2))["range"]
 
 
 # --- CSV ---------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
 def test_no_name_becomes_a_formula_in_a_spreadsheet() -> None:
     volume, labels = three_lesions()
     lesions = [replace(LESIONS[0], name="=HYPERLINK(1)"), *LESIONS[1:]]
-    rows = rows_of(evidence.assess(labels, volume, lesions))
+    rows = rows_of(assess(labels, volume, lesions))
     assert {row["name"] for row in rows if row["lesion"] == "1"} == {"'=HYPERLINK(1)"}
 
 
@@ -258,7 +260,7 @@ def test_the_record_holds_all_of_it() -> None:
 
 def test_an_empty_mask_has_tables_too() -> None:
     volume, labels = three_lesions()
-    found = evidence.assess(labels * 0, volume, LESIONS)
+    found = assess(labels * 0, volume, LESIONS)
     (row,) = rows_of(found, "-total.csv")
     assert rows_of(found) == rows_of(found, "-slices.csv") == []
     assert (row["volume_ml"], row["not_computed"]) == ("0.0000", "all: There is no voxel of it.")

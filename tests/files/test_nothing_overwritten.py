@@ -21,6 +21,7 @@ from ichseg.errors import InputError
 from ichseg.files import evidence, export
 from ichseg.files.nifti_mask import write_mask
 from ichseg.marks.document import Lesion
+from ichseg.measures.assessment import assess
 from ichseg.methods.catalogue import load_predictor
 from ichseg.scan.read import read_volume
 
@@ -230,7 +231,7 @@ def test_the_library_leaves_a_scan_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="never written over"):
         export.save_mask(scan, mask_zyx, volume)
     table = tmp_path / "scan.csv"
-    found = evidence.assess(mask_zyx.astype(np.uint8), volume, [Lesion(1)])
+    found = assess(mask_zyx.astype(np.uint8), volume, [Lesion(1)])
     table.write_bytes(b"a list")
     with pytest.raises(InputError, match="never written over"):
         evidence.save(table, found, inputs=[table])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +27,7 @@ from ichseg.marks.box import Box, box_from_mask
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.agreement import dice
 from ichseg.measures.assessment import measure
+from ichseg.measures.fields import measures_record
 from ichseg.measures.intensity import hu_histogram, hu_statistics
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.lengths import Line, longest_in_3d, longest_in_plane
@@ -504,7 +505,7 @@ def test_each_lesion_is_measured_by_itself_and_all_together() -> None:
     assert second.largest_piece_ml == pytest.approx(20 * 0.25 * 5 / 1000)
     assert whole.abc2 is None and first.abc2 is not None and first.side is None
     assert [row.slice_index for row in second.slices] == [0, 3]
-    assert json.loads(json.dumps(asdict(whole), allow_nan=False))["voxels"] == 113
+    assert json.loads(json.dumps(measures_record(whole), allow_nan=False))["voxels"] == 113
     one, lesions = measure(labels == 2, volume)
     assert replace(lesions[0], label=None) == one and one.abc2 == second.abc2
 

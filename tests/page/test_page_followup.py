@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ichseg.files import evidence
+from ichseg.measures.assessment import assess_marked
 from ichseg.measures.followup import Blood, between
 from ichseg.measures.growth import growth_record
 from ichseg.page import followup
@@ -206,7 +206,7 @@ def test_an_assessment_without_a_second_scan_is_left_as_it_is(controller: Contro
     session = controller.store.get("x")
     case = session.case
     assert case is not None and case.volume is not None
-    plain = evidence.assess_marked(
+    plain = assess_marked(
         case.segmentation, case.volume, model="one", model_title="One", weights_sha256={}
     )
     same = followup.added(plain, session)
