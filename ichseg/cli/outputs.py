@@ -43,8 +43,11 @@ def write_evidence(
     """Write what is evidence among the files, and say so; a DICOM-SEG's identity comes from where it is told."""
     notes = []
     for path in filter(is_evidence, paths):
+        before = [one for one in evidence.outputs(path) if one.is_file()]
         written = evidence.save(path, found, identity_from=identity_from, inputs=inputs)
         notes.append(f"Written: {', '.join(map(str, written))}.")
+        if gone := [one.name for one in before if not one.is_file()]:
+            notes.append(f"Removed, for it was of an earlier run: {', '.join(gone)}.")
         if evidence.ending(path) == ".dcm":
             notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
     return notes

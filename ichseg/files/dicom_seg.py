@@ -304,6 +304,7 @@ def _segment_description(
 # --- Reading -----------------------------------------------------------------------------------------
 
 _REMEDY = "give the DICOM-SEG that was drawn on this scan"
+_FRACTIONS = ("PROBABILITY", "OCCUPANCY")
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,7 @@ class _Frame:
 def read_segmentation(path: ScanPath, volume: CTVolume) -> MaskContent:
     """Read a DICOM-SEG, ours or another program's, onto the scan that it was drawn on.
 
-    Binary segments, fractional ones that are all or nothing, and label maps are read. A frame goes to the slice where
+    Binary segments, fractional ones (cut at a half), and label maps are read. A frame goes to the slice where
     it lies, which in an uneven or tilted series is the slice's own place; one without a position to the image that it
     refers to. A label is the segment's number, or that of the lesion where this program wrote the file.
 
@@ -335,7 +336,9 @@ def read_segmentation(path: ScanPath, volume: CTVolume) -> MaskContent:
     labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
     numbers = _label_numbers(name, described, record)
     overlapping = 0
-    for frame, values in zip(_frames(name, dataset, volume), _pixels(name, dataset), strict=True):
+    frames = _frames(name, dataset, volume)
+    pixels, fractions = _in_or_out(name, dataset, _pixels(name, dataset))
+    for frame, values in zip(frames, pixels, strict=True):
         where, plane = _in_place(name, frame, values, volume)
         part = labels[where]
         for value in np.unique(plane[plane != 0]):
@@ -352,7 +355,7 @@ def read_segmentation(path: ScanPath, volume: CTVolume) -> MaskContent:
             part[mask] = label
     lesions, strange = _described_lesions(name, described, numbers, record)
     return MaskContent(
-        labels, record, lesions, refers, (*overlap_notes(name, overlapping), *strange)
+        labels, record, lesions, refers, (*fractions, *overlap_notes(name, overlapping), *strange)
     )
 
 
@@ -514,7 +517,7 @@ def _frame(groups: pydicom.Dataset, shared: pydicom.Dataset, source: DicomSource
 
 
 def _pixels(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:
-    """Every frame's values [frame, row, column]: 0 and 1, or numbers of segments."""
+    """Every frame's stored values [frame, row, column]: 0 and 1, numbers of segments, or fractions of a maximum."""
     frames = len(dataset.PerFrameFunctionalGroupsSequence)
     try:
         check_size(name, frames * int(dataset.Rows) * int(dataset.Columns), 1)
@@ -528,18 +531,41 @@ def _pixels(name: str, dataset: pydicom.Dataset) -> NDArray[Any]:
             "its pixels break off or are damaged",
             "copy it or send it from the archive again",
         ) from error
+    return np.asarray(values)
+
+
+def _in_or_out(
+    name: str, dataset: pydicom.Dataset, values: NDArray[Any]
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The values of a binary segmentation or a label map as they are; those of a fractional one cut, with a note.
+
+    A fraction of a half and more is in: no standard says where to cut, and highdicom gives the fractions as they are.
+    Some writers store 1 for in, whatever the maximum: without any other value but 0 that is what 1 means (dcmjs,
+    pull request 309).
+    """
     if dataset.get("SegmentationType") != "FRACTIONAL":
-        return np.asarray(values)
+        return values, ()
     most = int(dataset.get("MaximumFractionalValue") or 255)
+    there = np.unique(values)
+    if there[-1] <= 1:
+        return values, ()
+    kind = str(dataset.get("SegmentationFractionalType") or "")
     between = np.count_nonzero((values != 0) & (values != most))
-    if between:
+    if not between:
+        return np.asarray(values != 0), ()
+    given = kind.lower() if kind in _FRACTIONS else "of no known kind"
+    chosen = np.asarray(values >= most / 2)
+    if kind not in _FRACTIONS or there[-1] > most or not chosen.any():
         raise refusal(
             name,
-            "a mask says of every voxel whether it is in or out",
-            f"{between:,} values of this fractional segmentation lie between",
+            "a fractional segmentation is of probability or occupancy, of which a half and more is blood",
+            f"this one is {given}, with values from {there[0]} to {there[-1]} of {most}",
             "set a threshold where it was made, and save it as a binary segmentation",
         )
-    return np.asarray(values != 0)
+    return chosen, (
+        f"{name} is a fractional segmentation ({given}): what has a half of its maximum or more was taken as in;"
+        f" {between:,} values lie between none and all.",
+    )
 
 
 def _in_place(

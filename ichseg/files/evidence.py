@@ -113,7 +113,8 @@ def save(
     """Write an assessment in the format of the file's name (FORMATS); ``encode`` says what it raises.
 
     Never onto the scan's own files, nor onto ``inputs``, what else the run reads (InputError). Returns what was
-    written: of .csv a file for each kind of row, NAME.csv the first of them, the others beside it.
+    written: of .csv a file for each kind of row, NAME.csv the first of them, the others beside it. A table of that name
+    which an earlier run left there and this one has no rows for is taken away, for it would pass for one of this run.
     """
     path, inputs = Path(path), tuple(inputs)
     check_path(path, found.volume, inputs)
@@ -122,6 +123,9 @@ def save(
     for end, content in encode(suffix, found, identity_from=identity_from).items():
         written.append(path.with_name(stem + end))
         write_whole(written[-1], content, inputs=(*found.volume.files, *inputs))
+    for left in set(outputs(path)) - set(written):
+        if export.is_scan_csv(left):
+            left.unlink(missing_ok=True)
     return written
 
 

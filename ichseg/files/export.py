@@ -363,6 +363,17 @@ def scan_csv(
     return csv_bytes((*SCAN_COLUMNS, *columns, *NOTICE_COLUMNS), ({**row, **same} for row in rows))
 
 
+def is_scan_csv(path: Path) -> bool:
+    """Whether a file is a table that ``scan_csv`` made, by its first line."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            first = next(csv.reader([file.readline(1 << 16)]), [])
+    except (OSError, ValueError, csv.Error):
+        return False
+    starts = tuple(first[: len(SCAN_COLUMNS)]) == SCAN_COLUMNS
+    return starts and tuple(first[-len(NOTICE_COLUMNS) :]) == NOTICE_COLUMNS
+
+
 def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as CSV in UTF-8 under one header: four decimals, yes and no, empty where there is nothing to say.
 

@@ -162,14 +162,65 @@ def test_every_kind_of_segmentation(
     )
 
 
-def test_fractions_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fraction", ["PROBABILITY", "OCCUPANCY"])
+@pytest.mark.parametrize("most", [255, 100, 1])
+def test_fractions_are_cut_at_a_half(tmp_path: Path, fraction: str, most: int) -> None:
     volume, images = scan(tmp_path / "ct")
-    fractions = np.full((*volume.shape_zyx, 2), 0.3, np.float32)
-    path = saved(tmp_path / "m.dcm", by_highdicom(images, fractions, "FRACTIONAL"))
+    labels = labels_of(volume.shape_zyx)
+    shares = np.zeros((*volume.shape_zyx, 2), np.float32)
+    shares[labels == 1, 0], shares[labels == 5, 1] = 0.8, 0.51
+    shares[..., 0][(labels == 0) & (np.indices(labels.shape)[2] % 2 == 0)] = 0.4
+    made = by_highdicom(
+        images, shares, "FRACTIONAL", fractional_type=fraction, max_fractional_value=most
+    )
+    given = read_labelled_mask(saved(tmp_path / "m.dcm", made), volume)
+    np.testing.assert_array_equal(given.labels_zyx, np.where(labels == 5, 2, labels))
+    if most == 1:  # nothing lies between
+        assert not any("fractional" in note for note in given.notes)
+        return
+    between = int(np.count_nonzero(shares))
+    (note,) = (note for note in given.notes if "fractional" in note)
+    assert note == (
+        f"m.dcm is a fractional segmentation ({fraction.lower()}): what has a half of its maximum or more was taken as"
+        f" in; {between:,} values lie between none and all."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "is_in"), [(127, 255, False), (128, 255, True), (50, 100, True)]
+)
+def test_a_half_is_in(tmp_path: Path, value: int, most: int, is_in: bool) -> None:
+    volume, images = scan(tmp_path / "ct")
+    shares = np.zeros((*volume.shape_zyx, 2), np.float32)
+    shares[3, 10:20, 10:20, 0], shares[4, 10:20, 10:20, 0] = 1, value / most
+    made = by_highdicom(images, shares, "FRACTIONAL", max_fractional_value=most)
+    given = read_labelled_mask(saved(tmp_path / "m.dcm", made), volume)
+    assert np.count_nonzero(given.labels_zyx[4]) == 100 * is_in
+
+
+def test_ones_in_a_fractional_segmentation_are_in(tmp_path: Path) -> None:
+    volume, images = scan(tmp_path / "ct")
+    shares = np.zeros((*volume.shape_zyx, 2), np.float32)
+    shares[3, 10:20, 10:20, 0] = 1 / 255
+    given = read_labelled_mask(
+        saved(tmp_path / "m.dcm", by_highdicom(images, shares, "FRACTIONAL")), volume
+    )
+    assert np.count_nonzero(given.labels_zyx) == 100
+
+
+def test_fractions_that_say_nothing_of_a_half_are_refused(tmp_path: Path) -> None:
+    volume, images = scan(tmp_path / "ct")
+    shares = np.full((*volume.shape_zyx, 2), 0.3, np.float32)
+    made = by_highdicom(images, shares, "FRACTIONAL")
     with pytest.raises(
-        VolumeError, match=r"34,560 values of this fractional segmentation lie betw"
+        VolumeError, match=r"this one is probability, with values from 76 to 76 of 255"
     ):
-        read_labelled_mask(path, volume)
+        read_labelled_mask(saved(tmp_path / "m.dcm", made), volume)
+    shares[3] = 1
+    made = by_highdicom(images, shares, "FRACTIONAL")
+    made.SegmentationFractionalType = "HEAT"
+    with pytest.raises(VolumeError, match=r"this one is of no known kind"):
+        read_labelled_mask(saved(tmp_path / "m.dcm", made), volume)
 
 
 def test_segments_that_overlap_are_told(tmp_path: Path) -> None:

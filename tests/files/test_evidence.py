@@ -226,6 +226,32 @@ def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
     assert "anticoagulant at onset" in nag["not_computed"]
 
 
+def test_tables_of_an_earlier_run_do_not_stay_beside_new_ones(tmp_path: Path) -> None:
+    both = {"growth": growth(0.5, 0.8), "role": "baseline", "scores": scores(Findings(nihss=12))}
+    first = assessed(**both)
+    names = [f"m{end}" for end in evidence.TABLES]
+    assert [one.name for one in evidence.save(tmp_path / "m.csv", first)] == names
+    other, own = tmp_path / "n-growth.csv", tmp_path / "m-notes.csv"
+    other.write_bytes((tmp_path / "m-growth.csv").read_bytes())
+    own.write_text("mine")
+    written = evidence.save(tmp_path / "m.csv", assessed())
+    assert [one.name for one in written] == names[:3]
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(
+        [*names[:3], other.name, own.name]
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"mine\n1", b"scan,volume_ml\na,1\n", b"\xff\xfe", b'"' * 9]
+)
+def test_what_is_no_table_of_this_program_stays(tmp_path: Path, content: bytes) -> None:
+    for name in ("m-growth.csv", "m-scores.csv"):
+        (tmp_path / name).write_bytes(content)
+    evidence.save(tmp_path / "m.csv", assessed())
+    for name in ("m-growth.csv", "m-scores.csv"):
+        assert (tmp_path / name).read_bytes() == content
+
+
 def test_no_name_becomes_a_formula_in_a_spreadsheet() -> None:
     volume, labels = three_lesions()
     lesions = [replace(LESIONS[0], name="=HYPERLINK(1)"), *LESIONS[1:]]
