@@ -24,7 +24,11 @@ TORCH_ROOMS = (
 KEPT_TO = {
     "gradio": ("app.py", "ichseg/page/"),
     "nibabel": ("ichseg/scan/nifti.py", "ichseg/scan/nifti_grid.py", "ichseg/scan/nifti_header.py"),
-    "pydicom": ("ichseg/scan/dicom.py", "ichseg/files/dicom_seg.py"),
+    "pydicom": (
+        "ichseg/scan/dicom.py",
+        "ichseg/files/dicom_seg.py",
+        "ichseg/files/segments.py",
+    ),
     "highdicom": ("ichseg/files/dicom_seg.py",),
     "SimpleITK": ("ichseg/scan/nrrd.py",),
     "gdcm": ("ichseg/scan/dicom.py",),

@@ -29,7 +29,8 @@ from ichseg.files.export import (
     segmentation_record,
 )
 from ichseg.files.nifti_mask import read_mask
-from ichseg.marks.document import Part, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.reading import Part
 from ichseg.methods.catalogue import load_predictor
 from ichseg.scan.read import read_volume
 

@@ -27,7 +27,7 @@ from ichseg.cli.show import print_json, print_people, volume_table
 from ichseg.files import evidence, export, labels
 from ichseg.files.mask import LabelledMask, read_labelled_mask
 from ichseg.files.regular_grid import regular_grid_files
-from ichseg.marks.document import TYPES
+from ichseg.marks.lesion import TYPES, UNSPECIFIED
 from ichseg.measures import fields, followup, growth
 from ichseg.measures import scores as bedside
 from ichseg.measures.assessment import Assessment, OtherScan, assess, read_from_file
@@ -243,7 +243,7 @@ def _growth_record(found: growth.Growth, strict: bool) -> dict[str, Any]:
 def _measures_table(found: Assessment, has_ivh: bool) -> Table:
     """All measures of one scan, a column for the whole and each lesion."""
     named = [
-        f"{one.id}. {one.name}" + ("" if one.type == "unspecified" else f" ({one.type})")
+        f"{one.id}. {one.name}" + ("" if one.type == UNSPECIFIED else f" ({one.type})")
         for one in found.lesions
     ]
     columns = [found.total, *found.measures] if len(named) > 1 else [found.total]

@@ -36,8 +36,8 @@ from ichseg.errors import InputError
 from ichseg.files import evidence, export
 from ichseg.files.regular_grid import aslant_note, regular_grid_files
 from ichseg.marks.box import Box
-from ichseg.marks.document import TYPES, Segmentation
-from ichseg.marks.edge import step_of
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import TYPES
 from ichseg.measures import spread
 from ichseg.measures.assessment import Assessment, assess_marked
 from ichseg.measures.spread import VolumeRange, volume_range
@@ -50,6 +50,7 @@ from ichseg.methods.catalogue import (
     mask_identity,
     model_error,
 )
+from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow import Stop, propagate_lesions
 from ichseg.scan.volume import CTVolume
 
@@ -330,6 +331,6 @@ def _save_mask(path: Path, done: _Done, inputs: Sequence[Path]) -> list[str]:
 def _lesion_notes(lesions: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line for each lesion of a record, where there is more to say than the total."""
     return [
-        f"{lesion['id']}. {lesion['name']} ({TYPES[lesion['type']]}): {lesion['volume_ml']:.2f} mL"
+        f"{lesion['id']}. {lesion['name']} ({TYPES[lesion['type']].title}): {lesion['volume_ml']:.2f} mL"
         for lesion in lesions
     ]

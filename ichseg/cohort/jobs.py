@@ -20,10 +20,10 @@ from ichseg.files.mask import read_labelled_mask
 from ichseg.json_fields import RecordError, json_field, load_json
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
-from ichseg.marks.edge import step_of
 from ichseg.measures.agreement import dice
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import load_predictor, mask_identity
+from ichseg.methods.edge_step import step_of
 from ichseg.methods.identity import Identity
 from ichseg.replace_file import check_not_an_input, inputs_of, write_whole
 from ichseg.scan.read import read_volume

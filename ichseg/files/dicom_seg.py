@@ -30,7 +30,7 @@ from ichseg import NOTICE, __version__
 from ichseg.errors import VolumeError, refusal
 from ichseg.files.mask_grid import place_plane
 from ichseg.files.mask_header import MaskContent, mask_record, parse_record, record_text, short_text
-from ichseg.marks.document import MAX_LESIONS, MAX_NAME, TYPES, Lesion
+from ichseg.marks.lesion import MAX_LESIONS, TYPES, Lesion
 from ichseg.scan.dicom import read_elements, stored_grid
 from ichseg.scan.dicom_source import DicomSource, SourceSlice
 from ichseg.scan.hounsfield import check_size
@@ -38,34 +38,20 @@ from ichseg.scan.volume import CTVolume, ScanPath
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
-
-ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-_HEMORRHAGE = Code("50960005", "SCT", "Hemorrhage")
-_BRAIN = Code("12738006", "SCT", "Brain")
-_INTRACRANIAL = Code("1101003", "SCT", "Intracranial")
-
-TYPE_CODES: dict[str, tuple[Code, Code]] = {
-    "unspecified": (Code("1386000", "SCT", "Intracranial hemorrhage"), _INTRACRANIAL),
-    "IPH": (Code("274100004", "SCT", "Cerebral hemorrhage"), _BRAIN),
-    "IVH": (_HEMORRHAGE, Code("35764002", "SCT", "Brain ventricle")),
-    "SDH": (Code("35486000", "SCT", "Subdural intracranial hemorrhage"), _INTRACRANIAL),
-    "EDH": (Code("82999001", "SCT", "Epidural intracranial hemorrhage"), _INTRACRANIAL),
-    "SAH": (Code("21454007", "SCT", "Subarachnoid intracranial hemorrhage"), _INTRACRANIAL),
-    "oedema": (Code("79654002", "SCT", "Edema"), _BRAIN),
-}
-"""Segmented property type and anatomic region of each of TYPES, in SNOMED CT.
-
-Hemorrhage, edema, the regions and 1386000 are in DICOM PS3.16's own tables (CID 7151, 7153, 7159, as pydicom has
-them). 274100004 and 21454007 were read in FHIR value sets for stroke, 35486000 and 82999001 in OHDSI's vocabulary. For
-intraventricular blood no code could be confirmed, so it is a hemorrhage of the brain's ventricles, in two codes.
-"""
+from ichseg.files.segments import (
+    ABNORMAL,
+    codes_of,
+    overlap_notes,
+    segment_lesion,
+    type_of,
+    unfit_notes,
+)
 
 _IDENTITY = [
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 ]
 """What a DICOM-SEG needs so that an archive files it with its study; empty unless asked for."""
-
 
 _PRIVATE_GROUP, _PRIVATE_CREATOR, _PRIVATE_RECORD = 0x0099, "ICHSEG", 0x01
 """Where the record of ``mask_header`` stands: a private element, for DICOM has none for a hash of voxels."""
@@ -276,7 +262,7 @@ def _segment_description(
     from highdicom.seg import SegmentDescription
     from pydicom.sr.codedict import codes
 
-    kind, region = TYPE_CODES[lesion.type]
+    kind, region = codes_of(lesion.type)
     algorithm = None
     if model is not None:
         algorithm = AlgorithmIdentificationSequence(
@@ -297,11 +283,9 @@ def _segment_description(
         tracking_id=f"lesion {lesion.id}",
         display_color=CIELabColor.from_rgb(*lesion.rgb),
     )
-    description.SegmentDescription = f"{TYPES[lesion.type]}. {NOTICE}"
+    description.SegmentDescription = f"{TYPES[lesion.type].title}. {NOTICE}"
     return description
 
-
-# --- Reading -----------------------------------------------------------------------------------------
 
 _REMEDY = "give the DICOM-SEG that was drawn on this scan"
 _FRACTIONS = ("PROBABILITY", "OCCUPANCY")
@@ -356,58 +340,6 @@ def read_segmentation(path: ScanPath, volume: CTVolume) -> MaskContent:
     lesions, strange = _described_lesions(name, described, numbers, record)
     return MaskContent(
         labels, record, lesions, refers, (*fractions, *overlap_notes(name, overlapping), *strange)
-    )
-
-
-def overlap_notes(name: str, voxels: int) -> tuple[str, ...]:
-    """What to say of voxels that are in several segments at once."""
-    if not voxels:
-        return ()
-    return (
-        f"In {name} {voxels:,} voxels are in two segments at once: each counts for the later of the two.",
-    )
-
-
-def type_of(kind: Code | None, regions: Sequence[Code], name: str) -> str | None:
-    """The lesion type that codes of SNOMED CT (or its older form SRT) name, or else the segment's name; None for none.
-
-    >>> type_of(Code("M-37000", "SRT", "Hemorrhage"), [Code("35764002", "SCT", "Brain ventricle")], "a")
-    'IVH'
-    >>> type_of(Code("85756007", "SCT", "Tissue"), [], "SDH")
-    'SDH'
-    """
-    if kind is not None:
-        for lesion_type, (its_kind, region) in TYPE_CODES.items():
-            if kind == its_kind and (its_kind != _HEMORRHAGE or region in regions):
-                return lesion_type
-    names = {text.lower(): key for key, title in TYPES.items() for text in (key, title)}
-    named = {**names, "edema": "oedema"}.get(name.strip().lower())
-    return named or ("unspecified" if kind is not None and kind == _HEMORRHAGE else None)
-
-
-def code_in(text: str) -> Code | None:
-    """A code that a text gives as 3D Slicer does, scheme^value^meaning; None where it gives none."""
-    scheme, value, meaning = (*text.split("^"), "", "", "")[:3]
-    return Code(value, scheme, meaning) if scheme and value else None
-
-
-def segment_lesion(
-    number: int, name: str, lesion_type: str | None, rgb: tuple[int, int, int] | None
-) -> Lesion:
-    """A segment of a file as a lesion: its name on one line of fitting length, its colour where it has one."""
-    line = "".join(letter if letter.isprintable() else " " for letter in name)
-    colour = "#{:02X}{:02X}{:02X}".format(*rgb) if rgb else ""
-    return Lesion(number, line[:MAX_NAME], lesion_type or "unspecified", colour)
-
-
-def unfit_notes(name: str, segments: Sequence[str]) -> tuple[str, ...]:
-    """What to say of segments whose type is none of a lesion's."""
-    if not segments:
-        return ()
-    said = ", ".join(f"'{segment}'" for segment in segments[:3])
-    more = f" and {len(segments) - 3} more" if len(segments) > 3 else ""
-    return (
-        f"{name} does not say which kind of lesion {said}{more} is: it is read as blood of no stated type.",
     )
 
 

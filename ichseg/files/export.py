@@ -31,10 +31,13 @@ from ichseg.files.nifti_mask import write_mask
 from ichseg.files.picture import Colour, render_slice
 from ichseg.json_fields import RecordError, json_field, load_json, of_kind
 from ichseg.marks.box import Box
-from ichseg.marks.document import ORIGINS, Lesion, Origin, Part, Segmentation
-from ichseg.marks.edge import step_of
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
+from ichseg.marks.reading import Part
+from ichseg.marks.state import ORIGINS, Origin
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.methods.catalogue import mask_identity
+from ichseg.methods.edge_step import step_of
 from ichseg.methods.frame import BRAIN, Window
 from ichseg.methods.identity import Identity
 from ichseg.replace_file import check_outputs, write_whole

@@ -12,16 +12,16 @@ import numpy as np
 
 from ichseg.errors import InputError
 from ichseg.files.mask import LabelledMask
-from ichseg.marks.document import MAX_LESIONS, TYPES, Lesion
-
-#: The last resort: what labels 1 and 2 are in masks that have both, where nobody says what they are.
-USUAL_TYPES = {1: "IPH", 2: "IVH"}
+from ichseg.marks.lesion import MAX_LESIONS, TYPES, UNSPECIFIED, Lesion
 
 #: What people call the masks of two scans.
 ROLES = ("baseline", "follow-up")
 
-#: Types that change which blood a growth counts, so that no default may stand in for them.
-_NOT_COUNTED = ("IVH", "oedema")
+
+def usual_types() -> dict[int, str]:
+    """The last resort: what labels 1 and 2 are in masks that have both, where nobody says what they are."""
+    labelled = {row.usual_label: row.name for row in TYPES.values()}
+    return {label: labelled[label] for label in sorted(filter(None, labelled))}
 
 
 def types_of_labels(texts: Iterable[str]) -> dict[int, str]:
@@ -67,9 +67,10 @@ def with_types(
     known = [
         _known(mask, types, role) for mask, types, role in zip(masks, said, ROLES, strict=False)
     ]
+    types_if_unsaid = usual_types()
     usual = any(
-        _present(mask) == [*USUAL_TYPES]
-        and {k: types.get(k, usual) for k, usual in USUAL_TYPES.items()} == USUAL_TYPES
+        _present(mask) == [*types_if_unsaid]
+        and {k: types.get(k, usual) for k, usual in types_if_unsaid.items()} == types_if_unsaid
         for mask, types in zip(masks, _types(known), strict=True)
     )
     out = []
@@ -91,9 +92,9 @@ def with_usual_types(mask: LabelledMask) -> LabelledMask:
     Labels 1 and 2 that nobody says the type of are taken for what ``with_types`` takes them for; all others stay as
     they are.
     """
-    if mask.lesions or _present(mask) != [*USUAL_TYPES]:
+    if mask.lesions or _present(mask) != [*usual_types()]:
         return mask
-    lesions, note = _usual([*USUAL_TYPES], "mask", "the list of lesions changes it")
+    lesions, note = _usual([*usual_types()], "mask", "the list of lesions changes it")
     return replace(mask, lesions=lesions, notes=(*mask.notes, note))
 
 
@@ -112,8 +113,8 @@ def _known(mask: LabelledMask, said: Mapping[int, str], role: str) -> list[Lesio
     if not own and not said:
         return None
     for k, type_ in said.items():
-        was = own[k].type if k in own else "unspecified"
-        if was not in ("unspecified", type_):
+        was = own[k].type if k in own else UNSPECIFIED
+        if was not in (UNSPECIFIED, type_):
             raise InputError(
                 f"A label is what the mask itself says, or what --label says, and the two agree; label {k} of the "
                 f"{role} is {was} in the mask's own list and {type_} by --label; leave --label out, or correct the "
@@ -132,7 +133,7 @@ def _known(mask: LabelledMask, said: Mapping[int, str], role: str) -> list[Lesio
 
 def _default(present: Sequence[int], usual: bool, role: str) -> tuple[tuple[Lesion, ...], str]:
     """The lesions of a mask of which nobody said anything, with a note that says so."""
-    if usual and set(present) <= USUAL_TYPES.keys():
+    if usual and set(present) <= usual_types().keys():
         return _usual(present, role, _REMEDY)
     if len(present) > 1:
         raise InputError(
@@ -145,14 +146,20 @@ def _default(present: Sequence[int], usual: bool, role: str) -> tuple[tuple[Lesi
 
 def _usual(present: Sequence[int], whose: str, remedy: str) -> tuple[tuple[Lesion, ...], str]:
     """Lesions of the usual types, with a note that says so."""
-    taken = ", ".join(f"{k} {TYPES[USUAL_TYPES[k]]}" for k in present)
+    types = usual_types()
+    taken = ", ".join(f"{k} {TYPES[types[k]].title}" for k in present)
     note = (
         f"Nothing says what the labels of the {whose} are; they are taken for {taken} ({remedy})."
     )
-    return tuple(Lesion(k, type=USUAL_TYPES[k]) for k in present), note
+    return tuple(Lesion(k, type=types[k]) for k in present), note
 
 
 _REMEDY = "--label K=TYPE says it"
+
+
+def _changes_the_count(lesion_type: str) -> bool:
+    """Whether a type changes which blood a growth counts, so that no default may stand in for it."""
+    return TYPES[lesion_type].is_ventricular or not TYPES[lesion_type].is_blood
 
 
 def _check_default(
@@ -161,7 +168,7 @@ def _check_default(
     """Refuse a default where the other mask says something else of the same label that matters."""
     for lesion in found:
         type_ = other.get(lesion.id, lesion.type)
-        if type_ != lesion.type and (lesion.type != "unspecified" or type_ in _NOT_COUNTED):
+        if type_ != lesion.type and (lesion.type != UNSPECIFIED or _changes_the_count(type_)):
             raise InputError(
                 f"Where one mask says what its labels are, the other's are not guessed against it; label {lesion.id} "
                 f"is {type_} on the {other_role}, and nothing says what it is on the {role}; give --label or "

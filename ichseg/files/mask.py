@@ -24,7 +24,7 @@ from ichseg.files.export import LESIONS_NAME, lesions_path, read_lesion_rows, re
 from ichseg.files.mask_header import MaskContent, checked_record, parse_record
 from ichseg.files.nifti_mask import read_nifti_mask
 from ichseg.json_fields import RecordError, of_kind, parse_json
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.hounsfield import check_size
 from ichseg.scan.intake import kind_on_disk

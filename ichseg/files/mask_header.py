@@ -18,7 +18,7 @@ from ichseg import NOTICE, __version__
 from ichseg.json_fields import RecordError, json_field, parse_json
 
 if TYPE_CHECKING:
-    from ichseg.marks.document import Lesion
+    from ichseg.marks.lesion import Lesion
     from ichseg.scan.volume import CTVolume
 
 #: The key by which a record is told from other people's comments.

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ichseg import NOTICE
 from ichseg.errors import InputError
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.landmarks import BONE_HU, LEAST_SHARE
 from ichseg.measures.surface import surface_mesh
 from ichseg.measures.volume import volume_ml

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from ichseg.errors import refusal
 from ichseg.files.mask_grid import place_labels, whole_labels
 from ichseg.files.mask_header import MADE_BY, MaskContent
-from ichseg.marks.document import Lesion
+from ichseg.files.segments import (
+    ABNORMAL,
+    code_in,
+    codes_of,
+    overlap_notes,
+    segment_lesion,
+    type_of,
+    unfit_notes,
+)
+from ichseg.marks.lesion import Lesion
 from ichseg.scan.nrrd import REMEDY, image_bytes, open_image, stored
 from ichseg.scan.volume import CTVolume
 
@@ -110,8 +119,6 @@ def _merged(
     name: str, layers: NDArray[np.uint8], segments: Sequence[Mapping[str, str]]
 ) -> tuple[NDArray[np.uint8], tuple[Lesion, ...], tuple[str, ...]]:
     """One label a voxel from layers [z, y, x, layer], what the labels are, and what to say of it."""
-    from ichseg.files.dicom_seg import overlap_notes, segment_lesion, unfit_notes
-
     if not segments:
         return layers[..., 0], (), ()
     try:
@@ -158,8 +165,6 @@ def _merged(
 
 def _type_in_tags(tags: str, name: str) -> str | None:
     """The lesion type that 3D Slicer's terminology entry names, or else the segment's name (``dicom_seg.type_of``)."""
-    from ichseg.files.dicom_seg import code_in, type_of
-
     entry = next((tag for tag in tags.split("|") if tag.startswith("TerminologyEntry:")), "")
     # TerminologyEntry:context~category~type~its modifier~anatomic context~region~its modifier
     parts = (*entry.partition(":")[2].split("~"), *[""] * 7)
@@ -180,8 +185,6 @@ def _segment_fields(
     labels_ijk: NDArray[np.uint8], lesions: Sequence[Lesion]
 ) -> list[tuple[str, str]]:
     """What 3D Slicer reads of the segments that have a voxel."""
-    from ichseg.files.dicom_seg import ABNORMAL, TYPE_CODES
-
     fields = [
         ("Segmentation_ContainedRepresentationNames", "Binary labelmap|"),
         ("Segmentation_ConversionParameters", ""),
@@ -194,7 +197,7 @@ def _segment_fields(
         there = np.nonzero(labels_ijk == lesion.id)
         if not there[0].size:
             continue
-        kind, region = TYPE_CODES[lesion.type]
+        kind, region = codes_of(lesion.type)
         entry = "~".join(
             [
                 "Segmentation category and type - DICOM master list",

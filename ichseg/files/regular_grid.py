@@ -16,7 +16,7 @@ from ichseg.arrays import Float
 from ichseg.files.export import file_name
 from ichseg.files.mask_header import mask_record
 from ichseg.files.nifti_mask import mask_bytes, scan_bytes
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.hounsfield import LOWEST_HU, check_size

@@ -41,7 +41,7 @@ from reportlab.platypus import (
 from ichseg import NOTICE
 from ichseg.files import export
 from ichseg.files.picture import render_slice, with_sides
-from ichseg.marks.document import TYPES, Lesion
+from ichseg.marks.lesion import TYPES, UNSPECIFIED, Lesion
 from ichseg.measures.assessment import Assessment
 from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.scores import Score
@@ -448,8 +448,8 @@ def _lesion_name(lesion: Lesion | None) -> Flowable:
         return _rich("<b>All blood</b>")
     kind = (
         ""
-        if lesion.type == "unspecified"
-        else f"<br/><font size=6.8>{TYPES[lesion.type].removesuffix(' hemorrhage')}</font>"
+        if lesion.type == UNSPECIFIED
+        else f"<br/><font size=6.8>{TYPES[lesion.type].short}</font>"
     )
     return _rich(f"<b>{_shown(lesion.name)}</b>{kind}")
 

@@ -9,9 +9,8 @@ moves by ``Edge.reach_mm`` at most. Everything is on one slice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,8 @@ from scipy import ndimage
 from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.scan.skull import BONE_HU
 
-if TYPE_CHECKING:
-    from ichseg.scan.volume import CTVolume
-
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
-
 _NOTHING_HU = -1000.0
 
 #: Why a connected component was left as it was.
@@ -75,29 +70,6 @@ class Judged:
     """Share of its outline that could be judged, 0 to 1."""
     left_alone: Reason | None
     """Why the component is as it was; None where its outline was moved to half height."""
-
-
-def step_of(
-    volume: CTVolume | Callable[[], CTVolume],
-) -> Callable[[str, int, BoolArray], BoolArray]:
-    """The default edge as a step of a ``Segmentation`` of a scan: model, slice, mask [y, x] to mask [y, x].
-
-    Args:
-        volume: the scan, or what gives it, for a caller who does not hold it all the time.
-
-    """
-
-    def step(model: str, k: int, mask_yx: BoolArray) -> BoolArray:
-        from ichseg.methods.catalogue import (
-            takes_edge,  # not above: it brings what computes networks
-        )
-
-        if not takes_edge(model) or not mask_yx.any():
-            return mask_yx
-        scan = volume() if callable(volume) else volume
-        return half_height_edge(mask_yx, scan.hu_zyx[k], scan.geometry.spacing_yx_mm)[0]
-
-    return step
 
 
 def half_height_edge(

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.marks.box import Box
-from ichseg.marks.document import Lesion, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import ABC2
 from ichseg.measures.fields import measure_subject
 from ichseg.measures.followup import Blood

@@ -14,7 +14,7 @@ is said in ``Growth.notes``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,14 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import TYPES, UNSPECIFIED, Lesion, LesionType
 from ichseg.measures.growth import Growth, ModelError, Of, Thresholds, growth, reading_error
 from ichseg.measures.scores import Findings
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
 from ichseg.scan.volume import CTVolume
-
-IPH, IVH, UNSPECIFIED = "IPH", "IVH", "unspecified"
 
 
 @dataclass(frozen=True)
@@ -89,25 +87,34 @@ class Blood:
     @property
     def ivh_ml(self) -> float:
         """Blood that is marked as intraventricular."""
-        return self.ml_by_type.get(IVH, 0.0)
+        return self._ml(lambda row: row.is_ventricular)
 
     @property
     def has_ivh(self) -> bool:
         """Whether any blood is marked as intraventricular."""
-        return IVH in self.ml_by_type
+        return any(TYPES[name].is_ventricular for name in self.ml_by_type)
+
+    @property
+    def has_iph(self) -> bool:
+        """Whether any blood is marked as intraparenchymal."""
+        return any(TYPES[name].is_parenchymal for name in self.ml_by_type)
 
     @property
     def parenchymal_ml(self) -> float | None:
         """Intraparenchymal blood; None, unknown, where no IPH is marked, or some blood is of unspecified type."""
-        return None if UNSPECIFIED in self.ml_by_type else self.ml_by_type.get(IPH)
+        if UNSPECIFIED in self.ml_by_type:
+            return None
+        return None if not self.has_iph else self._ml(lambda row: row.is_parenchymal)
 
     def counted_ml(self, of: Of) -> float:
         """The blood that a growth is counted of."""
         if of == "iph":
-            return self.ml_by_type.get(IPH, 0.0)
+            return self._ml(lambda row: row.is_parenchymal)
         # Summed without what is left out: a difference would leave the dust of floating point.
-        left_out = () if of == "all blood" else (IVH,)
-        return sum(ml for type_, ml in self.ml_by_type.items() if type_ not in left_out)
+        return self._ml(lambda row: of == "all blood" or not row.is_ventricular)
+
+    def _ml(self, counts: Callable[[LesionType], bool]) -> float:
+        return sum((ml for name, ml in self.ml_by_type.items() if counts(TYPES[name])), 0.0)
 
 
 def between(
@@ -159,7 +166,7 @@ def counted_of(before: Blood, after: Blood) -> Of:
     told = all(not one.ml_by_type or one.parenchymal_ml is not None for one in both)
     if told and any(one.ml_by_type for one in both):
         return "iph"
-    outside = any(one.ml_by_type.keys() - {IVH} for one in both)
+    outside = any(not TYPES[name].is_ventricular for one in both for name in one.ml_by_type)
     return "not ivh" if outside and any(one.has_ivh for one in both) else "all blood"
 
 
@@ -208,13 +215,16 @@ def _notes(before: Blood, after: Blood, of: Of) -> Iterable[str]:
             yield f"There is no blood in the mask of the {role}."
     untyped = [f"{name} ({role})" for role, one in both.items() for name in one.untyped]
     has_ivh = before.has_ivh or after.has_ivh
-    if untyped and (has_ivh or IPH in {**before.ml_by_type, **after.ml_by_type}):
+    if untyped and (has_ivh or before.has_iph or after.has_iph):
         counts = "it counts as blood outside the ventricles" if has_ivh else "all blood is counted"
         yield f"The type of {' and of '.join(untyped)} is not said: {counts}."
     for role, one in both.items():
         if has_ivh and not one.has_ivh and one.untyped:
             yield f"No intraventricular blood is marked on the {role}: there is taken to be none."
-    types = [sorted(one.ml_by_type.keys() - {IVH}) for one in both.values()]
+    types = [
+        sorted(name for name in one.ml_by_type if not TYPES[name].is_ventricular)
+        for one in both.values()
+    ]
     if of != "iph" and not untyped and all(types) and types[0] != types[1]:
         yield (
             f"The types differ, {' and '.join(types[0])} on the baseline and {' and '.join(types[1])} on the "
@@ -222,7 +232,8 @@ def _notes(before: Blood, after: Blood, of: Of) -> Iterable[str]:
         )
     if of == "all blood" and has_ivh:
         yield "All of the blood is intraventricular."
-    if of == "iph" and (left_out := sorted({*types[0], *types[1]} - {IPH})):
+    left_out = sorted({name for name in (*types[0], *types[1]) if not TYPES[name].is_parenchymal})
+    if of == "iph" and left_out:
         changes = (
             f"{type_} {before.ml_by_type.get(type_, 0):.1f} to {after.ml_by_type.get(type_, 0):.1f} mL"
             for type_ in left_out

@@ -30,8 +30,9 @@ from scipy.optimize import linear_sum_assignment
 from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box, as_boxes, box_from_mask
-from ichseg.marks.document import Segmentation, Step
-from ichseg.marks.edge import step_of
+from ichseg.marks.document import Segmentation
+from ichseg.marks.state import EdgeStep
+from ichseg.methods.edge_step import step_of
 from ichseg.scan.skull import BONE_HU
 from ichseg.scan.volume import CTVolume
 
@@ -218,7 +219,7 @@ class Propagation:
         return out
 
     def segmentation(
-        self, model: str, *, edge_step: Step | None = None, edge: bool = True
+        self, model: str, *, edge_step: EdgeStep | None = None, edge: bool = True
     ) -> Segmentation:
         """What was found as a document: the lesions numbered from 1, the prompts as boxes, the rest as propagated.
 

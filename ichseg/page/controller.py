@@ -45,6 +45,7 @@ from ichseg.errors import InputError, VolumeError
 from ichseg.files import export
 from ichseg.files.labels import with_usual_types
 from ichseg.files.mask import read_labelled_mask
+from ichseg.marks.lesion import UNSPECIFIED
 from ichseg.methods import catalogue
 from ichseg.methods.catalogue import title_of
 from ichseg.page import comparison, downloads, followup, measures, methods
@@ -357,7 +358,7 @@ class Controller:
         with session.lock, self._showing_changes(session, reply) as (case, _):
             marked = case.segmentation
             if op["op"] == "lesion_add":
-                reply["lesion"] = marked.add_lesion(type=op.get("type", "unspecified"))
+                reply["lesion"] = marked.add_lesion(type=op.get("type", UNSPECIFIED))
             elif op["op"] == "lesion_remove":
                 marked.remove_lesion(int(op["lesion"]))
             else:

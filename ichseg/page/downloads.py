@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ichseg.arrays import Labels
 from ichseg.files import evidence, export
 from ichseg.files.regular_grid import regular_grid_files
-from ichseg.marks.document import Labels, Lesion, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment
 from ichseg.methods.frame import Window
 from ichseg.page.measures import Method

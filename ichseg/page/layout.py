@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ichseg.marks.document import TYPES
+from ichseg.marks.lesion import TYPES
 from ichseg.methods.frame import WINDOWS
 from ichseg.page.controller import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES, Controller, Message
 from ichseg.page.methods import choices
@@ -56,10 +56,7 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
             {"name": name, "width": window.width, "level": window.level}
             for name, window in WINDOWS.items()
         ]
-        types = [
-            {"name": name, "title": name if name.isupper() else title[0].upper() + title[1:]}
-            for name, title in TYPES.items()
-        ]
+        types = [{"name": row.name, "title": row.shown} for row in TYPES.values()]
         viewer = Viewer(
             value={},
             choices=choices(),

@@ -17,7 +17,7 @@ import numpy as np
 from ichseg.errors import BoxError, InputError
 from ichseg.marks import edit
 from ichseg.marks.box import Box, as_boxes
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.methods.catalogue import title_of
 from ichseg.methods.follow import Propagation, Rule, follow
 from ichseg.page.embeddings import Embeddings, Key

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.arrays import Labels
 from ichseg.errors import InputError
 from ichseg.files import evidence, mesh
 from ichseg.marks.box import Box
-from ichseg.marks.document import Labels, Lesion, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import ABC2, abc2
 from ichseg.measures.assessment import Assessment, assess, stops_of, with_abc2
 from ichseg.measures.fields import table_lines

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from ichseg.errors import InputError, VolumeError
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
-from ichseg.marks.edge import step_of
 from ichseg.measures.growth import Thresholds
 from ichseg.measures.scores import Findings
+from ichseg.methods.edge_step import step_of
 from ichseg.page.measures import Measuring
 from ichseg.replace_file import write_whole
 from ichseg.scan.volume import CTVolume

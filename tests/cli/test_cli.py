@@ -25,7 +25,8 @@ from ichseg.files.export import NOTICE
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks import edit
 from ichseg.marks.box import Box
-from ichseg.marks.document import Lesion, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.spread import DRAWS
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.backends import BACKEND_VARIABLE

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Download
 from ichseg.files import export
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import boxes_from_mask
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.assessment import assess
 from ichseg.measures.landmarks import Landmarks

@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, generate_uid
 from ichseg import NOTICE, __version__
 from ichseg.errors import VolumeError
 from ichseg.files.dicom_seg import segmentation_bytes
-from ichseg.marks.document import TYPES, Lesion
+from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 

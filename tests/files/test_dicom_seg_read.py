@@ -17,9 +17,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from ichseg.errors import VolumeError
-from ichseg.files.dicom_seg import TYPE_CODES, segmentation_bytes, type_of
+from ichseg.files.dicom_seg import segmentation_bytes
 from ichseg.files.mask import read_labelled_mask
-from ichseg.marks.document import TYPES, Lesion
+from ichseg.files.segments import codes_of, type_of
+from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 
@@ -53,7 +54,7 @@ def by_highdicom(
     images: list[pydicom.Dataset],
     pixels: npt.NDArray[Any],
     kind: str = "BINARY",
-    types: tuple[Code, ...] = (TYPE_CODES["SDH"][0], Code("10200004", "SCT", "Liver")),
+    types: tuple[Code, ...] = (codes_of("SDH")[0], Code("10200004", "SCT", "Liver")),
     **options: Any,
 ) -> highdicom.seg.Segmentation:
     """Another program's segmentation of [frame, row, column(, segment)] with segments 1, 2."""
@@ -250,7 +251,7 @@ def test_a_segmentation_of_other_images_is_refused(tmp_path: Path) -> None:
     volume, _ = scan(tmp_path / "ct")
     other, others = scan(tmp_path / "other")
     mask = np.ones(other.shape_zyx, np.uint8)
-    path = saved(tmp_path / "m.dcm", by_highdicom(others, mask, types=(TYPE_CODES["IPH"][0],)))
+    path = saved(tmp_path / "m.dcm", by_highdicom(others, mask, types=(codes_of("IPH")[0],)))
     with pytest.raises(VolumeError) as error:
         read_labelled_mask(path, volume)
     assert str(error.value) == (
@@ -263,7 +264,7 @@ def test_a_segmentation_of_other_images_is_refused(tmp_path: Path) -> None:
 def test_one_that_refers_to_no_image_goes_by_its_frame_of_reference(tmp_path: Path) -> None:
     volume, images = scan(tmp_path / "ct")
     mask = np.ones(volume.shape_zyx, np.uint8)
-    written = by_highdicom(images, mask, types=(TYPE_CODES["IPH"][0],))
+    written = by_highdicom(images, mask, types=(codes_of("IPH")[0],))
     del written.ReferencedSeriesSequence, written.SourceImageSequence
     for groups in written.PerFrameFunctionalGroupsSequence:
         del groups.DerivationImageSequence
@@ -334,9 +335,10 @@ def test_what_dcmqi_wrote(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_every_type_is_known_by_its_codes_and_by_its_name() -> None:
-    for kind, (code, region) in TYPE_CODES.items():
+    for kind in TYPES:
+        code, region = codes_of(kind)
         assert type_of(code, [region], "x") == kind
-        assert type_of(Code("85756007", "SCT", "Tissue"), [], TYPES[kind].upper()) == kind
+        assert type_of(Code("85756007", "SCT", "Tissue"), [], TYPES[kind].title.upper()) == kind
     assert type_of(Code("50960005", "SCT", "Hemorrhage"), [], "x") == "unspecified"
     assert type_of(Code("50960005", "SCT", "Hemorrhage"), [], "IVH") == "IVH"
     assert type_of(Code("T-62000", "SRT", "Liver"), [], "Liver") is None

@@ -21,7 +21,8 @@ from ichseg import NOTICE
 from ichseg.errors import InputError
 from ichseg.files import evidence, export
 from ichseg.marks.box import Box
-from ichseg.marks.document import Lesion, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.assessment import Assessment, assess, assess_marked, with_abc2
 from ichseg.measures.fields import not_computed

@@ -31,8 +31,10 @@ from ichseg.files.nifti_mask import read_mask
 from ichseg.files.picture import render_slice
 from ichseg.marks import edit
 from ichseg.marks.box import Box
-from ichseg.marks.document import Lesion, Part, Segmentation
-from ichseg.marks.edge import step_of
+from ichseg.marks.document import Segmentation
+from ichseg.marks.lesion import Lesion
+from ichseg.marks.reading import Part
+from ichseg.methods.edge_step import step_of
 from ichseg.methods.predictor import SliceMasks
 from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.replace_file import write_whole

@@ -8,7 +8,7 @@ import pytest
 from ichseg.errors import InputError
 from ichseg.files.labels import types_of_labels, with_types
 from ichseg.files.mask import LabelledMask
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 
 
 def mask(*labels: int, lesions: tuple[Lesion, ...] = ()) -> LabelledMask:

@@ -21,7 +21,7 @@ from ichseg.files import export
 from ichseg.files.mask import LabelledMask, read_labelled_mask
 from ichseg.files.mask_grid import whole_labels
 from ichseg.files.mask_header import short_text
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ichseg import NOTICE
 from ichseg.errors import InputError
 from ichseg.files import mesh
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume
 

@@ -20,7 +20,7 @@ from ichseg.cli import main as cli
 from ichseg.errors import InputError
 from ichseg.files import evidence, export
 from ichseg.files.nifti_mask import write_mask
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import assess
 from ichseg.methods.catalogue import load_predictor
 from ichseg.scan.read import read_volume

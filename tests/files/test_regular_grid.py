@@ -17,7 +17,7 @@ from ichseg.files.regular_grid import (
     regular_grid,
     regular_grid_files,
 )
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.read import read_volume

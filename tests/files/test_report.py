@@ -17,7 +17,7 @@ from ichseg import NOTICE
 from ichseg.files import export
 from ichseg.files.report import key_slices, report_pdf
 from ichseg.marks.box import Box
-from ichseg.marks.document import TYPES, Lesion
+from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.assessment import Assessment, OtherScan, assess
 from ichseg.measures.growth import growth
 from ichseg.measures.scores import Findings, scores

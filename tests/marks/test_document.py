@@ -16,7 +16,9 @@ from hypothesis.extra import numpy as hnp
 
 from ichseg.errors import BoxError, LesionError, VolumeError
 from ichseg.marks.box import Box
-from ichseg.marks.document import PALETTE, UNDO_LIMIT, Lesion, Segmentation
+from ichseg.marks.document import Segmentation
+from ichseg.marks.history import UNDO_LIMIT
+from ichseg.marks.lesion import PALETTE, Lesion
 
 Mask = npt.NDArray[np.bool_]
 SHAPE = (4, 6, 9)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ichseg.cli.main import app
 from ichseg.files import evidence, export
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.measures import fields
 from ichseg.measures.assessment import Assessment, assess
 from ichseg.measures.spread import VolumeRange

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ichseg.errors import InputError
-from ichseg.marks.document import TYPES, Lesion
+from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.followup import Blood, between, findings
 from ichseg.measures.growth import growth_record
 from ichseg.measures.scores import Findings, scores

@@ -10,10 +10,10 @@ import pytest
 
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, box_from_mask, jitter
-from ichseg.marks.edge import step_of
 from ichseg.measures.agreement import dice
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
+from ichseg.methods.edge_step import step_of
 from ichseg.methods.predictor import Predictor
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume

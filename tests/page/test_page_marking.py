@@ -14,7 +14,7 @@ import pytest
 
 from ichseg.files import export
 from ichseg.files.nifti_mask import write_mask
-from ichseg.marks.document import Lesion
+from ichseg.marks.lesion import Lesion
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings

@@ -18,7 +18,7 @@ from ichseg import NOTICE
 from ichseg.errors import VolumeError
 from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
-from ichseg.marks.document import TYPES, Lesion
+from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume

@@ -19,12 +19,21 @@ from PIL import Image
 
 from ichseg.errors import InputError
 from ichseg.files.nifti_mask import read_mask
+from ichseg.marks.lesion import TYPES as LESION_TYPES
+from ichseg.marks.lesion import UNSPECIFIED
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 
 #: The types of hemorrhage, as short names: intraparenchymal, intraventricular, subdural, epidural,
 #: subarachnoid; and "unknown" where a set marks blood without saying of which type.
-TYPES = ("iph", "ivh", "sdh", "edh", "sah", "unknown")
+TYPES = (
+    *(
+        row.name.lower()
+        for row in LESION_TYPES.values()
+        if row.is_blood and row.name != UNSPECIFIED
+    ),
+    "unknown",
+)
 
 #: The columns of CT-ICH's table of slices.
 _CT_ICH_COLUMNS = {

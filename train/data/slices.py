@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ichseg.marks.box import EIGHT_CONNECTED, Box, box_from_mask
+from ichseg.arrays import EIGHT_CONNECTED
+from ichseg.marks.box import Box, box_from_mask
 from ichseg.methods.frame import MODEL_SIZE
 from train.data.cache import Mask, Prepared, ScanEntry, Slice, SliceEntry
 
