@@ -84,7 +84,6 @@ def controller(fakes: dict[str, BoxModel], tmp_path: Path) -> Iterator[Controlle
 
     embeddings = Embeddings(fakes.__getitem__, budget_bytes=100_000)
     made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: numbered_scan())
-    made.store._on_evict = made._forget
     yield made
     made.close()
 

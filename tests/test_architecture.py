@@ -23,6 +23,7 @@ TORCH_ROOMS = (
 )
 KEPT_TO = {
     "gradio": ("app.py", "ichseg/page/"),
+    "pydantic": ("ichseg/page/",),
     "nibabel": ("ichseg/scan/nifti.py", "ichseg/scan/nifti_grid.py", "ichseg/scan/nifti_header.py"),
     "pydicom": (
         "ichseg/scan/dicom.py",

@@ -1,4 +1,4 @@
-"""Slice embeddings of every open scan, each computed once, and second looks at boxes: people who wait come first."""
+"""Slice embeddings of every open scan, each computed once, and refinements of masks: people who wait come first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Embeddings:
 
     ``admit`` a scan first; what is computed for one that is not (or no longer) admitted is not kept.
     ``get`` answers a person at once: from the store, or by computing, or by waiting for whoever is
-    computing the same embedding. ``look_again`` decodes one box at native resolution once no person waits.
+    computing the same embedding. ``refine`` decodes one box at native resolution once no person waits.
     ``plan`` names what a scan will probably need; one background
     thread works through the plans in turn, an embedding at a time, and only while no person waits.
 
@@ -71,7 +71,7 @@ class Embeddings:
         self._owners: set[str] = set()
         self._plans: dict[str, deque[Job]] = {}
         self._people = 0
-        self._looking = 0
+        self._refining = 0
         self._quiet_until = 0.0
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -97,27 +97,27 @@ class Embeddings:
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
                 self._changed.notify_all()
 
-    def look_again(
+    def refine(
         self,
         key: Key,
         slice_hu: npt.NDArray[np.number],
         box: Box,
         patience_seconds: float | None = None,
     ) -> npt.NDArray[np.bool_] | None:
-        """A box's mask [y, x] by the model's second look; the background rests meanwhile.
+        """A box's mask [y, x] as the model refines it; the background keeps still meanwhile.
 
-        With a patience it waits for people to rest, and gives None where they kept it waiting for longer. One box
-        at a time: who draws meanwhile waits for one at most.
+        With a patience it waits until nobody asks for anything, and gives None where they kept it waiting for longer.
+        One box at a time: who draws meanwhile waits for one at most.
         """
         with self._changed:
             if patience_seconds is not None:
                 limit = time.monotonic() + patience_seconds
-                while self._looking or not self._is_calm():
+                while self._refining or not self._is_calm():
                     left = limit - time.monotonic()
                     if left <= 0:
                         return None
                     self._changed.wait(min(left, max(0.02, self._quiet_until - time.monotonic())))
-            self._looking += 1
+            self._refining += 1
         try:
             predicted = self.load(key.model).predict(
                 self._obtain(key, slice_hu), [box], second_look=True
@@ -125,7 +125,7 @@ class Embeddings:
             return predicted.masks[0]
         finally:
             with self._changed:
-                self._looking -= 1
+                self._refining -= 1
                 self._changed.notify_all()
 
     def plan(
@@ -243,7 +243,7 @@ class Embeddings:
 
     def _next(self, turn: int) -> Job | None:
         """The next planned embedding that is not there, one scan after the other; None to wait."""
-        if self._looking or not self._is_calm():
+        if self._refining or not self._is_calm():
             return None
         while self._plans:
             owner = list(self._plans)[turn % len(self._plans)]

@@ -11,9 +11,10 @@ from gradio.utils import get_upload_folder
 
 from ichseg.marks.lesion import TYPES
 from ichseg.methods.frame import WINDOWS
-from ichseg.page.controller import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES, Controller, Message
-from ichseg.page.methods import choices
+from ichseg.page.choices import choices
+from ichseg.page.controller import Controller
 from ichseg.page.viewer import Viewer, style
+from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
 
 TITLE = "Hematoma volume on head CT"
 MAX_FILE_BYTES = 512 << 20
@@ -33,17 +34,17 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
     Every page that is open has a session of its own in the controller; it ends when the page is closed.
     """
 
-    def edit(message: Message, request: gr.Request) -> Any:
+    def edit(message: Any, request: gr.Request) -> Any:
         return gr.update(reply=controller.answer(_page_of(request), message))
 
-    def work(message: Message, request: gr.Request) -> Iterator[Any]:
+    def work(message: Any, request: gr.Request) -> Iterator[Any]:
         for reply in controller.work(_page_of(request), message):
             yield gr.update(reply=reply)
 
-    def look(message: Message, request: gr.Request) -> None:
+    def look(message: Any, request: gr.Request) -> None:
         controller.look(_page_of(request), message)
 
-    def aside(message: Message, request: gr.Request) -> Any:
+    def aside(message: Any, request: gr.Request) -> Any:
         return gr.update(better=controller.aside(_page_of(request), message))
 
     def close(request: gr.Request) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ichseg.measures.assessment import assess_marked
 from ichseg.measures.followup import Blood, between
 from ichseg.measures.growth import growth_record
-from ichseg.page import followup
+from ichseg.page import growth
 from ichseg.page.controller import Controller
 from tests.pages import Page, area_ml, numbered_scan
 
@@ -30,7 +30,7 @@ def page(controller: Controller) -> Page:
     page = Page(controller, "x")
     page.ask("sample")
     page.ask("boxes", slice=1, lesion=1, boxes=[SMALL])
-    controller._read = lambda path, **_: numbered_scan(1)
+    controller.shared.read = lambda path, **_: numbered_scan(1)
     page.ask("sample", role="followup")
     page.ask("boxes", slice=2, lesion=1, boxes=[LARGE])
     return page
@@ -209,5 +209,5 @@ def test_an_assessment_without_a_second_scan_is_left_as_it_is(controller: Contro
     plain = assess_marked(
         case.segmentation, case.volume, model="one", model_title="One", weights_sha256={}
     )
-    same = followup.added(plain, session)
+    same = growth.added(plain, session)
     assert (same.growth, same.role, same.scores) == (None, None, ())

@@ -387,7 +387,6 @@ def bright(fakes: dict[str, BoxModel], tmp_path: Path, ball: CTVolume) -> Iterat
     models = {name: BrightModel(name) for name in fakes}
     embeddings = Embeddings(models.__getitem__, budget_bytes=100_000)
     made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: ball)
-    made.store._on_evict = made._forget
     yield made
     made.close()
 

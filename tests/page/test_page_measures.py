@@ -25,9 +25,9 @@ from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.follow import Rule, propagate
 from ichseg.methods.predictor import SliceMasks
-from ichseg.page import controller as controller_module
 from ichseg.page.controller import Controller
-from ichseg.page.measures import Lines, Measuring, Method, Snapshot, work_for
+from ichseg.page.measuring import Lines, Measuring, Method, Snapshot, work_for
+from ichseg.page.panels.measure import panel as measure_panel
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
@@ -153,7 +153,7 @@ def test_the_range_gives_way_to_who_draws_and_keeps_what_it_has(
 ) -> None:
     page = marked_page(controller, 1, 2)
     record = passing(controller, page)["record"]
-    monkeypatch.setattr(controller_module, "RANGE_SECONDS", 60.0)
+    monkeypatch.setattr(measure_panel, "RANGE_SECONDS", 60.0)
     model, whole = fakes["one"], fakes["one"].predict
     batches: list[int] = []
 
@@ -407,9 +407,9 @@ def test_lines_that_a_person_moves_are_measured_and_exported_until_reset(
     ("lines", "why"),
     [
         ({"a": [4, 10, 4, 10]}, "A runs between two points"),
-        ({"a": [4, 10, 14]}, "lines of four numbers"),
-        ({"a": ["x", 0, 1, 2]}, "lines of four numbers"),
-        ({"b": [4, 10, float("nan"), 10]}, "B runs between two points"),
+        ({"a": [4, 10, 14]}, "'a' of the operation 'abc2' has at least 4 items; got [4, 10, 14]"),
+        ({"a": ["x", 0, 1, 2]}, "'a.0' of the operation 'abc2' is a number; got 'x'"),
+        ({"b": [4, 10, float("nan"), 10]}, "is a finite number; got nan"),
         ({"c": -1}, "C is a length of more than 0 mm"),
         ({"lesion": 2, "c": 5}, "lesion 2 has none"),
     ],
@@ -545,7 +545,7 @@ def test_a_dicom_seg_refers_to_its_scan_and_names_nobody(
     head = phantoms.speckled_head()
     images = phantoms.dicom_slices(head, [5.0 * k for k in range(len(head))])
     phantoms.save_dicom(tmp_path / "scan", images)
-    controller._read = lambda path, **_: read_volume(tmp_path / "scan")
+    controller.shared.read = lambda path, **_: read_volume(tmp_path / "scan")
     page = Page(controller, "x")
     assert page.ask("sample")["scan"]["dicom"] is True
     page.ask("boxes", slice=4, boxes=[[10, 10, 30, 25]])

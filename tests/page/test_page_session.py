@@ -25,9 +25,10 @@ from ichseg.marks.box import Box
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
 from ichseg.methods.predictor import SliceMasks
-from ichseg.page.controller import Controller, runs
+from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings, Key
-from ichseg.page.session import Case, SessionStore, safe_name
+from ichseg.page.sessions import Case, SessionStore, safe_name
+from ichseg.page.state import runs
 from ichseg.page.viewer import SCRIPTS
 from ichseg.scan.series_info import SeriesError, SeriesInfo
 from ichseg.scan.volume import CTVolume
@@ -244,7 +245,7 @@ def test_a_dropped_session_leaves_no_files(tmp_path: Path) -> None:
 def test_the_session_used_least_recently_is_closed_beyond_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ichseg.page.session.MAX_SESSIONS", 2)
+    monkeypatch.setattr("ichseg.page.sessions.MAX_SESSIONS", 2)
     store = SessionStore()
     first, second = store.get("x"), store.get("y")
     store.get("x")
@@ -430,7 +431,7 @@ def test_a_bad_file_loses_nothing(controller: Controller, tmp_path: Path) -> Non
             return numbered_scan(50)
         raise VolumeError("scan.nii: no HU; if it lacks the offset, open it with add_offset=-1024.")
 
-    controller._read = refuse
+    controller.shared.read = refuse
     sent = tmp_path / "scan.nii"
     sent.write_bytes(b"x")
     token = page.case
@@ -457,7 +458,7 @@ def test_another_series_is_of_the_open_upload_not_of_a_refused_one(
             raise VolumeError("bad: a scan is a scan, but this is not; give another.")
         return numbered_scan()
 
-    controller._read = read
+    controller.shared.read = read
     page = Page(controller, "x")
     for name in ("good", "bad"):
         sent = tmp_path / f"hash of {name}" / name
@@ -482,7 +483,7 @@ def test_the_series_of_refused_files_can_be_chosen_from(
             raise SeriesError("study.zip: a scan is axial, but it is not; choose.", (head, coronal))
         return numbered_scan()
 
-    controller._read = read
+    controller.shared.read = read
     page = Page(controller, "x")
     for name in ("good", "study.zip"):
         sent = tmp_path / f"hash of {name}" / name
@@ -521,7 +522,7 @@ def test_two_pages_know_nothing_of_each_other(
     controller: Controller, fakes: dict[str, BoxModel]
 ) -> None:
     scans = iter([numbered_scan(0), numbered_scan(100)])
-    controller._read = lambda path, **_: next(scans)
+    controller.shared.read = lambda path, **_: next(scans)
     x, y = Page(controller, "x"), Page(controller, "y")
     x.ask("sample")
     y.ask("sample")
@@ -597,7 +598,7 @@ def test_the_page_is_told_what_makes_a_scans_millilitres_doubtful(controller: Co
     """Of both scans with every reply: the growth between them is shown whichever is on screen."""
     doubt = "the voxel's size is in doubt"
     scans = iter([numbered_scan(), replace(numbered_scan(100), warnings=(doubt,))])
-    controller._read = lambda path, **_: next(scans)
+    controller.shared.read = lambda path, **_: next(scans)
     page = Page(controller, "x")
     assert page.ask("sample")["scan"]["warnings"] == []
     assert page.ask("sample", role="followup")["scan"]["warnings"] == [doubt]
@@ -673,7 +674,7 @@ def test_downloads_hold_what_was_marked(controller: Controller, tmp_path: Path) 
 
 
 def test_an_uneven_series_downloads_as_slices(controller: Controller) -> None:
-    controller._read = lambda path, **_: phantoms.scan((0, 5, 12), (ROWS, COLUMNS))
+    controller.shared.read = lambda path, **_: phantoms.scan((0, 5, 12), (ROWS, COLUMNS))
     page = Page(controller, "x")
     assert page.ask("sample")["scan"]["even"] is False
     page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
@@ -995,7 +996,7 @@ def test_a_tilted_scan_downloads_resampled_with_its_millilitres_beside_the_origi
     controller: Controller,
 ) -> None:
     scan = phantoms.scan(tuple(5.0 * np.arange(SLICES)), (ROWS, COLUMNS), tilt_degrees=15.0)
-    controller._read = lambda path, **_: scan
+    controller.shared.read = lambda path, **_: scan
     page = Page(controller, "x")
     assert page.ask("sample")["scan"]["tilted"]
     page.ask("boxes", slice=1, boxes=[[4, 4, 12, 12]])

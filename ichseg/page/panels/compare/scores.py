@@ -1,4 +1,4 @@
-"""How the methods shown agree, with each other and with a truth mask."""
+"""How the methods shown agree, with each other and with a reference mask."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 from ichseg.measures import agreement
-from ichseg.page.session import BoolArray, Case, Session
+from ichseg.page.sessions import BoolArray, Case, Session
 from ichseg.scan.volume import CTVolume
 
 
 def scores(session: Session, case: Case, volume: CTVolume, k: int) -> dict[str, Any]:
-    """How the methods shown agree with the first of them, and with the truth where there is one.
+    """How the methods shown agree with the first of them, and with the reference mask where there is one.
 
-    By scope: slice k, the marked slices, and with a truth the whole scan. None for what has no value.
+    By scope: slice k, the marked slices, and with a reference mask the whole scan. None for what has no value.
     """
     with session.lock:
         marked = case.segmentation.marked_slices()
@@ -23,9 +23,9 @@ def scores(session: Session, case: Case, volume: CTVolume, k: int) -> dict[str, 
             if not any((j, name) in case.failed for j in marked)
         ]
         masks = {name: case.segmentation.mask_zyx(name) for name in names}
-        truth = case.truth_zyx
+        reference = case.reference_zyx
     scopes: list[tuple[str, list[int] | None]] = [("slice", [k]), ("marked", marked)]
-    if truth is not None:
+    if reference is not None:
         scopes.append(("whole", None))
     return {
         "slice": k,
@@ -38,7 +38,11 @@ def scores(session: Session, case: Case, volume: CTVolume, k: int) -> dict[str, 
                     {
                         "model": name,
                         **_pair_score(masks[names[0]], mask, volume, slices),
-                        **({} if truth is None else _truth_score(mask, truth, volume, slices)),
+                        **(
+                            {}
+                            if reference is None
+                            else _reference_score(mask, reference, volume, slices)
+                        ),
                     }
                     for name, mask in masks.items()
                 ],
@@ -56,10 +60,10 @@ def _pair_score(
     return {"ml": found.volume_ml, "with_first": _finite(found.dice)}
 
 
-def _truth_score(
-    mask_zyx: BoolArray, truth_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
+def _reference_score(
+    mask_zyx: BoolArray, reference_zyx: BoolArray, volume: CTVolume, slices: list[int] | None
 ) -> dict[str, Any]:
-    found = agreement.compare(mask_zyx, truth_zyx, volume, slices)
+    found = agreement.compare(mask_zyx, reference_zyx, volume, slices)
     return {
         "truth_ml": found.reference_ml,
         "dice": _finite(found.dice),

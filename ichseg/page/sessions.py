@@ -26,7 +26,7 @@ from ichseg.marks.document import Segmentation
 from ichseg.measures.growth import Thresholds
 from ichseg.measures.scores import Findings
 from ichseg.methods.edge_step import step_of
-from ichseg.page.measures import Measuring
+from ichseg.page.measuring import Measuring
 from ichseg.replace_file import write_whole
 from ichseg.scan.volume import CTVolume
 
@@ -39,8 +39,8 @@ BUDGET_BYTES = 2 << 30
 #: Open pages; beyond these the one that was used least recently is closed.
 MAX_SESSIONS = 200
 
-#: Single-box masks remembered, so that a further box on a slice costs one decoding, not all, and no box is
-#: looked at again twice. One is a few hundred bytes.
+#: Single-box masks remembered, so that a further box on a slice costs one decoding, not all, and no
+#: mask is refined twice. One is a few hundred bytes.
 REMEMBERED_BOXES = 4096
 
 
@@ -72,10 +72,10 @@ class Case:
         """Millilitres by slice, model and lesion, of what was last shown."""
         self.failed: set[tuple[int, str]] = set()
         """Slices whose mask a model could not make: they are not to pass for empty ones."""
-        self.truth: npt.NDArray[np.uint8] | None = None
-        """The packed bits of a truth mask to score against."""
-        self.looks_failed: set[tuple[int, str, Box]] = set()
-        """Boxes whose second look failed: they are tried again only before a download."""
+        self.reference: npt.NDArray[np.uint8] | None = None
+        """The packed bits of a reference mask to score against."""
+        self.refinement_failed: set[tuple[int, str, Box]] = set()
+        """Boxes whose refinement failed: they are tried again only before a download."""
         self.measuring = Measuring()
 
     def _voxels(self) -> CTVolume:
@@ -87,7 +87,7 @@ class Case:
     def remember(
         self, k: int, model: str, box: Box, mask_yx: BoolArray, *, refined: bool = False
     ) -> None:
-        """Keep the mask of one box, dropping the oldest beyond REMEMBERED_BOXES; a second look's is refined."""
+        """Keep the mask of one box, dropping the oldest beyond REMEMBERED_BOXES."""
         self.box_masks[(k, model, box)] = _BoxMask(
             zlib.compress(np.packbits(mask_yx).tobytes(), 1), refined
         )
@@ -105,16 +105,16 @@ class Case:
         return np.asarray(bits.reshape(shape_yx), dtype=bool)
 
     @property
-    def truth_zyx(self) -> BoolArray | None:
-        """The truth mask, bool [z, y, x]."""
-        if self.truth is None:
+    def reference_zyx(self) -> BoolArray | None:
+        """The reference mask, bool [z, y, x]."""
+        if self.reference is None:
             return None
         shape = self.segmentation.shape_zyx
-        bits = np.unpackbits(self.truth, count=math.prod(shape))
+        bits = np.unpackbits(self.reference, count=math.prod(shape))
         return np.asarray(bits.reshape(shape), dtype=bool)
 
     def unrefined(self, k: int, model: str) -> list[Box]:
-        """The boxes of slice k whose mask by a model is not yet that of its second look, nor corrected by hand."""
+        """The boxes of slice k whose mask by a model is neither refined yet nor corrected by hand."""
         marked = self.segmentation
         return [
             box
@@ -127,7 +127,7 @@ class Case:
 
 @dataclass(frozen=True)
 class _BoxMask:
-    """One box's mask: packed bits, deflated, and whether a second look made it."""
+    """One box's mask: packed bits, deflated, and whether it was refined."""
 
     deflated: bytes
     refined: bool
@@ -194,6 +194,11 @@ class Session:
         """Delete the surface: the browser has it, or another one comes."""
         for path in self.public.glob("*/view.glb"):
             shutil.rmtree(path.parent, ignore_errors=True)
+
+    def discard_voxels(self) -> None:
+        """Delete the files of voxels, and leave their folders."""
+        for path in self.public.glob("*/voxels.gz"):
+            path.unlink(missing_ok=True)
 
     def take(self, paths: Sequence[Path], names: Sequence[str]) -> Upload:
         """Move uploaded files into the session, each under its own name."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from ichseg.errors import InputError
 from ichseg.files.export import with_label
 from ichseg.measures.assessment import Assessment, OtherScan
 from ichseg.measures.followup import Blood, between, findings
-from ichseg.measures.growth import Growth, Thresholds, growth_record
+from ichseg.measures.growth import Growth, growth_record
 from ichseg.measures.scores import NAMES, Findings, scores
 from ichseg.methods.catalogue import title_of
-from ichseg.page.session import Asked, Case, Role, Session
+from ichseg.page.sessions import Case, Role, Session
 
 
 def blood_of(case: Case) -> Blood:
@@ -82,29 +80,6 @@ def _other(session: Session, label: str) -> OtherScan | None:
     )
 
 
-def asked_from_page(message: Mapping[str, Any]) -> Asked:
-    """What a person says: "hours", "thresholds" and "findings", by the names of their fields; null is not known.
-
-    Raises InputError for what is no number, or out of range.
-    """
-    hours = _number("The hours between the scans", message.get("hours"))
-    if hours is not None and hours <= 0:
-        raise InputError(
-            f"The hours between the scans are more than 0; got {hours:g}; give the later scan as the follow-up."
-        )
-    thresholds: dict[str, Any] = {}
-    for item in fields(Thresholds):
-        given = (message.get("thresholds") or {}).get(item.name)
-        if given is not None:
-            is_flag = item.name == "inclusive"
-            thresholds[item.name] = bool(given) if is_flag else _number(item.name, given)
-    told: dict[str, Any] = {}
-    for name, given in (message.get("findings") or {}).items():
-        if name in NAMES and given is not None:
-            told[name] = given if isinstance(given, bool) else _number(NAMES[name], given)
-    return Asked(hours, Thresholds(**thresholds), Findings(**told))
-
-
 def _growth(session: Session) -> tuple[Growth | None, list[str]]:
     """The growth, and what has to be said with it."""
     cases = [session.cases.get("baseline"), session.cases.get("followup")]
@@ -136,12 +111,3 @@ def _findings(session: Session) -> Findings:
         return known
     later = blood_of(cases["followup"]) if "followup" in cases else None
     return findings(known, blood_of(cases["baseline"]), later)
-
-
-def _number(name: str, given: Any) -> float | None:
-    if given is None or given == "":
-        return None
-    try:
-        return float(given)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is a number; got '{given}'; correct it.") from None

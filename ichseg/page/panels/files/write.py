@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ichseg.arrays import Labels
 from ichseg.files import evidence, export
@@ -13,7 +15,8 @@ from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment
 from ichseg.methods.frame import Window
-from ichseg.page.measures import Method
+from ichseg.page.measuring import Method
+from ichseg.page.protocol import SliceIndex
 from ichseg.replace_file import write_whole
 from ichseg.scan.volume import CTVolume
 
@@ -22,6 +25,22 @@ EVIDENCE = tuple(suffix.removeprefix(".") for suffix in evidence.FORMATS)
 
 #: Those that state the range under jittered boxes.
 WITH_RANGE = ("pdf", "csv", "json")
+
+#: All kinds of download: a mask, the slices' millilitres, a slice as seen, the session, a resampled copy, and EVIDENCE.
+KINDS = ("mask", "table", "picture", "record", "regular", *EVIDENCE)
+
+
+@dataclass(frozen=True)
+class View:
+    """What is on screen, for a picture of it."""
+
+    slice: SliceIndex = 0
+    width: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 80.0
+    """Of the window, in HU."""
+    level: Annotated[float, Field(ge=-100_000, le=100_000, allow_inf_nan=False)] = 40.0
+    """The window's centre, in HU."""
+    opacity: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Of the masks' fill; 0 for their outline alone."""
 
 
 def write_evidence(folder: Path, kind: str, found: Assessment) -> list[Path]:
@@ -39,16 +58,16 @@ def write_marked(
     marked: Segmentation,
     volume: CTVolume,
     method: Method,
-    view: Mapping[str, Any],
+    view: View,
 ) -> list[Path]:
-    """Write a mask, table, picture or (else) the session record of a method's masks; the file asked for comes first.
+    """Write a mask, table, picture or (else) the session's record of a method's masks; the file asked for comes first.
 
-    ``view`` says what is on screen, for the picture: slice, width, level, opacity. A mask of lesions brings the
-    file beside it that says what its labels are (``export.save_mask``).
+    ``view`` is for the picture. A mask of lesions brings the file beside it that says what its labels are
+    (``export.save_mask``).
     """
     model = method.name
     if kind == "picture":
-        k, lesions = int(view["slice"]), marked.lesions
+        k, lesions = view.slice, marked.lesions
         visible = [lesion for lesion in lesions if lesion.visible]
         alone = len(lesions) == len(visible) == 1
         path = folder / export.file_name(volume, export.picture_ending(k))
@@ -60,9 +79,9 @@ def write_marked(
                 mask_yx=marked.slice_mask(model, k) if alone else marked.slice_labels(model, k),
                 boxes=[box for lesion in visible for box in marked.boxes(k, lesion.id)],
                 colours=None if alone else {lesion.id: lesion.rgb for lesion in visible},
-                window=Window(float(view["width"]), float(view["level"])),
+                window=Window(view.width, view.level),
                 scale=2.0,
-                opacity=float(view.get("opacity", 0.25)),
+                opacity=view.opacity,
                 caption=f"Scan {volume.called}, slice {k + 1} of {volume.shape_zyx[0]} (--slice {k}), {method.title}",
             ),
         )

@@ -144,28 +144,6 @@ class Lines:
     b_px: tuple[float, ...] | None = None
     c_mm: float | None = None
 
-    @classmethod
-    def from_page(cls, message: Mapping[str, Any]) -> Lines:
-        """What the page sends: ``a`` and ``b`` (x0, y0, x1, y1) and ``c`` in mm, or null. Raises InputError."""
-        try:
-            a, b = (
-                None if given is None else tuple(float(value) for value in given)
-                for given in (message.get("a"), message.get("b"))
-            )
-            c = message.get("c")
-            made = cls(a, b, None if c is None else float(c))
-        except (TypeError, ValueError) as error:
-            raise _not_lines(str(error)) from error
-        if any(ends is not None and len(ends) != 4 for ends in (a, b)):
-            raise _not_lines("another count of numbers")
-        return made
-
-
-def _not_lines(got: str) -> InputError:
-    return InputError(
-        f"A and B are lines of four numbers and C is one; got {got}; move the lines again."
-    )
-
 
 @dataclass(frozen=True, eq=False)
 class Measured:

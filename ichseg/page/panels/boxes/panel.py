@@ -1,0 +1,188 @@
+"""Boxes and what the methods make of them, the whole hematoma from a box, undo, redo and clearing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+
+from ichseg.errors import BoxError
+from ichseg.marks.box import Box
+from ichseg.methods.catalogue import title_of
+from ichseg.methods.follow import Propagation, Rule, follow
+from ichseg.page.panel import Operation
+from ichseg.page.progress import progress
+from ichseg.page.protocol import LesionId, Nothing, SliceIndex
+from ichseg.page.sessions import Case, Session
+from ichseg.page.work import Reply, Work
+from ichseg.scan.volume import CTVolume
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes:
+    """Make these a lesion's boxes on a slice; ``marks.box.as_boxes`` says what a box is."""
+
+    slice: SliceIndex
+    lesion: LesionId = 1
+    boxes: Annotated[list[Annotated[list[float], Field(max_length=16)]], Field(max_length=10_000)]
+    first: bool = False
+    """Whether the left pane's method alone may answer, where another would have to embed the slice first."""
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Bring the masks of a slice that the answer to a box left for later."""
+
+    slice: SliceIndex
+
+
+@dataclass(frozen=True)
+class Propagate:
+    """Follow a lesion from its boxes through the scan."""
+
+    lesion: LesionId
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Draw the edge at half height on what boxes gave, or take it off."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
+class ClearSlice:
+    """Remove what is marked on a slice."""
+
+    slice: SliceIndex
+
+
+def _boxes(work: Work, session: Session, op: Boxes, reply: Reply) -> Iterable[Reply]:
+    with session.lock:
+        case, volume = work.case(session)
+        try:
+            if work.masks.set_boxes(
+                case, volume, op.slice, op.lesion, op.boxes, reply["trouble"], first=op.first
+            ):
+                reply["later"] = [*reply.get("later", ()), op.slice]
+        finally:
+            if op.slice < len(volume.hu_zyx):
+                work.show(case, volume, op.slice, reply)
+    return ()
+
+
+def _complete(work: Work, session: Session, op: Complete, reply: Reply) -> Iterable[Reply]:
+    with session.lock:
+        case, volume = work.case(session)
+        work.show_complete(case, volume, op.slice, reply)
+    return ()
+
+
+def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Iterable[Reply]:
+    """Follow by every method shown, as one step; the session is free meanwhile, for a person may look on."""
+    session.cancelled.clear()
+    with session.lock:
+        case, volume = work.case(session)
+        prompts = _prompts(case, op.lesion)
+    names, found = list(dict.fromkeys(case.models)), {}
+    for number, model in enumerate(names):
+        text = f"Following the hematoma: {title_of(model)}"
+        # As it was measured best: by the default rule, without refinement.
+        found[model] = Propagation(volume.shape_zyx, Rule(), second_look=False)
+        shares = _follow(
+            work, case, volume, op.lesion, model, prompts, found[model], session.cancelled.is_set
+        )
+        for share in itertools.chain([0.0], shares):
+            yield progress(text, (number + share) / len(names), cancel=True)
+        if session.cancelled.is_set():
+            return
+    with (
+        session.lock,
+        work.showing_changes(session, reply) as (case, _),
+        case.segmentation.one_step(),
+    ):
+        for model, one in found.items():
+            one.mark(case.segmentation, op.lesion, model, op.lesion)
+
+
+def _prompts(case: Case, lesion: int) -> dict[int, tuple[Box, ...]]:
+    """A lesion's boxes by slice; BoxError where it has none, LesionError where it is locked."""
+    case.segmentation.check_writable(0, lesion)
+    boxes = {k: drawn for (k, id), drawn in case.segmentation.prompts().items() if id == lesion}
+    if not boxes:
+        raise BoxError(
+            f"The whole hematoma is found from a box; {case.segmentation.lesion(lesion).name} has none; "
+            "draw one on the slice where it is largest."
+        )
+    return boxes
+
+
+def _follow(
+    work: Work,
+    case: Case,
+    volume: CTVolume,
+    lesion: int,
+    model: str,
+    prompts: Mapping[int, Sequence[Box]],
+    done: Propagation,
+    cancelled: Callable[[], bool],
+) -> Iterator[float]:
+    """Follow a lesion from its boxes through the scan by one model into ``done``; gives the share that is done."""
+    shares = follow(
+        work.embeddings.load(model),
+        volume,
+        {lesion: prompts},
+        rule=done.rule,
+        second_look=done.second_look,
+        embed=partial(work.masks.embedding, case, volume, model),
+        cancelled=cancelled,
+    )
+    return done.collect(shares, [lesion])
+
+
+def _undo(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[Reply]:
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.segmentation.undo()
+    return ()
+
+
+def _redo(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[Reply]:
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.segmentation.redo()
+    return ()
+
+
+def _edge(work: Work, session: Session, op: Edge, reply: Reply) -> Iterable[Reply]:
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.segmentation.set_edge(op.on)
+    with session.lock:
+        work.tell_method(work.case(session)[0], reply)
+    return ()
+
+
+def _clear_slice(work: Work, session: Session, op: ClearSlice, reply: Reply) -> Iterable[Reply]:
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.segmentation.clear_slice(op.slice)
+    return ()
+
+
+def _clear(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[Reply]:
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.segmentation.clear()
+    return ()
+
+
+OPERATIONS = (
+    Operation("boxes", Boxes, _boxes),
+    Operation("complete", Complete, _complete),
+    Operation("propagate", Propagate, _propagate),
+    Operation("undo", Nothing, _undo),
+    Operation("redo", Nothing, _redo),
+    Operation("edge", Edge, _edge),
+    Operation("clear_slice", ClearSlice, _clear_slice),
+    Operation("clear", Nothing, _clear),
+)

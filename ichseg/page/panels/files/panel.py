@@ -1,0 +1,189 @@
+"""Files: downloads of what is marked, and going on with what was saved before."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ichseg.errors import InputError, VolumeError
+from ichseg.files import export
+from ichseg.files.labels import with_usual_types
+from ichseg.files.mask import read_labelled_mask
+from ichseg.page import growth
+from ichseg.page.measuring import Measured
+from ichseg.page.panel import Operation
+from ichseg.page.panels.files import write
+from ichseg.page.panels.files.write import View
+from ichseg.page.progress import progress, steps, told
+from ichseg.page.protocol import Files, Text
+from ichseg.page.sessions import Case, Session
+from ichseg.page.work import Reply, Work, check_complete, check_slice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """Go on with a mask that was saved, as lesions of the left pane's method, or with a whole session."""
+
+    files: Files
+    anew: bool = False
+    """Whether to make a session's masks by the weights that are here, whatever they were."""
+
+
+@dataclass(frozen=True)
+class Export(View):
+    """Write a file for a person to take away."""
+
+    kind: Text = "record"
+    """One of ``write.KINDS``."""
+    model: Text | None = None
+    """The left pane's unless given."""
+    label: Text = ""
+    """What a person calls the scan in files."""
+    other_label: Text = ""
+    """What they call the other of the two scans."""
+
+
+def _load(work: Work, session: Session, op: Load, reply: Reply) -> Iterable[Reply]:
+    yield progress("Reading what was saved")
+    with session.lock:
+        work.case(session)
+        upload = work.take(session, op.files)
+    try:
+        beside = [path for path in upload.paths if path.suffix.lower() == ".json"]
+        masks = [path for path in upload.paths if path not in beside]
+        if masks:
+            # What the labels stand for was saved beside the mask, and may be given with it.
+            for path in beside:
+                path.rename(export.lesions_path(masks[0]))
+            _load_mask(work, session, masks[0], reply)
+        else:
+            yield from _load_session(work, session, beside[0], reply, op.anew)
+    finally:
+        work.store.discard(upload)
+
+
+def _load_mask(work: Work, session: Session, path: Path, reply: Reply) -> None:
+    with session.lock, work.showing_changes(session, reply) as (case, volume):
+        given = with_usual_types(read_labelled_mask(path, volume))
+        labels = given.labels_zyx
+        if not labels.any():
+            raise VolumeError(
+                f"A mask to go on with marks something; {path.name} is empty; give another."
+            )
+        found = case.segmentation.import_labels(labels, case.models[0], given.lesions)
+        reply["said"] = list(given.notes)
+        reply["lesion"] = min(found.values())
+        reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
+
+
+def _load_session(
+    work: Work, session: Session, path: Path, reply: Reply, anew: bool
+) -> Generator[Reply, None, None]:
+    """Make again what a session's record says, in the place of all that is marked; undo brings that back."""
+    record = export.load_session(path)
+    with session.lock:
+        case, volume = work.case(session)
+    record.check_scan(volume)
+    model = record.model
+    predictor = work.embeddings.load(model)
+    changed = [] if anew else record.check_model(predictor)
+    embed = partial(work.masks.embedding, case, volume, model)
+    made = yield from told(
+        "Making the session's masks again",
+        steps(lambda tell: record.run(predictor, volume, embed=embed, progress=tell)),
+    )
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.models = (model, *case.models[1:])
+        case.segmentation.adopt(made)
+        work.tell_method(case, reply)
+        reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
+        if not anew:
+            same = record.is_same(made, model)
+            reply["said"] = [export.same_mask_note(False, changed)] * (same is False) + changed
+
+
+def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[Reply]:
+    kind = op.kind
+    if kind not in write.KINDS:
+        raise InputError(
+            f"A download is one of {', '.join(write.KINDS)}; got '{kind[:60]}'; choose one of them."
+        )
+    with session.lock:
+        case, volume = work.case(session)
+    called = export.with_label(volume, op.label)
+    model = case.models[0] if op.model is None else op.model
+    if kind != "picture":
+        check_complete(case, model)
+    else:
+        check_slice(volume, op.slice)
+    marked = case.segmentation.marked_slices()
+    wanted = [op.slice] if kind == "picture" else marked
+    yield from _refine(work, session, model, [k for k in wanted if k in marked], reply)
+    method = work.method(case, model)
+    if kind in write.EVIDENCE:
+        yield progress("Measuring")
+        measured = work.measured(session, case, volume, method)
+        if kind in write.WITH_RANGE:
+            yield from _range(work, session, case, measured)
+        yield progress("Writing the file")
+        with case.measuring.lock:
+            found = case.measuring.assessment(measured)
+        with session.lock:
+            found = growth.added(replace(found, volume=called), session, op.other_label)
+        paths = write.write_evidence(session.new_folder(), kind, found)
+    elif kind == "regular":
+        yield progress("Resampling scan and mask")
+        with session.lock:
+            labels = case.segmentation.labels_zyx(model)
+            lesions = case.segmentation.named_lesions
+            folder = session.new_folder()
+        paths, said = write.write_regular(folder, labels, lesions, called, method)
+        reply["said"] = [said]
+    else:
+        yield progress("Writing the file")
+        with session.lock:
+            case, _ = work.case(session)
+            paths = write.write_marked(
+                session.new_folder(), kind, case.segmentation, called, method, op
+            )
+    first, *beside = [{"path": str(path), "name": path.name} for path in paths]
+    reply["download"] = {**first, "beside": beside}
+
+
+def _refine(
+    work: Work, session: Session, model: str, slices: list[int], reply: Reply
+) -> Iterator[Reply]:
+    """Refine a method's masks where that is still to come; InputError where it fails."""
+    with session.lock:
+        case, volume = work.case(session)
+    rough = [k for k in slices if work.masks.rough(case, k, model, again=True)]
+    for number, k in enumerate(rough):
+        yield progress(f"Looking closer at slice {k + 1}", number / len(rough))
+        work.masks.refine(session, case, volume, k, [model], reply["trouble"], None)
+        with session.lock:
+            work.show(case, volume, k, reply)
+        if model in reply["trouble"]:
+            raise InputError(reply["trouble"][model])
+
+
+def _range(work: Work, session: Session, case: Case, measured: Measured) -> Iterator[Reply]:
+    """Complete the range for a person who waits, telling how far it is, until they wait no longer."""
+    session.cancelled.clear()
+    portions = work.portions(case, measured, session.cancelled.is_set)
+    while not session.cancelled.is_set():
+        with case.measuring.lock:
+            share = next(portions, None)
+        if share is None:
+            return
+        text = "Drawing the boxes anew, for the range. Cancel writes the file without it."
+        yield progress(text, share, cancel=True)
+
+
+OPERATIONS = (
+    Operation("load", Load, _load),
+    Operation("export", Export, _export),
+)
