@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
@@ -35,16 +37,48 @@ def main() -> None:
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")
     # A server that is told to stop still deletes what people uploaded.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=warm_up, daemon=True).start()
     # Importing gradio takes seconds of one core: the models load on another meanwhile.
     from ichseg.page.layout import build_page, make_controller
 
     controller = make_controller()
-    atexit.register(controller.close)
-    demo, options = build_page(controller)
-    demo.launch(**options)
+    try:
+        demo, options = build_page(controller)
+        demo.launch(**options)
+    finally:
+        controller.close()
+
+
+def _stop(*_: Any) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: nothing breaks off the deletion
+    sys.exit()
+
+
+def run(serve: Callable[[], None]) -> NoReturn:
+    """Do ``serve`` and then end the process in one step, with the status that it would have ended with.
+
+    The interpreter would wind up first, while threads still compute slices for people and in the background. It ends a
+    thread that comes back from a library then, and C++ takes that for an error and aborts the process ("terminate
+    called without an active exception"; CPython issue 87135, until Python 3.14).
+    """
+    status = 1
+    try:
+        serve()
+        status = 0
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
