@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,14 @@ def encoder_rows(sample: Sample, runs: int) -> list[Row]:
         f"{name}, {kind}": load_predictor(name, "cpu", kind) for name in names for kind in kinds
     }
     count = Counter()
+
+    def fresh(one: Predictor) -> Callable[[], object]:
+        return lambda: one.embed(sample.fresh_slice(count()))
+
     works: dict[str, Callable[[], object]] = {
-        f"plain {name}": lambda one=one: one.embed(sample.slice_hu) for name, one in plain.items()
+        f"plain {name}": partial(one.embed, sample.slice_hu) for name, one in plain.items()
     }
-    works |= {
-        what: lambda one=one: one.embed(sample.fresh_slice(count())) for what, one in here.items()
-    }
+    works |= {what: fresh(one) for what, one in here.items()}
 
     def pair() -> None:
         changed = sample.fresh_slice(count())

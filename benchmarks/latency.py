@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,16 +181,14 @@ def in_the_browser(page: Page, volume: CTVolume, k: int, box: Box, runs: int) ->
     for turn in range(2 * runs):
         down = turn // (volume.shape_zyx[0] - 6) % 2 == 0
         before = page.get_attribute(".ich", "data-slice")
-        scrolls.append(measured(page, lambda down=down: page.mouse.wheel(0, 100 if down else -100)))
+        scrolls.append(measured(page, partial(page.mouse.wheel, 0, 100 if down else -100)))
         assert page.get_attribute(".ich", "data-slice") != before, "the wheel changed no slice"
     go_to(page, k)
     boxes = []
     for run in range(runs + 1):
         moved = box.grow(1 + run % 8, volume.shape_zyx[1:])  # masks of a box seen before are kept
         moved = replace(moved, x0=moved.x0 - run // 8)
-        boxes.append(
-            measured(page, lambda moved=moved: drag_box(page, moved, volume.shape_zyx[1:]))
-        )
+        boxes.append(measured(page, partial(drag_box, page, moved, volume.shape_zyx[1:])))
         settled(page)
         page.click("[data-do=clear_slice]")
         settled(page)

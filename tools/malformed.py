@@ -28,12 +28,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from rich.progress import track
 
 from ichseg.errors import InputError
@@ -76,13 +77,14 @@ class Outcome:
 @cache
 def _sample() -> tuple[np.ndarray, np.ndarray]:
     """A small copy of the sample, int16 [x, y, z] in RAS, and its affine."""
-    image = nib.load(sample_paths()[0])
+    image: Any = nib.load(sample_paths()[0])
     voxels = np.asarray(image.dataobj)[::STEP, ::STEP, SLICES].astype(np.int16)
     return voxels, image.affine @ np.diag([STEP, STEP, 1, 1])
 
 
 def _nifti() -> bytes:
-    return nib.Nifti1Image(*_sample()).to_bytes()
+    image: Any = nib.Nifti1Image(*_sample())  # type: ignore[no-untyped-call]
+    return bytes(image.to_bytes())
 
 
 def _packed_nifti() -> bytes:
@@ -92,7 +94,7 @@ def _packed_nifti() -> bytes:
 
 
 def _pair() -> Files:
-    pair = nib.Nifti1Pair(*_sample())
+    pair: Any = nib.Nifti1Pair(*_sample())  # type: ignore[no-untyped-call]
     files = pair.make_file_map({"header": io.BytesIO(), "image": io.BytesIO()})
     pair.to_file_map(files)
     return {
@@ -104,7 +106,7 @@ def _pair() -> Files:
 def _itk(name: str) -> Files:
     """The sample in a format that SimpleITK writes, compressed for NRRD."""
     voxels, affine = _sample()
-    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    image: Any = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
     lps = np.diag([-1, -1, 1, 1]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing([float(mm) for mm in spacing])
@@ -125,7 +127,9 @@ def _dicom(syntax: str = ExplicitVRLittleEndian) -> tuple[tuple[str, bytes], ...
         image.file_meta = FileMetaDataset()
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = CTImageStorage
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = f"1.2.826.0.1.{k + 1}"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = UID(
+            f"1.2.826.0.1.{k + 1}"
+        )
         image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.826.0.2", "1.2.826.0.3"
         image.FrameOfReferenceUID, image.Modality = "1.2.826.0.4", "CT"
         image.PatientName = image.PatientID = "DOE^JANE"

@@ -58,7 +58,7 @@ def attach(network: BoxNetwork, config: FinetuneConfig) -> PeftModel:
     network.fold_batch_norm()
     torch.manual_seed(config.seed)
     return get_peft_model(
-        network,  # type: ignore[arg-type]  # peft adapts any module
+        network,
         LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,

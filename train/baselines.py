@@ -89,7 +89,8 @@ class NetworkLearner(Learner):
         torch.manual_seed(config.seed)
         # Channels last is twice as fast on a CPU.
         self.network: UNet = build(config.architecture, config.channels).to(
-            self.device, memory_format=torch.channels_last
+            self.device,
+            memory_format=torch.channels_last,  # type: ignore[call-overload]  # torch takes it
         )
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
 from ichseg.methods.catalogue import WEIGHTS_DIR, record_weights
-from train.data.files import replace_file, write_json
+from train.data.files import copy_file, replace_file, write_json
 
 #: What a run's folder holds of its result: an adapter, or the whole model of a method that is none.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "training.json")
@@ -49,10 +48,7 @@ def export(run: Path, name: str, scores: Path | None = None) -> Path:
         if folds:
             for file in _FOLD_FILES:
                 if (fold / file).is_file():
-                    replace_file(
-                        target.parent / file,
-                        lambda part, held=fold / file: shutil.copyfile(held, part),
-                    )
+                    copy_file(fold / file, target.parent / file)
     training = json.loads((sources[0][0] / "training.json").read_text())
     if scores is not None:
         write_json(folder / "training.json", training | {"scores": json.loads(scores.read_text())})
@@ -83,17 +79,15 @@ def _copy(source: Path, target: Path, files: tuple[str, ...]) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         if file == "adapter_model.safetensors":
-            half = {
-                name: value.to(torch.float16) for name, value in load_file(source / file).items()
-            }
-            replace_file(
-                target / file, lambda path, half=half: save_file(half, path, {"format": "pt"})
-            )
+            _copy_half(source / file, target / file)
         else:
-            replace_file(
-                target / file, lambda path, file=file: shutil.copyfile(source / file, path)
-            )
+            copy_file(source / file, target / file)
     return [target / file for file in files[:2]]
+
+
+def _copy_half(source: Path, target: Path) -> None:
+    half = {name: value.to(torch.float16) for name, value in load_file(source).items()}
+    replace_file(target, lambda part: save_file(half, part, {"format": "pt"}))
 
 
 def push(folder: Path, repo: str) -> str:

@@ -9,13 +9,12 @@ a softened adapter is the same adapter with B scaled: whatever loads the one loa
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
-from train.data.files import replace_file, write_json
+from train.data.files import copy_file, replace_file, write_json
 
 #: What tells of a run's training; it stays true of the softened one.
 _KEPT = ("config.json", "split.json", "environment.json", "steps.csv", "epochs.csv", "curves.png")
@@ -63,11 +62,11 @@ def _soften(run: Path, out: Path, strength: float) -> Path:
         lambda temporary: save_file(scaled, temporary, metadata={"format": "pt"}),
     )
     config = "adapter_config.json"
-    replace_file(folder / config, lambda part: shutil.copyfile(source / config, part))
+    copy_file(source / config, folder / config)
     training = json.loads((source / "training.json").read_text())
     training["strength"] = strength * training.get("strength", 1.0)
     write_json(folder / "training.json", training)
     for name in _KEPT:
         if (run / name).is_file():
-            replace_file(out / name, lambda part, name=name: shutil.copyfile(run / name, part))
+            copy_file(run / name, out / name)
     return folder

@@ -122,7 +122,9 @@ class Clot:
         else:
             centre = (side * 66.0, -18 + 30 * spread[1], 26 + 12 * spread[2])
         radii = 19 * np.exp(rng.uniform(-0.25, 0.25, 3))
-        parts = [(centre, tuple(map(float, radii)))]
+        parts: list[tuple[tuple[float, ...], tuple[float, ...]]] = [
+            (centre, tuple(map(float, radii)))
+        ]
         for _ in range(3):
             away = rng.normal(size=3)
             away *= 14 / np.linalg.norm(away)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ def write_table(
 def cell(value: object) -> object:
     """A value as a table of scores has it: five digits of a float, anything else as it is."""
     return f"{value:.5g}" if isinstance(value, float) else value
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content, whole or not at all."""
+    replace_file(target, lambda part: shutil.copyfile(source, part))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -195,7 +196,6 @@ class Task:
     data: Path
     folder: Path
     """Of the model's cached scores."""
-    ray: bool = False
 
     def path(self, ending: str) -> Path:
         """One of the patient's three files: .npz, .csv, and .json, which is written last."""
@@ -218,7 +218,7 @@ def score_patient(task: Task) -> str:
 
     rows = score(predictor, slices, BENCHMARK_PROTOCOLS, on_mask=keep)
     small, truths = masks_as_paper(predictor, slices)
-    arrays = {f"mask-{i}": mask for i, mask in enumerate(masks)}
+    arrays: dict[str, Any] = {f"mask-{i}": mask for i, mask in enumerate(masks)}
     arrays |= {"small": np.array(small, bool), "truths": np.array(truths, bool)}
     task.folder.mkdir(parents=True, exist_ok=True)
     replace_file(task.path("npz"), lambda part: np.savez_compressed(part, **arrays))

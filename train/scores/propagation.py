@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,9 +162,8 @@ def measure_scan(
             if way == EVERY_SLICE:
                 found, mask = None, _answered(asking, volume, prompts[0], second_look)
             else:
-                found = propagate_lesions(
-                    asking, volume, prompts, rule=rule, second_look=second_look
-                )
+                asked: dict[Hashable, Any] = dict(prompts.items())
+                found = propagate_lesions(asking, volume, asked, rule=rule, second_look=second_look)
                 mask = found.mask_zyx()
             rows.append(
                 Row(

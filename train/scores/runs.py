@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,7 @@ def evaluate_run(
                 held_out,
                 protocols,
                 out / f"scores-{name}.csv",
-                on_patient=lambda task=task, progress=progress: progress.advance(task),
+                on_patient=partial(progress.advance, task),
             )
         if paper:
             pooled[name] = _as_paper(predictor, prepared, held_out, out / f"paper-{name}.json")

@@ -150,8 +150,8 @@ def draw(
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
             )  # fmt: skip
     for axes, title in zip(grid[0], ["truth", *(one.title for one in columns)], strict=True):
-        lines = (textwrap.wrap(line, 14) for line in title.splitlines())
-        axes.set_title("\n".join(itertools.chain.from_iterable(lines)), fontsize=9)
+        short = (textwrap.wrap(line, 14) for line in title.splitlines())
+        axes.set_title("\n".join(itertools.chain.from_iterable(short)), fontsize=9)
     told = f"Rows by the Dice of {chosen_by}. Blue: truth; orange: the method; dashed: the box; number: Dice."
     if empty := [rule for rule in RULES if rule not in {case.rule for case in cases}]:
         told += f" No slice for: {', '.join(empty)}."
