@@ -31,8 +31,8 @@ from ichseg.errors import VolumeError, refusal
 from ichseg.files.mask_grid import place_plane
 from ichseg.files.mask_header import MaskContent, mask_record, parse_record, record_text, short_text
 from ichseg.marks.lesion import MAX_LESIONS, TYPES, Lesion
-from ichseg.scan.dicom import read_elements, stored_grid
-from ichseg.scan.dicom_source import DicomSource, SourceSlice
+from ichseg.scan.dicom import read_elements
+from ichseg.scan.dicom_source import DicomSource, SourceSlice, stored_grid
 from ichseg.scan.hounsfield import check_size
 from ichseg.scan.volume import CTVolume, ScanPath
 

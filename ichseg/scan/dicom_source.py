@@ -1,12 +1,59 @@
-"""Where a scan's slices stand in their DICOM series, for what refers to them; identifiers of images only."""
+"""Where a scan's slices stand in their DICOM series, and how stored slices lie in the patient.
+
+DICOM's LPS patient coordinates become RAS+ here. Identifiers are those of images only, nothing about the patient.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ichseg.arrays import Float
+from ichseg.scan.geometry import Geometry, display_axes
+
+LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+
+
+def direction_columns(orientation: Sequence[float]) -> Float:
+    """RAS+ unit vectors as columns: the normal towards the head, down a column, along a row."""
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    normal = np.cross(row, column)
+    columns: Float = np.stack([normal * math.copysign(1.0, normal[2]), column, row], axis=1)
+    columns *= LPS_TO_RAS[:, None] / np.linalg.norm(columns, axis=0)
+    return columns
+
+
+def stored_grid(
+    positions_mm: Sequence[Sequence[float]],
+    orientation: Sequence[float],
+    spacing_mm: Sequence[float],
+    shape: tuple[int, int],
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Geometry]:
+    """How to turn stored axial slices to the display frame (``display_axes``), and the geometry of the result.
+
+    Args:
+        positions_mm: Image Position (Patient) of each slice, LPS mm.
+        orientation: Image Orientation (Patient), six numbers.
+        spacing_mm: Pixel Spacing, between rows and between columns.
+        shape: stored rows and columns.
+
+    """
+    directions = direction_columns(orientation)
+    axes, flips = display_axes(directions)
+    steps = [directions[:, 1] * spacing_mm[0], directions[:, 2] * spacing_mm[1]]
+    origins = np.array(positions_mm, dtype=np.float64) * LPS_TO_RAS
+    turned = []
+    for axis, flip in zip(axes[1:], flips[1:], strict=True):
+        step = steps[axis - 1]
+        if flip:
+            origins = origins + step * (shape[axis - 1] - 1)
+        turned.append(-step if flip else step)
+    return axes, flips, Geometry(origins, turned[0], turned[1])
 
 
 @dataclass(frozen=True)
