@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from ichseg.marks.box import Box, as_boxes
-from ichseg.methods import catalogue
+from ichseg.methods import adapter, bases
+from ichseg.methods import weights as weight_files
 from ichseg.methods.frame import PAPER, SliceFrame
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks, as_slice, crop_region
 
@@ -28,9 +29,9 @@ class Reference(Predictor):
 
     def __init__(self, name: str, *, keeps: bool) -> None:
         self.name, self.title, self.keeps = name, f"{name}, the plain way", keeps
-        self._network, _ = catalogue.load_litemedsam()
+        self._network, _ = bases.load_litemedsam()
         if name != "litemedsam":
-            catalogue.merge_adapter(self._network, catalogue.WEIGHTS_DIR / name)
+            adapter.merge_adapter(self._network, weight_files.WEIGHTS_DIR / name)
 
     def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
         array = as_slice(slice_hu)

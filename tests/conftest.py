@@ -65,14 +65,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, BoxModel]:
     """A catalogue of three fake models, the first two of them the defaults."""
     from ichseg.methods import catalogue
+    from ichseg.methods.method import Method
     from tests.pages import BoxModel
 
     names = ("one", "two", "three")
-    rows = {name: catalogue.ModelInfo(name, name.title(), "A fake.") for name in names}
+    made = {name: BoxModel(name) for name in names}
+    rows = {
+        name: Method(name, name.title(), "A fake.", lambda method, *_: made[method.name])
+        for name in names
+    }
     monkeypatch.setattr(catalogue, "CATALOGUE", rows)
     monkeypatch.setattr(catalogue, "default_model", lambda: "one")
     monkeypatch.setattr(catalogue, "default_baseline", lambda: "two")
-    return {name: BoxModel(name) for name in names}
+    return made
 
 
 @pytest.fixture

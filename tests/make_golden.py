@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ichseg.methods.catalogue import load_litemedsam
+from ichseg.methods.bases import load_litemedsam
 
 PATH = Path(__file__).parent / "data" / "litemedsam_golden.npz"
 BOX = (96.0, 84.0, 150.0, 141.0)

@@ -36,7 +36,7 @@ KEPT_TO = {
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,
     "safetensors": TORCH_ROOMS,
-    "openvino": ("ichseg/methods/backends.py",),
+    "openvino": ("ichseg/methods/openvino_backend.py",),
     "transformers": ("ichseg/methods/sam.py",),
     "ray": ("ichseg/cohort/pool.py",),
     "trimesh": ("ichseg/files/mesh.py",),

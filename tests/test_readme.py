@@ -119,7 +119,8 @@ def test_the_example_of_the_axes_runs_and_prints_what_the_page_says(
 
 def test_the_table_says_how_far_a_volume_is_off(readme: str) -> None:
     """The figure is the one that the page, the report and the growth print: it comes from the training record."""
-    from ichseg.methods.catalogue import default_model, model_error
+    from ichseg.methods.catalogue import default_model
+    from ichseg.methods.model_error import model_error
 
     own = model_error(default_model())
     assert own is not None

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from ichseg.methods.backends import TorchBackend
-from ichseg.methods.catalogue import load_base
+from ichseg.methods.bases import load_base
 from ichseg.methods.network import BoxNetwork
 from ichseg.methods.predictor import NetworkPredictor
+from ichseg.methods.torch_backend import TorchBackend
 from train.data.cache import Prepared
 from train.data.example_config import ExampleConfig
 from train.data.examples import Example, TrainingSlices, chunks

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from ichseg.errors import WeightsError
-from ichseg.methods.catalogue import WEIGHTS_DIR, record_weights
 from ichseg.methods.network import LiteMedSAM
+from ichseg.methods.weights import WEIGHTS_DIR, record_weights
 
 CHECKPOINT_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
 SOURCE = (

@@ -19,8 +19,8 @@ from rich.progress import Progress
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ichseg.methods.backends import pick_device
 from ichseg.methods.random_forest import FEATURES
+from ichseg.methods.torch_backend import pick_device
 from ichseg.methods.unets import UNet, UNetPredictor, build
 from train import forest
 from train.data.cache import Prepared

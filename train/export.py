@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
-from ichseg.methods.catalogue import WEIGHTS_DIR, record_weights
+from ichseg.methods.weights import WEIGHTS_DIR, record_weights
 from train.data.files import copy_file, replace_file, write_json
 
 #: What a run's folder holds of its result: an adapter, or the whole model of a method that is none.

@@ -27,10 +27,7 @@ from ichseg.cli.show import print_json, print_people, with_bar
 from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
 from ichseg.methods.backends import use_backend
-from ichseg.methods.catalogue import (
-    load_predictor,
-    mask_identity,
-)
+from ichseg.methods.catalogue import load_predictor, mask_identity
 
 if TYPE_CHECKING:
     pass

@@ -11,10 +11,7 @@ from rich.console import Console
 from ichseg.errors import InputError
 from ichseg.files import export
 from ichseg.marks.box import Box
-from ichseg.methods.catalogue import (
-    CATALOGUE,
-    available,
-)
+from ichseg.methods.catalogue import CATALOGUE, available
 from ichseg.replace_file import inputs_of
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume

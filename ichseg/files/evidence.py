@@ -21,8 +21,9 @@ from ichseg.files import export
 from ichseg.files.mask_header import mask_record
 from ichseg.measures import fields
 from ichseg.measures.assessment import Assessment
-from ichseg.measures.growth import ModelError, growth_record
+from ichseg.measures.growth import growth_record
 from ichseg.measures.scores import Score
+from ichseg.methods.model_error import ModelError
 from ichseg.replace_file import check_outputs, write_whole
 from ichseg.scan.volume import CTVolume, ScanPath
 

@@ -21,14 +21,15 @@ from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import ABC2
 from ichseg.measures.fields import measure_subject
 from ichseg.measures.followup import Blood
-from ichseg.measures.growth import Growth, ModelError, ReadingError, reading_error
+from ichseg.measures.growth import Growth, ReadingError, reading_error
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.scores import Score
 from ichseg.measures.spread import VolumeRange
 from ichseg.measures.values import Measures, Subject
 from ichseg.measures.volume import in_mask
-from ichseg.methods.catalogue import model_error, title_of
+from ichseg.methods.catalogue import title_of
 from ichseg.methods.identity import Identity
+from ichseg.methods.model_error import ModelError, model_error
 from ichseg.scan.volume import CTVolume
 
 Labels = npt.NDArray[np.uint8]

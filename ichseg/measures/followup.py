@@ -23,10 +23,11 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.marks.lesion import TYPES, UNSPECIFIED, Lesion, LesionType
-from ichseg.measures.growth import Growth, ModelError, Of, Thresholds, growth, reading_error
+from ichseg.measures.growth import Growth, Of, Thresholds, growth, reading_error
 from ichseg.measures.scores import Findings
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
+from ichseg.methods.model_error import ModelError, model_error
 from ichseg.scan.volume import CTVolume
 
 
@@ -194,10 +195,10 @@ def _model_error(methods: tuple[str | None, str | None]) -> tuple[ModelError | N
     """The error of the model that made both masks, the default's where neither says what did; a note where two did."""
     first, second = methods
     if first is None and second is None:
-        error = catalogue.model_error(catalogue.default_model())
+        error = model_error(catalogue.default_model())
         return None if error is None else replace(error, assumed=True), ""
     if first == second:
-        return catalogue.model_error(str(first)), ""
+        return model_error(str(first)), ""
     titles = (
         "one that is not said" if name is None else catalogue.title_of(name) for name in methods
     )

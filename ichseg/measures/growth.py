@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ichseg.errors import InputError
+from ichseg.methods.model_error import ModelError
 
 # --- How well people read volumes ------------------------------------------------------------------
 
@@ -34,36 +35,6 @@ WITH_IVH = ReadingError(7.7, 6.7, _RODRIGUEZ_LUNA)
 def reading_error(has_ivh: bool) -> ReadingError:
     """The error that applies: ``has_ivh`` is whether there is intraventricular blood, on either scan of two."""
     return WITH_IVH if has_ivh else PARENCHYMAL
-
-
-@dataclass(frozen=True)
-class ModelError:
-    """How far a model's volumes were off on patients that it never saw: |volume - reference| / reference, in per cent.
-
-    ``models.model_error`` reads it. ``assumed`` says that nobody knows whether this model made the masks.
-    ``on_phantoms`` is a sentence on synthetic heads whose blood is known, empty where it was not scored on any.
-    """
-
-    model: str
-    title: str
-    mean_percent: float
-    sd_percent: float
-    patients: int
-    assumed: bool = False
-    dataset: str = ""
-    on_phantoms: str = ""
-
-    @property
-    def figure(self) -> str:
-        """The figure with what it is of.
-
-        >>> ModelError("a", "A", 17.1, 12.9, 28).figure
-        '17 % ± 13 % of the volume (mean and SD of 28 held-out patients, cross-validated, one box per slice)'
-        """
-        return (
-            f"{self.mean_percent:.0f} % ± {self.sd_percent:.0f} % of the volume (mean and SD of {self.patients} "
-            f"held-out patients{f' of {self.dataset}' if self.dataset else ''}, cross-validated, one box per slice)"
-        )
 
 
 # --- Growth ----------------------------------------------------------------------------------------

@@ -21,9 +21,7 @@ from ichseg.json_fields import RecordError, json_field
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from ichseg.methods.predictor import Predictor
-
-Setting = bool | float | str | None
+    from ichseg.methods.predictor import Predictor, Setting
 
 #: Sources of the package that draw, print or serve what was computed, and decide no voxel and no number.
 NOT_COMPUTING = (

@@ -17,7 +17,9 @@ from ichseg.errors import InputError
 from ichseg.marks.box import Box, as_boxes
 from ichseg.methods.backends import AT_ONCE, Backend, HalfArray
 from ichseg.methods.frame import FloatArray, SliceFrame
-from ichseg.methods.identity import Setting
+
+#: What a setting of an identity is, as JSON takes it.
+Setting = bool | float | str | None
 
 #: A second look's crop is this many times the box's longer side, and never under the least side in pixels.
 CROP_SIDES = 3.0

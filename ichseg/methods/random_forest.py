@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -198,6 +199,9 @@ class Forest:
 
 class RandomForestPredictor(WholeSlicePredictor):
     """A forest's chance of blood, averaged over 3 x 3 pixels and cut, in the 256 x 256 frame."""
+
+    architecture: ClassVar[str] = "random-forest"
+    """As config.json names it."""
 
     def __init__(
         self,

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import SamConfig, SamModel
 
 from ichseg.errors import WeightsError
-from ichseg.methods.catalogue import hub_repo, sha256, unlisted_weights
 from ichseg.methods.frame import PAPER, FloatArray, SliceFrame, Window
 from ichseg.methods.network import BoxNetwork
+from ichseg.methods.weights import hub_repo, sha256, unlisted_weights
 
 #: Of the red, green and blue of ImageNet, in [0, 1]: what SAM's input is normalised by.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -92,7 +92,7 @@ class MedSam(Sam):
     def window(self, slice_hu: npt.NDArray[np.number]) -> Window:
         """The part of 30 to 100 HU that the slice takes up, which is what scaling it from least to most comes to.
 
-        A head slice has air and bone, hence both ends; the range is the whole slice's in a second look, too.
+        A head slice has air and bone, hence both ends; the range is the whole slice's in a refinement, too.
         """
         low, high = np.clip([slice_hu.min(), slice_hu.max()], PAPER.low, PAPER.high)
         if high <= low:

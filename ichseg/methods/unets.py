@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ichseg.errors import WeightsError
-from ichseg.methods.backends import pick_device
 from ichseg.methods.frame import SliceFrame
 from ichseg.methods.predictor import as_slice
+from ichseg.methods.torch_backend import pick_device
 from ichseg.methods.whole_slice import WholeSlicePredictor
 
 #: Channels from the full 256 x 256 down to the coarsest level. The published networks are four times as wide.
@@ -195,19 +196,20 @@ def build(architecture: str, channels: Sequence[int] = CHANNELS) -> UNet:
         WeightsError: another name.
 
     """
-    if architecture == "unet":
-        return UNet(DoubleConv, LearnedUp, DoubleConv, channels=channels)
-    if architecture == "resattunet":
-        return UNet(ResidualBlock, ConvUp, ConvUnit, attention=True, channels=channels)
-    if architecture == "drunet":
-        return UNet(DoubleReducedUnit, LearnedUp, DoubleReducedUnit, channels=channels)
-    raise WeightsError(
-        f"A network without a prompt is one of {', '.join(ARCHITECTURES)}; got '{architecture}'; "
-        "export it again with train export."
-    )
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(
+            f"A network without a prompt is one of {', '.join(ARCHITECTURES)}; got '{architecture}'; "
+            "export it again with train export."
+        )
+    return ARCHITECTURES[architecture](channels=channels)
 
 
-ARCHITECTURES = ("unet", "resattunet", "drunet")
+#: By name: the network of given channels.
+ARCHITECTURES: dict[str, Callable[..., UNet]] = {
+    "unet": partial(UNet, DoubleConv, LearnedUp, DoubleConv),
+    "resattunet": partial(UNet, ResidualBlock, ConvUp, ConvUnit, attention=True),
+    "drunet": partial(UNet, DoubleReducedUnit, LearnedUp, DoubleReducedUnit),
+}
 
 
 class UNetPredictor(WholeSlicePredictor):

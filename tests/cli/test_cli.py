@@ -124,7 +124,7 @@ def test_the_edge_is_drawn_unless_it_is_turned_off_and_the_record_says_which(
         return out, ()
 
     monkeypatch.setattr("ichseg.methods.catalogue.takes_edge", lambda name: True)
-    monkeypatch.setattr("ichseg.marks.edge.half_height_edge", top_half)
+    monkeypatch.setattr("ichseg.methods.edge_step.half_height_edge", top_half)
     box = ("segment", head, "--slice", 3, "--box", BOX, "--model", "threshold", "--json")
     drawn, off = run(*box).json, run(*box, "--no-edge").json
     assert (drawn["edge"], off["edge"]) == (True, False)

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from benchmarks.latency import CHROMIUM_ARGUMENTS
 from ichseg.files.nifti_mask import read_mask
-from ichseg.methods.catalogue import sha256
+from ichseg.methods.weights import sha256
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume

@@ -22,7 +22,7 @@ from ichseg.measures.assessment import Assessment, OtherScan, assess
 from ichseg.measures.growth import growth
 from ichseg.measures.scores import Findings, scores
 from ichseg.measures.spread import VolumeRange
-from ichseg.methods.catalogue import model_error
+from ichseg.methods.model_error import model_error
 from ichseg.scan.volume import CTVolume
 
 SHA = {"litemedsam/model.safetensors": "4e284e2c" * 8}

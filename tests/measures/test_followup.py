@@ -16,7 +16,7 @@ from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.followup import Blood, between, findings
 from ichseg.measures.growth import growth_record
 from ichseg.measures.scores import Findings, scores
-from ichseg.methods.catalogue import model_error
+from ichseg.methods.model_error import model_error
 
 
 def blood(**ml: float) -> Blood:

@@ -17,12 +17,16 @@ import torch
 from benchmarks.cases import RealSlice, ct_ich_slices
 from benchmarks.reference import Reference
 from ichseg.errors import InputError
-from ichseg.methods import backends, catalogue
-from ichseg.methods.backends import CompiledCache, StemMemory, TorchBackend, cache_key, pick_backend
-from ichseg.methods.catalogue import available, load_litemedsam, load_predictor
+from ichseg.methods import backends, catalogue, compiled_cache, openvino_backend, prompted
+from ichseg.methods.backends import StemMemory, pick_backend
+from ichseg.methods.bases import load_litemedsam
+from ichseg.methods.catalogue import available, load_predictor
+from ichseg.methods.compiled_cache import CompiledCache
 from ichseg.methods.network import LiteMedSAM
 from ichseg.methods.network.inference import InferenceNetwork
+from ichseg.methods.openvino_backend import cache_key
 from ichseg.methods.predictor import NetworkPredictor
+from ichseg.methods.torch_backend import TorchBackend
 from ichseg.page.embeddings import Embeddings
 
 Masks = npt.NDArray[np.bool_]
@@ -181,7 +185,7 @@ def test_where_openvino_fails_auto_goes_on_with_torch(monkeypatch: pytest.Monkey
         raise RuntimeError("no such instruction")
 
     monkeypatch.setattr(catalogue, "_LOADED", {})
-    monkeypatch.setattr(catalogue, "OpenVinoBackend", fail)
+    monkeypatch.setattr(prompted, "OpenVinoBackend", fail)
     monkeypatch.setattr(backends, "_has_cuda", lambda: False)
     monkeypatch.setattr(backends, "has_openvino", lambda: True)
     monkeypatch.delenv(backends.BACKEND_VARIABLE, raising=False)
@@ -208,7 +212,7 @@ def test_with_a_warm_cache_neither_torch_nor_telemetry_is_loaded(tmp_path: Path)
         "print(p.backend.name, 'torch' in sys.modules, 'peft' in sys.modules,"
         " 'transformers' in sys.modules, sys.modules.get('openvino_telemetry'))"
     )
-    environment = os.environ | {backends.CACHE_VARIABLE: str(tmp_path / "cache")}
+    environment = os.environ | {compiled_cache.CACHE_VARIABLE: str(tmp_path / "cache")}
     answers = []
     for _ in range(2):
         run = subprocess.run(
@@ -232,7 +236,7 @@ def test_both_panes_models_compute_the_stem_once_a_slice_whatever_precision_foll
     called = []
     models_ = []
     for name, precision in (("one", "float32"), ("other", "float32"), ("half", "bfloat16")):
-        network = load_litemedsam()[0].for_inference()
+        network = InferenceNetwork(load_litemedsam()[0])
         stem = network.stem
         network.stem = lambda pixels, name=name, stem=stem: called.append(name) or stem(pixels)  # type: ignore[method-assign]
         backend = TorchBackend(network, device="cpu", precision=precision, stem_key="a test's own")
@@ -282,7 +286,7 @@ def test_a_compiled_models_name_depends_on_weights_part_and_precision() -> None:
 
 @needs_openvino
 def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(backends.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(compiled_cache.CACHE_VARIABLE, str(tmp_path))
     built = []
 
     def build() -> InferenceNetwork:
@@ -294,8 +298,8 @@ def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.Mon
 
     answers = []
     for key in ("a", "b", "a"):
-        monkeypatch.setattr(backends, "_COMPILED_STEMS", {})
-        backend = backends.OpenVinoBackend(build, key=key, stem_key="stem")
+        monkeypatch.setattr(openvino_backend, "_COMPILED_STEMS", {})
+        backend = openvino_backend.OpenVinoBackend(build, key=key, stem_key="stem")
         features = np.zeros((1, 4096, 256), np.float16)
         answers.append(backend.decode(features, np.array([[9, 9, 99, 99]], np.float32))[1][0])
     assert len(built) == 2
@@ -306,10 +310,10 @@ def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.Mon
 def test_openvino_uses_as_many_threads_as_torch_is_told_to_on_any_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference: InferenceNetwork
 ) -> None:
-    monkeypatch.setenv(backends.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(compiled_cache.CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for _ in ("compiled", "from the cache"):
-        part = backends._part("decoder", "threads", "float32", lambda: inference)
+        part = openvino_backend._part("decoder", "threads", "float32", lambda: inference)
         model = part._request.get_compiled_model()
         assert model.get_property("INFERENCE_NUM_THREADS") == 1
         assert not model.get_property("ENABLE_CPU_PINNING")  # else several processes share one core
@@ -356,7 +360,7 @@ def test_the_least_recently_used_models_are_dropped(tmp_path: Path) -> None:
 
 
 def test_the_cache_is_the_users_own_or_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(backends.CACHE_VARIABLE, "somewhere")
-    assert backends.cache_folder() == Path("somewhere")
-    monkeypatch.delenv(backends.CACHE_VARIABLE)
-    assert backends.cache_folder().name.lower() in ("ichseg", "cache")
+    monkeypatch.setenv(compiled_cache.CACHE_VARIABLE, "somewhere")
+    assert compiled_cache.cache_folder() == Path("somewhere")
+    monkeypatch.delenv(compiled_cache.CACHE_VARIABLE)
+    assert compiled_cache.cache_folder().name.lower() in ("ichseg", "cache")

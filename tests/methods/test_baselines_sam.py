@@ -18,12 +18,14 @@ from torch import Tensor
 from ichseg.errors import WeightsError
 from ichseg.marks.box import Box
 from ichseg.methods import catalogue
-from ichseg.methods.backends import TorchBackend
-from ichseg.methods.catalogue import available, fetch, load_litemedsam, load_predictor
+from ichseg.methods import weights as weight_files
+from ichseg.methods.bases import load_litemedsam
+from ichseg.methods.catalogue import available, fetch, load_predictor
 from ichseg.methods.frame import PAPER
 from ichseg.methods.network import LiteMedSAM
 from ichseg.methods.predictor import NetworkPredictor
 from ichseg.methods.sam import IMAGE_MEAN, IMAGE_SD, MedSam, Sam, load_sam, to_transformers
+from ichseg.methods.torch_backend import TorchBackend
 from tests.tiny_sam import enlarged, tiny_config, write_tiny
 
 SIZE = 64
@@ -42,9 +44,9 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights folder with the project's manifest and nothing else; nothing loaded, no hub, an empty cache of it."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    manifest = (catalogue.WEIGHTS_DIR / "manifest.json").read_text()
+    manifest = (weight_files.WEIGHTS_DIR / "manifest.json").read_text()
     (folder / "manifest.json").write_text(manifest)
-    monkeypatch.setattr(catalogue, "WEIGHTS_DIR", folder)
+    monkeypatch.setattr(weight_files, "WEIGHTS_DIR", folder)
     monkeypatch.setattr(catalogue, "_LOADED", {})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -310,7 +312,7 @@ def test_half_precision_agrees_with_full_precision(weights: Path) -> None:
 def test_what_was_loaded_is_known_by_its_hash(tiny: NetworkPredictor, weights: Path) -> None:
     name = tiny.name
     file = f"{name}/model.safetensors"
-    assert tiny.weights_sha256 == {file: catalogue.sha256(weights / file)}
+    assert tiny.weights_sha256 == {file: weight_files.sha256(weights / file)}
     network, _ = load_sam(name)
     positions = network.prompt_encoder.shared_embedding, network.shared_image_embedding
     assert positions[0].positional_embedding is positions[1].positional_embedding

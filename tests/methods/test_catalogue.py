@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from ichseg.errors import WeightsError
-from ichseg.methods import catalogue
+from ichseg.methods import adapter, bases, catalogue
+from ichseg.methods import weights as weight_files
 from ichseg.methods.catalogue import available, load_predictor
 
 #: Weights that are too large for the repository, and whose hash cannot be known before they are fetched.
@@ -23,29 +24,31 @@ UNLISTED = ("sam", "medsam")
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights folder of its own, with nothing loaded yet and the hub out of reach."""
-    shutil.copytree(catalogue.WEIGHTS_DIR, tmp_path / "weights")
-    monkeypatch.setattr(catalogue, "WEIGHTS_DIR", tmp_path / "weights")
+    shutil.copytree(weight_files.WEIGHTS_DIR, tmp_path / "weights")
+    monkeypatch.setattr(weight_files, "WEIGHTS_DIR", tmp_path / "weights")
     monkeypatch.setattr(catalogue, "_LOADED", {})
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path / "weights"
 
 
 def test_every_weight_file_is_in_the_manifest_and_whole() -> None:
-    manifest = json.loads((catalogue.WEIGHTS_DIR / "manifest.json").read_text())
+    manifest = json.loads((weight_files.WEIGHTS_DIR / "manifest.json").read_text())
     listed = {file["path"]: file for entry in manifest.values() for file in entry["files"]}
     there = {
-        path.relative_to(catalogue.WEIGHTS_DIR).as_posix()
-        for path in catalogue.WEIGHTS_DIR.rglob("*.safetensors")
+        path.relative_to(weight_files.WEIGHTS_DIR).as_posix()
+        for path in weight_files.WEIGHTS_DIR.rglob("*.safetensors")
         if path.parent.name not in UNLISTED  # what a person put there
     }
     assert there == {path for path in listed if path.endswith(".safetensors")}
     for path, file in listed.items():
-        assert catalogue.sha256(catalogue.WEIGHTS_DIR / path) == file["sha256"]
-        assert (catalogue.WEIGHTS_DIR / path).stat().st_size == file["bytes"]
+        assert weight_files.sha256(weight_files.WEIGHTS_DIR / path) == file["sha256"]
+        assert (weight_files.WEIGHTS_DIR / path).stat().st_size == file["bytes"]
     for entry in manifest.values():
         assert entry["licence"] and entry["source"]
     pickles = [
-        path for path in catalogue.WEIGHTS_DIR.rglob("*") if path.suffix in {".pth", ".pt", ".bin"}
+        path
+        for path in weight_files.WEIGHTS_DIR.rglob("*")
+        if path.suffix in {".pth", ".pt", ".bin"}
     ]
     assert not pickles
 
@@ -140,9 +143,9 @@ def test_an_adapter_is_loaded_by_its_folder(tmp_path: Path) -> None:
         "mine/adapter_config.json",
         "mine/adapter_model.safetensors",
     }
-    network, _ = catalogue.load_litemedsam()
+    network, _ = bases.load_litemedsam()
     before = network.mask_decoder.transformer.layers[0].self_attn.q_proj.weight.clone()
-    catalogue.merge_adapter(network, folder)
+    adapter.merge_adapter(network, folder)
     after = network.mask_decoder.transformer.layers[0].self_attn.q_proj.weight
     # W + (alpha / sqrt(r)) B A, and B A is 2 everywhere
     np.testing.assert_allclose((after - before).detach(), 4 / 2**0.5 * 2, rtol=1e-5)

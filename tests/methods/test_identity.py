@@ -23,6 +23,7 @@ from ichseg import cohort
 from ichseg.errors import InputError
 from ichseg.files import export
 from ichseg.methods import catalogue, identity
+from ichseg.methods import weights as weight_files
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.identity import Identity, code_sha256, identity_of
 from ichseg.scan.read import read_volume
@@ -37,10 +38,10 @@ BOX = "32,20,49,34"
 def _tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A tiny random network in the place of SAM, so that adapters of it are loaded in no time."""
     folder = tmp_path_factory.mktemp("weights")
-    (folder / "manifest.json").write_text((catalogue.WEIGHTS_DIR / "manifest.json").read_text())
+    (folder / "manifest.json").write_text((weight_files.WEIGHTS_DIR / "manifest.json").read_text())
     write_tiny(folder / "sam")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "WEIGHTS_DIR", folder)
+        patch.setattr(weight_files, "WEIGHTS_DIR", folder)
         yield
 
 
@@ -54,7 +55,7 @@ def adapter(folder: Path, alpha: float = 4, inference: dict[str, Any] | None = N
     """An adapter of SAM whose matrices are the same whatever its configuration says."""
     folder.mkdir(parents=True)
     settings = {"peft_type": "LORA", "r": 2, "lora_alpha": alpha, "use_rslora": True}
-    settings["base_model_name_or_path"] = catalogue.hub_repo("sam")
+    settings["base_model_name_or_path"] = weight_files.hub_repo("sam")
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     matrices = {f"{LAYER}.lora_A.weight": torch.ones(2, 32)}
     matrices[f"{LAYER}.lora_B.weight"] = torch.ones(32, 2)

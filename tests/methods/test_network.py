@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ichseg.methods.catalogue import load_litemedsam, merge_adapter
+from ichseg.methods.adapter import merge_adapter
+from ichseg.methods.bases import load_litemedsam
 from ichseg.methods.network import LORA_TARGETS, LiteMedSAM
 from tests import make_golden
 

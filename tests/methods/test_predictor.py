@@ -10,10 +10,11 @@ import pytest
 
 from ichseg.errors import BoxError, InputError
 from ichseg.marks.box import Box
-from ichseg.methods.backends import Backend, TorchBackend
+from ichseg.methods.backends import Backend
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.frame import Framing
 from ichseg.methods.predictor import NetworkPredictor, Predictor, crop_region
+from ichseg.methods.torch_backend import TorchBackend
 
 SHAPE = (320, 400)
 BLOOD = Box(150, 120, 230, 200)
@@ -148,7 +149,7 @@ def test_a_second_look_is_the_mean_of_three() -> None:
 
 
 def test_half_precision_agrees_with_full_precision() -> None:
-    from ichseg.methods.catalogue import load_litemedsam
+    from ichseg.methods.bases import load_litemedsam
 
     masks = []
     for precision in ("float32", "bfloat16"):

@@ -215,7 +215,7 @@ def test_the_edge_is_taken_off_and_drawn_again_and_is_a_step_of_undo(
         return out, ()
 
     monkeypatch.setattr("ichseg.methods.catalogue.takes_edge", lambda name: name == "one")
-    monkeypatch.setattr("ichseg.marks.edge.half_height_edge", without_first_column)
+    monkeypatch.setattr("ichseg.methods.edge_step.half_height_edge", without_first_column)
     page = opened(controller)
     with_edge = page.ask("boxes", slice=2, boxes=[BOX])
     assert with_edge["edge"] is True and with_edge["totals"] == {

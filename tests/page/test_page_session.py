@@ -23,7 +23,9 @@ from ichseg.files import export
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box
 from ichseg.measures.volume import volume_ml
-from ichseg.methods import catalogue
+from ichseg.methods import catalogue, threshold
+from ichseg.methods import weights as weight_files
+from ichseg.methods.method import Method
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings, Key
@@ -926,7 +928,7 @@ def far(
     from huggingface_hub import constants, hf_api
 
     rows = catalogue.CATALOGUE
-    info = catalogue.ModelInfo("far", "Far", "Not here.", ("far",))
+    info = Method("far", "Far", "Not here.", threshold.load, weights=("far",))
     monkeypatch.setitem(rows, "far", info)
     digest = hashlib.sha256(Hub.content).hexdigest()
     file = {"path": "far/model.safetensors", "sha256": digest, "bytes": len(Hub.content)}
@@ -935,7 +937,7 @@ def far(
     (weights / "manifest.json").write_text(
         json.dumps({"far": {"files": [file], "hub_repo": "someone/far"}})
     )
-    monkeypatch.setattr(catalogue, "WEIGHTS_DIR", weights)
+    monkeypatch.setattr(weight_files, "WEIGHTS_DIR", weights)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ichseg.methods import catalogue
+from ichseg.methods import model_error
+from ichseg.methods import weights as weight_files
 from ichseg.methods.threshold import ThresholdPredictor
 from tools.phantom.design import BLOOD_HU, LEAST_ML, PARENCHYMAL, designs, held_out
 from tools.phantom.make import Phantom
@@ -90,14 +91,14 @@ def test_the_document_of_held_out_phantoms_stands_beside_the_other(tmp_path: Pat
 def test_a_methods_error_is_put_beside_its_weights_and_said_as_a_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "litemedsam-rslora"
     folder.mkdir()
-    (folder / catalogue.TRAINING_FILE).write_text("{}")
+    (folder / weight_files.TRAINING_FILE).write_text("{}")
     rows = rows_of("litemedsam-rslora", [-0.01, 0.03]) + rows_of("threshold", [0.5])
     write_errors(rows, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"litemedsam-rslora"}
-    said = catalogue._on_phantoms(folder / catalogue.PHANTOMS_FILE)
+    said = model_error._on_phantoms(folder / weight_files.PHANTOMS_FILE)
     assert "On 2 synthetic heads" in said
     assert "+1.0 % on average, with 95 % limits of −3.5 % to +5.5 %" in said
-    assert catalogue._on_phantoms(None) == ""
+    assert model_error._on_phantoms(None) == ""
 
 
 def test_held_out_phantoms_are_parenchymal_and_none_of_those_that_constants_were_chosen_on() -> (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ichseg.methods import catalogue
+from ichseg.methods import weights as weight_files
 from tests.tiny_sam import write_tiny
 from tests.train.heads import CASES
 from train.data import cache
@@ -30,11 +31,11 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A weights folder with a tiny random network in the place of each ViT-B."""
     folder = tmp_path_factory.mktemp("weights")
-    (folder / "manifest.json").write_text((catalogue.WEIGHTS_DIR / "manifest.json").read_text())
-    (folder / "litemedsam").symlink_to(catalogue.WEIGHTS_DIR / "litemedsam")
+    (folder / "manifest.json").write_text((weight_files.WEIGHTS_DIR / "manifest.json").read_text())
+    (folder / "litemedsam").symlink_to(weight_files.WEIGHTS_DIR / "litemedsam")
     for base in BASES:
         write_tiny(folder / base)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "WEIGHTS_DIR", folder)
+        patch.setattr(weight_files, "WEIGHTS_DIR", folder)
         patch.setattr(catalogue, "_LOADED", {})
         yield folder

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from ichseg.errors import InputError
 from ichseg.marks.box import Box
 from ichseg.methods import catalogue
+from ichseg.methods import weights as weight_files
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.random_forest import FEATURES
 from tests.train.scans import write_scan
@@ -204,8 +205,8 @@ def test_an_exported_model_is_in_the_catalogue_and_verified(
     forest_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tmp_path / "weights"
-    shutil.copytree(catalogue.WEIGHTS_DIR, weights, ignore=shutil.ignore_patterns("litemedsam"))
-    for module in (catalogue, exporting):
+    shutil.copytree(weight_files.WEIGHTS_DIR, weights, ignore=shutil.ignore_patterns("litemedsam"))
+    for module in (weight_files, exporting):
         monkeypatch.setattr(module, "WEIGHTS_DIR", weights)
     monkeypatch.setattr(catalogue, "_LOADED", {})
     scores = tmp_path / "summary.json"

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from ichseg.errors import InputError
 from ichseg.marks.box import Box
 from ichseg.methods import catalogue
+from ichseg.methods import weights as weight_files
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.in_box import InBoxPredictor
 from ichseg.methods.predictor import SliceEmbedding
@@ -232,7 +233,7 @@ def test_a_run_that_was_stopped_goes_on(prepared: Prepared, tmp_path: Path) -> N
 
 def crossed(runs: Path, base: str = "sam", width: int = 32) -> None:
     """A run of two folds whose adapters differ a little from the base: one layer, rank 2."""
-    repo = None if base == "litemedsam" else catalogue.hub_repo(base)
+    repo = None if base == "litemedsam" else weight_files.hub_repo(base)
     layer = "base_model.model.mask_decoder.transformer.layers.0.self_attn.q_proj"
     for number, test in enumerate((["one"], ["two"])):
         fold = runs / "crops" / f"fold-{number}"

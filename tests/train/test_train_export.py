@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
 from ichseg.methods import catalogue
+from ichseg.methods import weights as weight_files
 from train import export as exporting
 from train.scores.runs import parts
 
@@ -42,8 +43,8 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "weights"
-    shutil.copytree(catalogue.WEIGHTS_DIR, folder)
-    monkeypatch.setattr(catalogue, "WEIGHTS_DIR", folder)
+    shutil.copytree(weight_files.WEIGHTS_DIR, folder)
+    monkeypatch.setattr(weight_files, "WEIGHTS_DIR", folder)
     monkeypatch.setattr(exporting, "WEIGHTS_DIR", folder)
     monkeypatch.setattr(catalogue, "_LOADED", {})
     return folder
@@ -95,7 +96,7 @@ def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_
     listed = json.loads((weights / "manifest.json").read_text())["folds/mine"]["files"]
     assert len(listed) == 4
     for file in listed:
-        assert catalogue.sha256(weights / file["path"]) == file["sha256"]
+        assert weight_files.sha256(weights / file["path"]) == file["sha256"]
     assert not list(folder.rglob("last.safetensors"))
     assert {
         value.dtype for value in load_file(Path(found[0][1]) / "adapter_model.safetensors").values()

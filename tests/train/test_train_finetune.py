@@ -20,8 +20,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ichseg.errors import InputError
-from ichseg.methods import catalogue
-from ichseg.methods.catalogue import load_base, load_litemedsam, load_predictor
+from ichseg.methods import weights as weight_files
+from ichseg.methods.bases import load_base, load_litemedsam
+from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.sam import Sam
 from ichseg.sample import sample_paths
 from tests.make_golden import BOX, image
@@ -340,7 +341,7 @@ def test_an_adapter_says_its_base_and_opens_on_it(other_run: Path, tiny_weights:
     training = json.loads((other_run / "adapter" / "training.json").read_text())
     file = f"{base}/model.safetensors"
     assert training["config"]["base"] == base
-    assert training["base_sha256"] == {file: catalogue.sha256(tiny_weights / file)}
+    assert training["base_sha256"] == {file: weight_files.sha256(tiny_weights / file)}
 
     predictor = load_predictor(str(other_run / "adapter"))
     adapter = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}

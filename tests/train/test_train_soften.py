@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ichseg.errors import InputError
-from ichseg.methods.catalogue import load_litemedsam, merge_adapter
+from ichseg.methods.adapter import merge_adapter
+from ichseg.methods.bases import load_litemedsam
 from train.adapter import adapt
 from train.recipes import FinetuneConfig
 from train.soften import soften

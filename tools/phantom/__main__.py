@@ -79,7 +79,8 @@ def score_command(
 
     With --held-out the page's figure goes beside the weights of each method that has a training record.
     """
-    from ichseg.methods.catalogue import WEIGHTS_DIR, load_predictor
+    from ichseg.methods.catalogue import load_predictor
+    from ichseg.methods.weights import WEIGHTS_DIR
     from tools.phantom.make import Phantom
     from tools.phantom.report import write, write_errors
     from tools.phantom.score import BOXES_PX, found_masks, kept_path, made_by, measured

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ichseg.methods.catalogue import CATALOGUE, PHANTOMS_FILE, TRAINING_FILE, takes_edge
+from ichseg.methods.catalogue import CATALOGUE, takes_edge
+from ichseg.methods.weights import PHANTOMS_FILE, TRAINING_FILE
 from ichseg.replace_file import replacing, write_whole
 from tools.phantom.design import LEAST_ML, PARENCHYMAL, designs
 from tools.phantom.design import held_out as designs_held_out

@@ -24,7 +24,9 @@ from safetensors import safe_open
 from ichseg import cohort
 from ichseg.errors import InputError
 from ichseg.files import export
-from ichseg.methods.catalogue import CATALOGUE, available, base_of, fetch, load_base, load_predictor
+from ichseg.methods.adapter import base_of
+from ichseg.methods.bases import load_base
+from ichseg.methods.catalogue import CATALOGUE, available, fetch, load_predictor
 from ichseg.methods.predictor import NetworkPredictor, Predictor
 from train.data.cache import Prepared
 from train.data.files import replace_file, write_json

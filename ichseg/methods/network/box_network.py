@@ -43,10 +43,6 @@ class BoxNetwork(Framing, nn.Module):
         """An embedding for all boxes or for each, and boxes [n, 4] in the frame: logits [n, 1, y, x], IoU [n, 1]."""
         raise NotImplementedError
 
-    def for_inference(self) -> BoxNetwork:
-        """The same network laid out for use alone, from its weights as they are now; itself where there is none."""
-        return self
-
     def fold_batch_norm(self) -> Self:
         """Fold every batch norm into its convolution; a network without any stays as it is."""
         return self

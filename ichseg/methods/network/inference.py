@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ichseg.methods.network.box_network import BoxNetwork
+from ichseg.methods.network.litemedsam import LiteMedSAM
 from ichseg.methods.network.mask_decoder import NUM_HEADS as HEADS
 from ichseg.methods.network.mask_decoder import Attention, MaskDecoder, TwoWayBlock
 from ichseg.methods.network.prompt_encoder import GRID_SIZE
 from ichseg.methods.network.tiny_vit import AttentionStage, LayerNorm2d, TinyViTBlock
-
-if TYPE_CHECKING:
-    from ichseg.methods.network.litemedsam import LiteMedSAM
 
 
 class InferenceNetwork(BoxNetwork):

@@ -11,7 +11,6 @@ from typing import Self
 from torch import Tensor, nn
 
 from ichseg.methods.network.box_network import BoxNetwork
-from ichseg.methods.network.inference import InferenceNetwork
 from ichseg.methods.network.mask_decoder import MaskDecoder
 from ichseg.methods.network.prompt_encoder import PromptEncoder
 from ichseg.methods.network.tiny_vit import ConvNorm, TinyViT
@@ -38,10 +37,6 @@ class LiteMedSAM(BoxNetwork):
             if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
                 module.fold()
         return self
-
-    def for_inference(self) -> BoxNetwork:
-        """The same network, its weights as they are now, in fewer and larger steps."""
-        return InferenceNetwork(self)
 
     def stem(self, pixels: Tensor) -> Tensor:
         """[n, 3, 256, 256] in [0, 1] to [n, 128, 128, 128] (channels, y, x)."""
