@@ -17,10 +17,11 @@ from scipy import ndimage
 from ichseg import NOTICE
 from ichseg.errors import InputError
 from ichseg.marks.lesion import Lesion
-from ichseg.measures.landmarks import BONE_HU, LEAST_SHARE
+from ichseg.measures.landmarks import LEAST_SHARE
 from ichseg.measures.surface import surface_mesh
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.geometry import Geometry
+from ichseg.scan.limits import SOLID_BONE_HU
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def skull_mesh(volume: CTVolume, most_faces: int = SKULL_FACES) -> trimesh.Trime
     hu = np.pad(
         blocks.mean(axis=(2, 4), dtype=np.float32), ((0, 0), (1, 1), (1, 1)), constant_values=-1000
     )
-    pieces, _ = ndimage.label(hu >= BONE_HU, np.ones((3, 3, 3)))
+    pieces, _ = ndimage.label(hu >= SOLID_BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     if not sizes.any():
@@ -175,7 +176,7 @@ def skull_mesh(volume: CTVolume, most_faces: int = SKULL_FACES) -> trimesh.Trime
     # Within a pixel of the bone the HU themselves place the surface; beyond, headrest and calcium are left out.
     hu[~ndimage.binary_dilation(kept, np.ones((3, 3, 3)))] = -1000
     points, faces, _, _ = marching_cubes(  # type: ignore[no-untyped-call]
-        np.clip(hu, -200, 800), level=BONE_HU
+        np.clip(hu, -200, 800), level=SOLID_BONE_HU
     )
     scale, shift = (1, fy, fx), (0, (fy - 1) / 2, (fx - 1) / 2)
     places = _places_mm((points - (0, 1, 1)) * scale + shift, volume.geometry)

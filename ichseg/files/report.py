@@ -46,6 +46,7 @@ from ichseg.measures.assessment import Assessment
 from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.scores import Score
 from ichseg.methods.frame import BRAIN
+from ichseg.scan.limits import SOLID_BONE_HU
 from ichseg.scan.volume import CTVolume
 
 
@@ -584,7 +585,8 @@ def _origin(found: Assessment, most: int) -> list[Flowable]:
     lines.append(
         "<b>Measures</b>  Volume: each slice's area times its own height, summed. ABC/2: Kothari et al. 1996; "
         "its error on irregular hematomas was reported from −19 % to +45 %. Side: about the skull's plane of symmetry. "
-        "Components: parts that do not touch each other. To skull: shortest way to bone of 300 HU and more."
+        "Components: parts that do not touch each other. To skull: shortest way to bone of "
+        f"{SOLID_BONE_HU:g} HU and more."
     )
     return [_heading("How it was made"), *(_rich(line, size=6.8) for line in lines)]
 

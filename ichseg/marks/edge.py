@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.arrays import EIGHT_CONNECTED
-from ichseg.scan.skull import BONE_HU
+from ichseg.scan.limits import AIR_BESIDE_EDGE_HU, BONE_BESIDE_EDGE_HU, bone_above
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -48,10 +48,8 @@ class Edge:
     small round edge, by the square of the blur over twice the radius, 0.2 mm at a blur of 1.4 mm."""
     bone_mm: float = 3.0
     """An outline nearer to bone or air than this is left alone there."""
-    bone_hu: float = 120.0
-    """Bone is above this: clotted blood stays below 100 HU."""
-    air_hu: float = -150.0
-    """Air is below this; fat and fluid are not."""
+    bone_hu: float = BONE_BESIDE_EDGE_HU
+    air_hu: float = AIR_BESIDE_EDGE_HU
     least_ring: float = 0.5
     """Share of the ring about a place that must be tissue on the slice; elsewhere the outline is left alone."""
     least_contrast_hu: float = 8.0
@@ -123,9 +121,7 @@ def _component(
     inside_mm, outside_mm = _distance(one, spacing_yx_mm), _distance(~one, spacing_yx_mm)
     if inside_mm.max() < edge.least_core_mm:
         return one, Judged(pixels, pixels, 0.0, "thin")
-    # An 8-bit scan, as of CT-ICH, may end below bone: what is near its end is bone then.
-    bone_hu = edge.bone_hu if slice_max_hu > edge.bone_hu else BONE_HU
-    solid = (hu > bone_hu) | (hu < edge.air_hu)
+    solid = (hu > bone_above(edge.bone_hu, slice_max_hu)) | (hu < edge.air_hu)
     band = (inside_mm <= edge.reach_mm) & (outside_mm <= edge.reach_mm) & ~others
     outline = one & ~ndimage.binary_erosion(one)
     smooth = ndimage.gaussian_filter(hu, [edge.smooth_mm / step for step in spacing_yx_mm])

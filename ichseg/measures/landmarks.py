@@ -15,14 +15,12 @@ import numpy.typing as npt
 from scipy import ndimage, optimize
 from scipy.spatial import cKDTree
 
+from ichseg.scan.limits import SOLID_BONE_HU
 from ichseg.scan.volume import CTVolume
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-
-#: From this HU on a voxel is bone; clotted blood stays below 100, and small calcifications are left out by size.
-BONE_HU = 300.0
 
 #: Bone in one piece of less than this share of all bone is calcium, metal or dust.
 LEAST_SHARE = 0.01
@@ -93,9 +91,7 @@ class Landmarks:
         """The midline, or the sentence that says why there is none."""
         points_mm = self._bone_points_mm
         if len(points_mm) < 500:
-            return (
-                f"No midline is given: hardly any voxel of the scan is bone (over {BONE_HU:g} HU)."
-            )
+            return f"No midline is given: hardly any voxel of the scan is bone (over {SOLID_BONE_HU:g} HU)."
         return _symmetry_plane(points_mm)
 
     def side(self, mask_zyx: npt.ArrayLike) -> Side:
@@ -134,7 +130,7 @@ class Landmarks:
             return InnerTable(
                 None,
                 None,
-                f"No distance is given: no voxel of the scan is bone (over {BONE_HU:g} HU).",
+                f"No distance is given: no voxel of the scan is bone (over {SOLID_BONE_HU:g} HU).",
             )
         seen = self._skull_in_view(mask)
         if seen < _LEAST_RAYS:
@@ -164,7 +160,9 @@ class Landmarks:
         """Bone, without small pieces of it."""
         hu = self._volume.hu_zyx
         step = self._step
-        coarse, _ = ndimage.label(hu[:, ::step, ::step] >= BONE_HU, np.ones((3, 3, 3), dtype=bool))
+        coarse, _ = ndimage.label(
+            hu[:, ::step, ::step] >= SOLID_BONE_HU, np.ones((3, 3, 3), dtype=bool)
+        )
         sizes = np.bincount(coarse.ravel())
         sizes[0] = 0
         large = ndimage.binary_dilation(
@@ -172,7 +170,7 @@ class Landmarks:
         )
         rows, columns = hu.shape[1:]
         near = large.repeat(step, axis=1).repeat(step, axis=2)[:, :rows, :columns]
-        return np.asarray((hu >= BONE_HU) & near)
+        return np.asarray((hu >= SOLID_BONE_HU) & near)
 
     @property
     def _step(self) -> int:

@@ -15,7 +15,7 @@ from ichseg.methods.frame import BRAIN
 from ichseg.methods.in_box import InBoxPredictor
 from ichseg.methods.method import Method
 from ichseg.methods.threshold import MEDIAN_PX
-from ichseg.scan.skull import BONE_HU
+from ichseg.scan.limits import HIGHEST_BLOOD_HU
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def _memberships(x: Floats, centres: Floats, fuzziness: float) -> Floats:
 def _brightest_class(box_hu: npt.NDArray[np.number]) -> npt.NDArray[np.bool_]:
     """Blood among the pixels [y, x] of one box in HU: a mask [y, x]."""
     smooth = ndimage.median_filter(np.asarray(box_hu, np.float32), size=MEDIAN_PX, mode="nearest")
-    soft = (smooth > BRAIN.low) & (smooth < BONE_HU)
+    soft = (smooth > BRAIN.low) & (smooth < HIGHEST_BLOOD_HU)
     # Each brightness is clustered once, with its count: exactly what clustering the pixels gives.
     levels, level_of, counts = np.unique(
         np.minimum(smooth[soft], BRAIN.high), return_inverse=True, return_counts=True

@@ -33,7 +33,7 @@ from ichseg.marks.box import Box, as_boxes, box_from_mask
 from ichseg.marks.document import Segmentation
 from ichseg.marks.state import EdgeStep
 from ichseg.methods.edge_step import step_of
-from ichseg.scan.skull import BONE_HU
+from ichseg.scan.limits import BONE_IN_MASK_HU, bone_above
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ class Rule:
     a lesion grows the second stays high, where it shrinks the first."""
     least_iou: float = 0.5
     """The model's own estimate of its IoU; a method without one is not judged by it."""
-    bone_hu: float = 150.0
-    """Bone is above this: clotted blood stays below 100 HU."""
+    bone_hu: float = BONE_IN_MASK_HU
 
 
 @dataclass(frozen=True)
@@ -469,8 +468,7 @@ class _Run:
         self.rule = rule
         self.second_look = second_look
         self.embed = embed
-        # An 8-bit scan, as of CT-ICH, may end below bone: what is near its end is bone then.
-        self.bone_hu = rule.bone_hu if volume.hu_zyx.max() > rule.bone_hu else BONE_HU
+        self.bone_hu = bone_above(rule.bone_hu, float(volume.hu_zyx.max()))
         self._kept: dict[int, SliceEmbedding] = {}
 
     def follow(

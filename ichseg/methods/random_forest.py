@@ -19,7 +19,8 @@ from scipy import ndimage
 from ichseg.errors import WeightsError
 from ichseg.methods.frame import MODEL_SIZE, SliceFrame, Window
 from ichseg.methods.whole_slice import WholeSlicePredictor
-from ichseg.scan.skull import BONE_HU, intracranial
+from ichseg.scan.limits import HIGHEST_BLOOD_HU
+from ichseg.scan.skull import intracranial
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def inside_head(hu: Floats) -> Mask:
     inside = intracranial(hu)
     if inside.any():
         return inside
-    tissue: Mask = ndimage.binary_fill_holes(hu > SEEN.low + 1) & (hu < BONE_HU)
+    tissue: Mask = ndimage.binary_fill_holes(hu > SEEN.low + 1) & (hu < HIGHEST_BLOOD_HU)
     return tissue
 
 

@@ -16,12 +16,10 @@ from scipy import ndimage
 
 from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.scan.hounsfield import Hounsfield
+from ichseg.scan.limits import SOLID_BONE_HU
 
 if TYPE_CHECKING:
     from ichseg.scan.geometry import Geometry
-
-BONE_HU = 300
-"""Above this HU there is bone and metal, and no soft tissue, blood or contrast medium to speak of."""
 
 HEAD_MM = (90.0, 320.0)
 """Extents of bone across a head in a slice: a newborn's skull is some 95 mm wide; an adult's is 150 mm wide and 195 mm
@@ -141,7 +139,7 @@ def _bone_extent(slice_hu: npt.NDArray[Any]) -> tuple[int, int, bool] | None:
     None where there is hardly any. Bone is looked for in blocks of pixels, so that thin bone holds together.
     """
     step = max(1, -(-max(slice_hu.shape) // _BLOCKS))
-    bone = slice_hu > BONE_HU
+    bone = slice_hu > SOLID_BONE_HU
     padded = np.pad(bone, [(0, -size % step) for size in bone.shape])
     rows, columns = (size // step for size in padded.shape)
     blocks = padded.reshape(rows, step, columns, step).any(axis=(1, 3))

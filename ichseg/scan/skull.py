@@ -7,11 +7,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.arrays import EIGHT_CONNECTED
+from ichseg.scan.limits import HIGHEST_BLOOD_HU
 
 Mask = npt.NDArray[np.bool_]
-
-#: From this HU on a pixel is bone rather than blood; the 8-bit images of CT-ICH end at 100 HU.
-BONE_HU = 95.0
 
 
 def intracranial(slice_hu: npt.NDArray[np.floating]) -> Mask:
@@ -24,7 +22,7 @@ def intracranial(slice_hu: npt.NDArray[np.floating]) -> Mask:
     step = max(1, round(max(slice_hu.shape) / 160))
     rows, columns = (size // step for size in slice_hu.shape)
     blocks = slice_hu[: rows * step, : columns * step].reshape(rows, step, columns, step)
-    bone = np.pad((blocks >= BONE_HU).mean(axis=(1, 3)) >= 0.25, 3)
+    bone = np.pad((blocks >= HIGHEST_BLOOD_HU).mean(axis=(1, 3)) >= 0.25, 3)
     closed = ndimage.binary_closing(bone, EIGHT_CONNECTED, iterations=2)
     enclosed = ndimage.binary_fill_holes(closed) & ~closed
     labels, _ = ndimage.label(ndimage.binary_opening(enclosed, iterations=2)[3:-3, 3:-3])
@@ -39,5 +37,5 @@ def intracranial(slice_hu: npt.NDArray[np.floating]) -> Mask:
     ]
     inside = ndimage.binary_dilation(np.isin(labels, parts), EIGHT_CONNECTED)
     full[: rows * step, : columns * step] = inside.repeat(step, axis=0).repeat(step, axis=1)
-    inside_skull: Mask = full & (slice_hu < BONE_HU)
+    inside_skull: Mask = full & (slice_hu < HIGHEST_BLOOD_HU)
     return inside_skull

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.marks.box import Box, box_from_mask
-from ichseg.scan.skull import BONE_HU
+from ichseg.scan.limits import HIGHEST_BLOOD_HU
 from train.data.cache import REFERENCE_SIDE, Mask, Slice
 from train.data.placement import turn
 
@@ -49,7 +49,7 @@ def paste(
     if min(hu[window].shape) < 3:
         return None
     donor = patch.warp(donor_hu, centre)
-    room = inside[window] & (hu[window] < BONE_HU) & (donor < BONE_HU)
+    room = inside[window] & (hu[window] < HIGHEST_BLOOD_HU) & (donor < HIGHEST_BLOOD_HU)
     soft = patch.warp(piece, centre) * room
     blood = np.zeros(hu.shape, dtype=bool)
     blood[window] = soft >= 0.5

@@ -25,8 +25,8 @@ from ichseg.methods.frame import MODEL_SIZE
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.sample import sample_paths
 from ichseg.scan.geometry import Geometry
+from ichseg.scan.limits import HIGHEST_BLOOD_HU
 from ichseg.scan.read import read_volume
-from ichseg.scan.skull import BONE_HU
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
 from train.data.cases import CT_ICH_ASSUMED_PIXEL_MM
@@ -269,7 +269,7 @@ class _Surroundings:
         """Within 3 mm of bone, and within 4 mm of the middle column of the head: bool [y, x] both."""
         hu = self.volume.hu_zyx[k]
         spacing = self.volume.geometry.spacing_yx_mm
-        bone = ndimage.binary_opening(hu > BONE_HU)
+        bone = ndimage.binary_opening(hu > HIGHEST_BLOOD_HU)
         near = (
             ndimage.distance_transform_edt(~bone, sampling=spacing) <= 3
             if bone.any()
