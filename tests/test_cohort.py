@@ -20,14 +20,8 @@ from ichseg import cohort
 from ichseg.cli import main as cli
 from ichseg.cohort import pool
 from ichseg.errors import InputError
-from ichseg.files.export import (
-    NOTICE,
-    json_bytes,
-    lesions_path,
-    load_session,
-    mask_name,
-    segmentation_record,
-)
+from ichseg.files.export import NOTICE, json_bytes, load_session, segmentation_record
+from ichseg.files.names import lesions_path, mask_name
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.document import Segmentation
 from ichseg.marks.reading import Part

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ichseg.errors import InputError
-from ichseg.files import export
+from ichseg.files.names import lesions_path
 from ichseg.marks.box import Box
 from ichseg.methods.catalogue import CATALOGUE, available
 from ichseg.replace_file import inputs_of
@@ -61,4 +61,4 @@ def input_files(*paths: Path | None) -> list[Path]:
 
 def mask_files(*masks: Path) -> list[Path]:
     """Masks, and the files beside them that say what their labels are."""
-    return [one for mask in masks for one in (*inputs_of(mask), export.lesions_path(mask))]
+    return [one for mask in masks for one in (*inputs_of(mask), lesions_path(mask))]

@@ -24,8 +24,9 @@ from ichseg.cli.options import (
 )
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
 from ichseg.cli.show import print_json, print_people, volume_table
-from ichseg.files import evidence, export, labels
+from ichseg.files import export, labels, write
 from ichseg.files.mask import LabelledMask, read_labelled_mask
+from ichseg.files.names import with_label
 from ichseg.files.regular_grid import regular_grid_files
 from ichseg.marks.lesion import TYPES, UNSPECIFIED
 from ichseg.measures import fields, followup, growth
@@ -79,7 +80,7 @@ def measure(
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            help=f"Write the evidence of SCAN: {', '.join(evidence.FORMATS)}. Repeatable."
+            help=f"Write the evidence of SCAN: {', '.join(write.endings('measures'))}. Repeatable."
         ),
     ] = None,
     regular_grid: RegularGrid = None,
@@ -142,11 +143,11 @@ def measure(
         age_years=age,
     )
     types = labels.types_of_labels(label or ())
-    volumes = [export.with_label(read_scan(scan, series, add_offset), scan_label)]
+    volumes = [with_label(read_scan(scan, series, add_offset), scan_label)]
     inputs = [*input_files(scan, *(later or ())), *mask_files(mask, *(later or ())[1:])]
     for path in out or ():
-        evidence.check_path(path, volumes[0], inputs)
-    check_outputs([one for path in out or () for one in evidence.outputs(path)], inputs)
+        write.check_path(path, volumes[0], inputs, "measures")
+    check_outputs([one for path in out or () for one in write.outputs(path, "measures")], inputs)
     check_folder(regular_grid, inputs)
     masks = [read_labelled_mask(mask, volumes[0])]
     said = [types]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ichseg.errors import InputError
-from ichseg.files import evidence, export
+from ichseg.files import write
 from ichseg.measures.assessment import Assessment
 from ichseg.replace_file import check_not_an_input, check_outputs, write_whole
 from ichseg.scan.volume import CTVolume
@@ -18,20 +18,14 @@ if TYPE_CHECKING:
 
 def is_evidence(path: Path) -> bool:
     """Whether a file of this name holds measures and not a mask alone."""
-    return bool(evidence.ending(path))
+    return write.is_measured(path)
 
 
 def check_out(paths: Sequence[Path], volume: CTVolume, inputs: Sequence[Path]) -> None:
     """Refuse a place for a mask or for evidence before any work is done."""
-    outputs = list[Path]()
     for path in paths:
-        if is_evidence(path):
-            evidence.check_path(path, volume, inputs)
-            outputs += evidence.outputs(path)
-        else:
-            export.check_mask_path(path, volume, inputs)
-            outputs += export.mask_outputs(path)
-    check_outputs(outputs, inputs)
+        write.check_path(path, volume, inputs)
+    check_outputs([one for path in paths for one in write.outputs(path)], inputs)
 
 
 def write_evidence(
@@ -43,13 +37,14 @@ def write_evidence(
     """Write what is evidence among the files, and say so; a DICOM-SEG's identity comes from where it is told."""
     notes = []
     for path in filter(is_evidence, paths):
-        before = [one for one in evidence.outputs(path) if one.is_file()]
-        written = evidence.save(path, found, identity_from=identity_from, inputs=inputs)
+        before = [one for one in write.outputs(path) if one.is_file()]
+        written = write.save_measures(path, found, identity_from=identity_from, inputs=inputs)
         notes.append(f"Written: {', '.join(map(str, written))}.")
         if gone := [one.name for one in before if not one.is_file()]:
             notes.append(f"Removed, for it was of an earlier run: {', '.join(gone)}.")
-        if evidence.ending(path) == ".dcm":
-            notes.append(evidence.IDENTIFIED if identity_from else evidence.DICOM_PRIVACY)
+        row = write.writer_of(path, "measures")
+        if row is not None and "dicom" in row.needs:
+            notes.append(write.IDENTIFIED if identity_from else write.DICOM_PRIVACY)
     return notes
 
 

@@ -33,7 +33,8 @@ from ichseg.cli.options import (
 from ichseg.cli.outputs import check_folder, check_out, is_evidence, write_copies, write_evidence
 from ichseg.cli.show import print_json, print_people, volume_table, with_bar
 from ichseg.errors import InputError
-from ichseg.files import evidence, export
+from ichseg.files import export, write
+from ichseg.files.names import with_label
 from ichseg.files.regular_grid import aslant_note, regular_grid_files
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -78,7 +79,8 @@ def segment(
         list[Path] | None,
         typer.Option(
             help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG a slice; or the evidence: "
-            f"{', '.join(evidence.FORMATS)}. Repeatable. For many scans: the folder of their masks and records."
+            f"{', '.join(write.endings('measures'))}. Repeatable. For many scans: the folder of their masks and "
+            "records."
         ),
     ] = None,
     regular_grid: RegularGrid = None,
@@ -129,7 +131,7 @@ def segment(
             )
         saved = export.load_session(session)
     prompts = saved.boxes if saved else boxes_by_slice(slices, boxes)
-    volume = export.with_label(read_scan(scan, series, add_offset), scan_label)
+    volume = with_label(read_scan(scan, series, add_offset), scan_label)
     if saved:
         saved.check_scan(volume)
     inputs = input_files(scan, session)
@@ -314,7 +316,7 @@ class _Done:
 def _save_mask(path: Path, done: _Done, inputs: Sequence[Path]) -> list[str]:
     """Write the mask, and say so."""
     case = done.case
-    export.save_marked(
+    write.save_marked(
         path, done.marked, case.predictor.name, case.volume, made=done.identity.short, inputs=inputs
     )
     notes = [f"Mask written to {path}."]

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from ichseg.cohort.manifest import COLUMNS, Entry, parse_boxes
 from ichseg.errors import InputError
-from ichseg.files import export
+from ichseg.files import export, write
 from ichseg.files.mask import read_labelled_mask
+from ichseg.files.names import lesions_path, mask_name
 from ichseg.json_fields import RecordError, json_field, load_json
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -65,7 +66,7 @@ class Segment:
     def outputs(self) -> list[Path]:
         """The files that it writes, as far as they are known before the scan is."""
         out = self.entry.out
-        return [self.record_path, *(export.mask_outputs(self.folder / out) if out else ())]
+        return [self.record_path, *(write.outputs(self.folder / out) if out else ())]
 
     def __call__(self) -> Outcome:
         entry = self.entry
@@ -84,12 +85,12 @@ class Segment:
         if saved:
             saved.check_scan(volume)
             changed = saved.check_model(predictor)
-        mask_name = entry.out or f"{path.stem}-{export.mask_name(volume)}"
-        mask_path = self.folder / mask_name
-        for output in (path, *export.mask_outputs(mask_path)):
+        called = entry.out or f"{path.stem}-{mask_name(volume)}"
+        mask_path = self.folder / called
+        for output in (path, *write.outputs(mask_path)):
             check_not_an_input(output, inputs)
         mask_path.parent.mkdir(parents=True, exist_ok=True)
-        export.check_mask_path(mask_path, volume, inputs)
+        write.check_path(mask_path, volume, inputs, "mask")
         truth_zyx = _truth(entry, volume)
         if saved:
             marked = saved.run(predictor, volume)
@@ -97,7 +98,7 @@ class Segment:
             marked, _ = predict(volume, boxes, predictor, edge=self.edge)
         mask_zyx = marked.mask_zyx(predictor.name)
         path.unlink(missing_ok=True)  # a record never stands beside another mask than its own
-        export.save_marked(
+        write.save_marked(
             mask_path, marked, predictor.name, volume, made=identity.short, inputs=inputs
         )
         record = export.segmentation_record(
@@ -108,7 +109,7 @@ class Segment:
             second_look=look,
             identity=identity,
         )
-        record |= {"key": key, "mask": mask_name}
+        record |= {"key": key, "mask": called}
         if saved:
             record["same_mask"] = saved.is_same(marked, predictor.name)
             record["session_notes"] = changed
@@ -271,7 +272,7 @@ def _key(entry: Entry, identities: Sequence[Identity]) -> str:
         "scan": [_stamp(path) for path in inputs_of(entry.path)],
         "truth": None
         if entry.truth is None
-        else [_stamp(path) for path in (*inputs_of(entry.truth), export.lesions_path(entry.truth))],
+        else [_stamp(path) for path in (*inputs_of(entry.truth), lesions_path(entry.truth))],
         "session": None if entry.session is None else _stamp(entry.session),
     }
     told = {

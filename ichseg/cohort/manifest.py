@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ichseg.errors import InputError
-from ichseg.files import export
+from ichseg.files.names import lesions_path
 from ichseg.marks.box import Box
 from ichseg.replace_file import inputs_of
 
@@ -62,7 +62,7 @@ class Entry:
         if self.session is not None:
             found.append(self.session)
         if self.truth is not None:
-            found += [*inputs_of(self.truth), export.lesions_path(self.truth)]
+            found += [*inputs_of(self.truth), lesions_path(self.truth)]
         return found
 
 

@@ -6,10 +6,9 @@ another grid than the scan's: nothing is resampled.
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +16,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ichseg.errors import InputError, VolumeError, refusal
-from ichseg.files.export import LESIONS_NAME, lesions_path, read_lesion_rows, read_sidecar
+from ichseg.files.archive import SLICE_NAME, read_slices
+from ichseg.files.export import read_lesion_rows
 from ichseg.files.mask_header import MaskContent, checked_record, parse_record
+from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import read_nifti_mask
-from ichseg.json_fields import RecordError, of_kind, parse_json
+from ichseg.files.sidecar import read_sidecar
+from ichseg.json_fields import RecordError
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.hounsfield import check_size
@@ -65,10 +66,59 @@ class LabelledMask:
         return (self.labels_zyx != 0) & ~np.isin(self.labels_zyx, oedema)
 
 
+@dataclass(frozen=True)
+class MaskReader:
+    """A row of the table: one format of masks.
+
+    Args:
+        key: of the format.
+        knows: whether a file is of it, by its path and its first 132 bytes.
+        read: the file onto the scan that it was drawn on; raises VolumeError where it is not such a mask.
+
+    """
+
+    key: str
+    knows: Callable[[Path, bytes], bool]
+    read: Callable[[Path, CTVolume], MaskContent]
+
+
+# Each reader brings a library that is imported only when it is needed.
+
+
+def _read_dicom(path: Path, volume: CTVolume) -> MaskContent:
+    from ichseg.files.dicom_seg import read_segmentation
+
+    return read_segmentation(path, volume)
+
+
+def _read_nrrd(path: Path, volume: CTVolume) -> MaskContent:
+    from ichseg.files.nrrd_mask import read_mask_image
+
+    return read_mask_image(path, volume)
+
+
+def _read_nifti(path: Path, volume: CTVolume) -> MaskContent:
+    labels, comments = read_nifti_mask(path, volume)
+    records = [record for text in comments if (record := parse_record(text)) is not None]
+    return MaskContent(labels, records[-1] if records else {})
+
+
+#: THE table of mask readers: the first that knows a file reads it. NIfTI's is last, for it says what is no mask at all.
+READERS: tuple[MaskReader, ...] = (
+    MaskReader(
+        "dicom-seg",
+        lambda path, head: head[128:132] == b"DICM" or path.suffix.lower() == ".dcm",
+        _read_dicom,
+    ),
+    MaskReader("nrrd", lambda path, head: kind_on_disk(path) == "nrrd", _read_nrrd),
+    MaskReader("nifti", lambda path, head: True, _read_nifti),
+)
+
+
 def read_labelled_mask(path: ScanPath, volume: CTVolume) -> LabelledMask:
     """Read a mask that was drawn on ``volume``, with what its labels stand for.
 
-    What the file itself says goes before the sidecar beside it (``export.lesions_path``), and the two must agree.
+    What the file itself says goes before the sidecar beside it (``names.lesions_path``), and the two must agree.
 
     Raises:
         VolumeError: no mask, a mask of another scan or another grid, labels other than whole numbers 0..255, or a
@@ -88,23 +138,13 @@ def _read(path: Path, name: str, volume: CTVolume) -> LabelledMask:
         head = stream.read(132)
     if head[:2] == b"PK":
         return _read_zip(path, volume)
-    content = _content(path, head, volume)
-    return _labelled(name, content, read_sidecar(path), volume)
+    return _labelled_by_format(path, name, head, volume)
 
 
-def _content(path: Path, head: bytes, volume: CTVolume) -> MaskContent:
-    """What the reader of a file's format makes of it; each brings a library that is imported only when it is needed."""
-    if head[128:132] == b"DICM" or path.suffix.lower() == ".dcm":
-        from ichseg.files.dicom_seg import read_segmentation
-
-        return read_segmentation(path, volume)
-    if kind_on_disk(path) == "nrrd":
-        from ichseg.files.nrrd_mask import read_mask_image
-
-        return read_mask_image(path, volume)
-    labels, comments = read_nifti_mask(path, volume)
-    records = [record for text in comments if (record := parse_record(text)) is not None]
-    return MaskContent(labels, records[-1] if records else {})
+def _labelled_by_format(path: Path, name: str, head: bytes, volume: CTVolume) -> LabelledMask:
+    """A mask by the reader of its format."""
+    reader = next(one for one in READERS if one.knows(path, head))
+    return _labelled(name, reader.read(path, volume), read_sidecar(path), volume)
 
 
 def _labelled(
@@ -225,13 +265,12 @@ def _check_agreement(name: str, own: Sequence[Lesion], beside: Sequence[Lesion])
 
 # --- Archives ----------------------------------------------------------------------------------------
 
-_SLICE = re.compile(r"(mask|labels)-(\d{3,})\.png")
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\.)")
 _ZIP_RULE = "a mask in a zip is the archive of slices that this program writes, or one mask file"
 
 
 def _read_zip(path: Path, volume: CTVolume) -> LabelledMask:
-    """The archive of ``export.slices_zip``, or one mask that somebody zipped, with its sidecar if it has one."""
+    """The archive of ``archive.slices_zip``, or one mask that somebody zipped, with its sidecar if it has one."""
     try:
         with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
             members = {
@@ -239,9 +278,9 @@ def _read_zip(path: Path, volume: CTVolume) -> LabelledMask:
                 for member in archive.infolist()
                 if not (member.is_dir() or _JUNK.search(member.filename))
             }
-            if any(_SLICE.fullmatch(name) for name in members):
+            if any(SLICE_NAME.fullmatch(name) for name in members):
                 return _labelled(
-                    path.name, _slices(path.name, archive, members, volume), {}, volume
+                    path.name, read_slices(path.name, archive, members, volume), {}, volume
                 )
             masks = [name for name in members if not name.lower().endswith(".json")]
             if len(masks) != 1:
@@ -260,50 +299,3 @@ def _read_zip(path: Path, volume: CTVolume) -> LabelledMask:
     ) as error:  # zlib, lzma, bz2, zipfile and the pictures' reader each raise their own
         received = "this one is damaged or cannot be unpacked"
         raise refusal(path.name, _ZIP_RULE, received, "copy or download it again") from error
-
-
-def _slices(
-    name: str, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], volume: CTVolume
-) -> MaskContent:
-    """The labels in an archive of slices, else its mask, and what it says of them."""
-    depth, rows, columns = volume.shape_zyx
-    kinds = {found[1] for each in members if (found := _SLICE.fullmatch(each))}
-    kind = "labels" if "labels" in kinds else "mask"
-    there = sorted(
-        int(found[2]) for each in members if (found := _SLICE.fullmatch(each)) and found[1] == kind
-    )
-    if there != list(range(1, depth + 1)):
-        raise refusal(
-            name,
-            f"an archive of slices has a picture of each of the scan's {depth} slices",
-            f"this one has {len(there)}",
-            "give the archive that was made on this scan",
-        )
-    labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
-    for k in range(depth):
-        member = members[f"{kind}-{k + 1:03d}.png"]
-        check_size(name, member.file_size, 1)
-        picture = Image.open(io.BytesIO(archive.read(member)), formats=["PNG"])
-        if picture.size != (columns, rows) or picture.mode != "L":
-            raise refusal(
-                name,
-                f"a picture of a slice is {columns} x {rows} in grey",
-                f"that of slice {k + 1} is {picture.width} x {picture.height}",
-                "give the archive that was made on this scan",
-            )
-        labels[k] = np.asarray(picture)
-    record: dict[str, Any] = {}
-    if said := members.get(LESIONS_NAME):
-        check_size(name, said.file_size, 1)
-        try:
-            record = of_kind(parse_json(archive.read(said)), "an object", "it")
-        except RecordError as error:
-            raise refusal(
-                name,
-                f"the {LESIONS_NAME} in an archive of slices says what its labels stand for",
-                f"in this one {error}",
-                "save the archive again",
-            ) from error
-    if kind == "mask":
-        labels = (labels != 0).astype(np.uint8)
-    return MaskContent(labels, record, _lesions(name, record))

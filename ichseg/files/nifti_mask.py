@@ -90,7 +90,7 @@ def mask_bytes(
         )
     said = mask_record(volume) if record is None else record
     data = nifti_bytes(volume.source or display_grid(volume), labels, *_said(said))
-    return gzip.compress(data, 6, mtime=0) if name.endswith(".gz") else data
+    return gzip.compress(data, 6, mtime=0) if name.lower().endswith(".gz") else data
 
 
 def scan_bytes(volume: CTVolume, record: Mapping[str, Any]) -> bytes:

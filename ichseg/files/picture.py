@@ -6,6 +6,7 @@ anterior on top, as a slice [y, x] of a CTVolume lies already.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -13,7 +14,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from ichseg import NOTICE
 from ichseg.errors import InputError
 from ichseg.marks.box import Box
 from ichseg.methods.frame import BRAIN, Window
@@ -280,3 +283,45 @@ def _wrapped(line: str, size: int, width_px: float) -> list[str]:
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own face, so that a picture is the same on every machine."""
     return ImageFont.load_default(size)
+
+
+def slice_png(
+    volume: CTVolume,
+    k: int,
+    *,
+    mask_yx: npt.ArrayLike | None = None,
+    boxes: Sequence[Box] = (),
+    window: Window = BRAIN,
+    scale: float = 2.0,
+    opacity: float = 0.25,
+    caption: str = "",
+    colours: Mapping[int, Colour] | None = None,
+) -> bytes:
+    """A picture of slice k with mask and boxes (``render_slice``) as PNG.
+
+    Below it stand ``caption``, each of the scan's warnings, and the notice, a line each; they are in its text, too.
+    """
+    lines = [*([caption] if caption else []), *volume.warned, NOTICE]
+    rgb = render_slice(
+        volume,
+        k,
+        mask_yx=mask_yx,
+        boxes=boxes,
+        window=window,
+        scale=scale,
+        opacity=opacity,
+        caption="\n".join(lines),
+        colours=colours,
+    )
+    return png_bytes(Image.fromarray(rgb), volume.warnings)
+
+
+def png_bytes(image: Image.Image, warnings: Sequence[str] = ()) -> bytes:
+    """A picture as PNG, with the notice and the scan's warnings in its text."""
+    text = PngInfo()
+    text.add_text("Disclaimer", NOTICE)
+    if warnings:
+        text.add_itxt("Warning", " ".join(warnings))
+    content = io.BytesIO()
+    image.save(content, "PNG", pnginfo=text, optimize=True)
+    return content.getvalue()

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.arrays import Float
-from ichseg.files.export import file_name
 from ichseg.files.mask_header import mask_record
+from ichseg.files.names import file_name
 from ichseg.files.nifti_mask import mask_bytes, scan_bytes
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml

@@ -356,7 +356,7 @@ class Segmentation(Reading):
         Every label of ``labels_zyx`` (whole numbers 0..255, [z, y, x], such as a mask's reader gives) becomes a
         lesion: of the same number where that one is free or nothing is marked of it, else of the lowest free
         one; a binary mask, whatever its one value, always of the lowest. ``lesions`` are those that the labels stand
-        for, where that is known (``export.read_lesions``). Returns label -> lesion. Raises VolumeError for another
+        for, where that is known (``sidecar.read_lesions``). Returns label -> lesion. Raises VolumeError for another
         shape, LesionError where there is no room for more lesions.
         """
         if labels_zyx.shape != self.shape_zyx:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from ichseg.files.export import with_label
+from ichseg.files.names import with_label
 from ichseg.measures.assessment import Assessment, OtherScan
 from ichseg.measures.followup import Blood, between, findings
 from ichseg.measures.growth import Growth, growth_record

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from ichseg.arrays import Labels
 from ichseg.errors import InputError
-from ichseg.files import evidence, mesh
+from ichseg.files import mesh
+from ichseg.files.tables import measured_record
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
@@ -319,12 +320,12 @@ class Measuring:
         """What the page shows.
 
         Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``lengths.in_plane_mm``; and total,
-        lesions, reading_error and model_error as ``evidence.measured_record`` has them, with range_comes of total and
+        lesions, reading_error and model_error as ``tables.measured_record`` has them, with range_comes of total and
         lesions: whether a range is yet to be computed; and table, a list of {key, head, cells}, the cells of total and
         of each lesion: what ``fields.table_lines`` has for the page.
         """
         found = self.assessment(measured)
-        parts = evidence.measured_record(found)
+        parts = measured_record(found)
         for one in (parts["total"], *parts["lesions"]):
             one["range_comes"] = one["range"] is None and found.no_range[one["label"]] == _LATE
         columns = (None, *(lesion.id for lesion in found.lesions))

@@ -22,7 +22,10 @@ import pytest
 from ichseg.cli import main as cli
 from ichseg.files import export
 from ichseg.files.export import NOTICE
+from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.sidecar import read_lesions
+from ichseg.files.write import save_mask
 from ichseg.marks import edit
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -351,7 +354,7 @@ def test_a_corrected_session_makes_the_same_labelled_mask_again(
     labels = marked.labels_zyx(model)
     assert set(np.unique(labels)) == {0, 1, 2}
     np.testing.assert_array_equal(read_mask(out, read_volume(head)), labels)
-    assert export.read_lesions(out) == marked.lesions
+    assert read_lesions(out) == marked.lesions
 
 
 def test_a_corrected_session_for_people_names_each_lesion(
@@ -670,7 +673,7 @@ def test_a_mask_says_itself_what_its_labels_are(run: Run, head: Path, tmp_path: 
         labels = np.zeros(volume.shape_zyx, np.uint8)
         labels[4].ravel()[:20], labels[3].ravel()[:iph] = 1, 2
         masks.append(tmp_path / f"own-{iph}.nii.gz")
-        export.save_mask(masks[-1], labels, volume, lesions)
+        save_mask(masks[-1], labels, volume, lesions)
     out = tmp_path / "evidence.json"
     asked = ("measure", head, masks[0], "--followup", head, masks[1])
     found = run(*asked, "--json").json
@@ -695,7 +698,7 @@ def test_a_lone_label_is_not_renumbered(run: Run, head: Path, tmp_path: Path) ->
         labels = np.zeros(volume.shape_zyx, np.uint8)
         labels[3].ravel()[:voxels] = 3
         masks.append(tmp_path / f"lone-{voxels}.nii.gz")
-        export.save_mask(masks[-1], labels, volume, known)
+        save_mask(masks[-1], labels, volume, known)
     out = [tmp_path / name for name in ("a.json", "a.csv", "a.pdf")]
     asked = ("measure", head, masks[0], "--followup", head, masks[1])
     found = run(*asked, "--json").json
@@ -708,7 +711,7 @@ def test_a_lone_label_is_not_renumbered(run: Run, head: Path, tmp_path: Path) ->
     assert (lesion["id"], lesion["name"], lesion["colour"]) == (3, "Subdural", "#123456")
     assert ",3,Subdural,SDH" in out[1].read_text()
     for path in masks:
-        export.lesions_path(path).unlink()
+        lesions_path(path).unlink()
     nobody = run(*asked, "--json").json
     assert [one["label"] for one in nobody["baseline"]["lesions"]] == [3]
     assert nobody["growth"]["growth_ml"] == pytest.approx(200 * VOXEL_ML)
@@ -760,7 +763,7 @@ def test_measure_writes_each_kind_of_evidence(run: Run, head: Path, tmp_path: Pa
 def test_lesions_beside_a_mask_keep_their_names(run: Run, head: Path, tmp_path: Path) -> None:
     blood = phantoms.head_hu()[1].astype(np.uint8)
     mask = tmp_path / "mask.nii.gz"
-    export.save_mask(mask, blood, read_volume(head), [Lesion(1, "Putamen", colour="#123456")])
+    save_mask(mask, blood, read_volume(head), [Lesion(1, "Putamen", colour="#123456")])
     assert run("measure", head, mask, "--out", tmp_path / "a.json").code == 0
     (lesion,) = json.loads((tmp_path / "a.json").read_text())["lesions"]
     assert (lesion["name"], lesion["colour"]) == ("Putamen", "#123456")
@@ -788,7 +791,7 @@ def test_a_measured_mask_says_what_its_file_says_made_it(
     run: Run, head: Path, tmp_path: Path
 ) -> None:
     volume, blood = read_volume(head), phantoms.head_hu()[1].astype(np.uint8)
-    export.save_mask(tmp_path / "m.nii.gz", blood, volume, method="litemedsam-rslora")
+    save_mask(tmp_path / "m.nii.gz", blood, volume, method="litemedsam-rslora")
     run("measure", head, tmp_path / "m.nii.gz", "--out", tmp_path / "m.json")
     record = json.loads((tmp_path / "m.json").read_text())
     assert record["model"] is None and record["model_error"]["patients"] == 28

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from PIL import Image
 from playwright.sync_api import Browser, Download
 
-from ichseg.files import export
+from ichseg.files.names import lesions_path, mask_name
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import boxes_from_mask
 from ichseg.marks.lesion import Lesion
@@ -262,8 +262,8 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
     while len(files) < 2:  # two files, in whatever order the browser begins them
         page.wait_for_event("download", timeout=PATIENCE_MS)
     saved = {file.suggested_filename: tmp_path / file.suggested_filename for file in files}
-    name = export.mask_name(sample)
-    assert set(saved) == {name, export.lesions_path(Path(name)).name}
+    name = mask_name(sample)
+    assert set(saved) == {name, lesions_path(Path(name)).name}
     for file in files:
         file.save_as(saved[file.suggested_filename])
     path = saved[name]

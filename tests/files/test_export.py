@@ -27,8 +27,21 @@ from scipy import ndimage
 from ichseg import __version__
 from ichseg.errors import InputError, VolumeError
 from ichseg.files import export
+from ichseg.files.archive import slices_zip
+from ichseg.files.names import (
+    LESIONS_NAME,
+    MASK,
+    SESSION,
+    SLICES,
+    mask_name,
+    picture_ending,
+    with_label,
+)
 from ichseg.files.nifti_mask import read_mask
-from ichseg.files.picture import render_slice
+from ichseg.files.picture import render_slice, slice_png
+from ichseg.files.sidecar import read_lesions
+from ichseg.files.tables import slices_csv
+from ichseg.files.write import save_mask
 from ichseg.marks import edit
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -82,11 +95,11 @@ def doubtful(volume: CTVolume) -> CTVolume:
 
 
 def test_the_table_has_a_row_for_each_slice_of_each_lesion_and_no_other_row() -> None:
-    volume = doubtful(export.with_label(phantoms.scan(UNEVEN_MM), "ward-3"))
+    volume = doubtful(with_label(phantoms.scan(UNEVEN_MM), "ward-3"))
     labels = marked(volume).astype(np.uint8)
     labels[-1, 5] *= 2
     lesions = [Lesion(1, "Left"), Lesion(2, "=rim", type="oedema"), Lesion(3)]
-    rows = rows_of(export.slices_csv(labels, volume, lesions, method="threshold"))
+    rows = rows_of(slices_csv(labels, volume, lesions, method="threshold"))
     same = {
         "scan": "ward-3",
         "scan_sha256": volume.sha256,
@@ -109,12 +122,12 @@ def test_the_table_has_a_row_for_each_slice_of_each_lesion_and_no_other_row() ->
 
 def test_the_table_of_a_plain_mask_is_of_one_lesion_and_of_none_has_no_row() -> None:
     volume = phantoms.scan(UNEVEN_MM)
-    rows = rows_of(export.slices_csv(marked(volume) * 7, volume))
+    rows = rows_of(slices_csv(marked(volume) * 7, volume))
     assert [(row["lesion"], row["name"], row["is_blood"]) for row in rows] == [
         ("1", "Lesion 1", "yes"),
     ] * 2
     assert sum(float(row["volume_ml"]) for row in rows) == pytest.approx(0.045)
-    assert rows_of(export.slices_csv(np.zeros(volume.shape_zyx), volume)) == []
+    assert rows_of(slices_csv(np.zeros(volume.shape_zyx), volume)) == []
 
 
 # Names
@@ -122,11 +135,11 @@ def test_the_table_of_a_plain_mask_is_of_one_lesion_and_of_none_has_no_row() -> 
 
 def test_every_file_is_named_after_its_scan() -> None:
     volume, other = phantoms.scan(), phantoms.scan(UNEVEN_MM)
-    assert export.mask_name(volume) == f"hematoma-{volume.sha256[:8]}-mask.nii.gz"
-    assert export.mask_name(other) == f"hematoma-{other.sha256[:8]}-mask-slices.zip"
-    assert export.mask_name(export.with_label(other, " A_1 ")) == "hematoma-A_1-mask-slices.zip"
-    assert export.with_label(other, "").called == other.sha256[:8]
-    assert export.scan_record(export.with_label(other, "A"))["label"] == "A"
+    assert mask_name(volume) == f"hematoma-{volume.sha256[:8]}-mask.nii.gz"
+    assert mask_name(other) == f"hematoma-{other.sha256[:8]}-mask-slices.zip"
+    assert mask_name(with_label(other, " A_1 ")) == "hematoma-A_1-mask-slices.zip"
+    assert with_label(other, "").called == other.sha256[:8]
+    assert export.scan_record(with_label(other, "A"))["label"] == "A"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +147,7 @@ def test_every_file_is_named_after_its_scan() -> None:
 )
 def test_a_label_is_short_and_safe_everywhere(label: str) -> None:
     with pytest.raises(InputError, match="never a patient's name"):
-        export.with_label(phantoms.scan(), label)
+        with_label(phantoms.scan(), label)
 
 
 # The archive of slices
@@ -143,26 +156,26 @@ def test_a_label_is_short_and_safe_everywhere(label: str) -> None:
 def test_the_archive_holds_every_slice_as_a_picture_and_the_table() -> None:
     volume = phantoms.scan(UNEVEN_MM, shape_yx=(9, 14))
     mask = marked(volume)
-    with zipfile.ZipFile(io.BytesIO(export.slices_zip(mask, volume))) as archive:
+    with zipfile.ZipFile(io.BytesIO(slices_zip(mask, volume))) as archive:
         names = archive.namelist()
         pictures = {
             name: Image.open(io.BytesIO(archive.read(name))) for name in names if "png" in name
         }
-        table, readme = archive.read(export.SLICES), archive.read("README.txt").decode()
+        table, readme = archive.read(SLICES), archive.read("README.txt").decode()
     assert sorted(pictures) == ["mask-001.png", "mask-002.png", "mask-003.png", "mask-004.png"]
     assert len(names) == 7
     for k, name in enumerate(sorted(pictures)):
         assert pictures[name].mode == "L"
         np.testing.assert_array_equal(np.asarray(pictures[name]), mask[k] * 255)
         assert export.NOTICE in pictures[name].text.values()  # type: ignore[attr-defined]
-    assert table == export.slices_csv(mask, volume)
+    assert table == slices_csv(mask, volume)
     assert export.NOTICE in readme
 
 
 def test_the_archive_is_the_same_bytes_each_time_and_bears_no_date() -> None:
     volume = phantoms.scan(UNEVEN_MM)
-    content = export.slices_zip(marked(volume), volume)
-    assert content == export.slices_zip(marked(volume), volume)
+    content = slices_zip(marked(volume), volume)
+    assert content == slices_zip(marked(volume), volume)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
 
@@ -173,12 +186,12 @@ def test_the_archive_is_the_same_bytes_each_time_and_bears_no_date() -> None:
 def test_an_even_scan_gets_nifti_and_an_uneven_one_the_archive(tmp_path: Path) -> None:
     even, uneven = phantoms.scan(), phantoms.scan(UNEVEN_MM)
     for volume in (even, uneven):
-        path = tmp_path / export.mask_name(volume)
-        export.save_mask(path, marked(volume), volume)
+        path = tmp_path / mask_name(volume)
+        save_mask(path, marked(volume), volume)
         if volume is even:
             np.testing.assert_array_equal(read_mask(path, volume), marked(volume))
         else:
-            assert path.read_bytes() == export.slices_zip(marked(volume), volume)
+            assert path.read_bytes() == slices_zip(marked(volume), volume)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +207,7 @@ def test_a_mask_that_cannot_be_written_is_refused_before_anything_is(
 ) -> None:
     volume = phantoms.scan(positions_mm)
     with pytest.raises(error, match=sentence):
-        export.save_mask(tmp_path / name, marked(volume), volume)
+        save_mask(tmp_path / name, marked(volume), volume)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,7 +216,7 @@ def test_a_place_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path, 
     (tmp_path / name).mkdir()
     volume = phantoms.scan()
     with pytest.raises(InputError, match=rf"ordinary file; {name} is a folder; give"):
-        export.save_mask(tmp_path / name, marked(volume), volume)
+        save_mask(tmp_path / name, marked(volume), volume)
 
 
 # The picture
@@ -213,7 +226,7 @@ def test_the_picture_is_the_rendered_slice_with_the_notice_drawn_and_written() -
     volume = phantoms.scan(shape_yx=(64, 80))
     mask_yx = np.zeros((64, 80), dtype=bool)
     mask_yx[20:30, 20:30] = True
-    content = export.slice_png(
+    content = slice_png(
         volume, 1, mask_yx=mask_yx, boxes=[Box(15, 15, 40, 40)], caption="LiteMedSAM 1.2 mL"
     )
     picture = Image.open(io.BytesIO(content))
@@ -226,14 +239,14 @@ def test_the_picture_is_the_rendered_slice_with_the_notice_drawn_and_written() -
 
 
 def test_pictures_are_numbered_as_people_count() -> None:
-    assert export.picture_ending(0) == "slice-001.png"
-    assert export.picture_ending(27) == "slice-028.png"
+    assert picture_ending(0) == "slice-001.png"
+    assert picture_ending(27) == "slice-028.png"
 
 
 def test_warnings_stand_below_the_picture_and_in_its_text_a_long_one_on_several_lines() -> None:
     volume = phantoms.scan(shape_yx=(64, 80))
-    plain = Image.open(io.BytesIO(export.slice_png(volume, 1)))
-    picture = Image.open(io.BytesIO(export.slice_png(doubtful(volume), 1)))
+    plain = Image.open(io.BytesIO(slice_png(volume, 1)))
+    picture = Image.open(io.BytesIO(slice_png(doubtful(volume), 1)))
     assert picture.text["Warning"] == "The voxel's size is in doubt. A slice is missing."  # type: ignore[attr-defined]
     assert picture.width == plain.width and picture.height >= plain.height + 2 * 9
     margins = np.asarray(picture)[128:, [0, -1]]
@@ -243,11 +256,11 @@ def test_warnings_stand_below_the_picture_and_in_its_text_a_long_one_on_several_
 def test_the_archive_and_the_list_of_lesions_say_the_warnings(tmp_path: Path) -> None:
     volume = doubtful(phantoms.scan())
     labels = marked(volume).astype(np.uint8)
-    with zipfile.ZipFile(io.BytesIO(export.slices_zip(labels, volume, [Lesion(1)]))) as archive:
+    with zipfile.ZipFile(io.BytesIO(slices_zip(labels, volume, [Lesion(1)]))) as archive:
         readme = archive.read("README.txt").decode()
         assert "Warning: The voxel's size is in doubt." in readme and "A slice is miss" in readme
-        assert json.loads(archive.read(export.LESIONS_NAME))["warnings"] == list(volume.warnings)
-    export.save_mask(tmp_path / "m.nii.gz", labels, volume, [Lesion(1, type="SDH")])
+        assert json.loads(archive.read(LESIONS_NAME))["warnings"] == list(volume.warnings)
+    save_mask(tmp_path / "m.nii.gz", labels, volume, [Lesion(1, type="SDH")])
     beside = json.loads((tmp_path / "m-lesions.json").read_text())
     assert (beside["warnings"], beside["scan_sha256"]) == (list(volume.warnings), volume.sha256)
     assert record(volume)["scan"]["warnings"] == list(volume.warnings)
@@ -284,7 +297,7 @@ def test_a_record_says_what_was_done_on_what_with_what() -> None:
 def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
     volume = phantoms.scan(UNEVEN_MM)
     document = record(volume)
-    path = tmp_path / export.SESSION
+    path = tmp_path / SESSION
     write_whole(path, export.json_bytes(document))
     session = export.load_session(path)
     assert session.boxes == BOXES
@@ -625,14 +638,14 @@ def test_labels_are_written_on_the_scans_grid_with_what_they_stand_for_beside_th
     volume, predictor = read_volume(scan), Boxed()
     marked = corrected(volume, predictor)
     labels, path = marked.labels_zyx("threshold"), tmp_path / "mask.nii.gz"
-    export.save_mask(path, labels, volume, marked.lesions)
+    save_mask(path, labels, volume, marked.lesions)
     np.testing.assert_array_equal(read_mask(path, volume), labels)
     image, other = sitk.ReadImage(str(scan)), sitk.ReadImage(str(path))
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(image, what)() == getattr(other, what)()
     assert other.GetPixelID() == sitk.sitkUInt8
     assert sorted(np.unique(sitk.GetArrayFromImage(other))) == [0, 1, 2, 3]
-    assert export.read_lesions(path) == marked.lesions
+    assert read_lesions(path) == marked.lesions
     beside = json.loads((tmp_path / "mask-lesions.json").read_text())
     assert beside["notice"] == export.NOTICE
     voxel_ml = np.prod(phantoms.HEAD_SPACING_MM) / 1000
@@ -645,9 +658,9 @@ def test_a_written_mask_is_gone_on_with(tmp_path: Path) -> None:
     volume, predictor = read_volume(scan), Boxed()
     marked = corrected(volume, predictor)
     path = tmp_path / "mask.nii"
-    export.save_mask(path, marked.labels_zyx("threshold"), volume, marked.lesions)
+    save_mask(path, marked.labels_zyx("threshold"), volume, marked.lesions)
     again = Segmentation(volume.shape_zyx)
-    again.import_labels(read_mask(path, volume), "threshold", export.read_lesions(path))
+    again.import_labels(read_mask(path, volume), "threshold", read_lesions(path))
     np.testing.assert_array_equal(again.labels_zyx("threshold"), marked.labels_zyx("threshold"))
     unlocked = [replace(lesion, locked=False) for lesion in marked.lesions]
     assert again.lesions == unlocked, "to go on with it"
@@ -659,7 +672,7 @@ def test_the_archive_of_an_uneven_scan_holds_the_labels_too() -> None:
     volume, predictor = tilted_uneven_scan(), Boxed()
     marked = corrected(volume, predictor)
     labels = marked.labels_zyx("threshold")
-    content = export.slices_zip(labels, volume, marked.lesions)
+    content = slices_zip(labels, volume, marked.lesions)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for k in range(8):
             shown = [
@@ -668,17 +681,17 @@ def test_the_archive_of_an_uneven_scan_holds_the_labels_too() -> None:
             ]
             np.testing.assert_array_equal(shown[0], labels[k])
             np.testing.assert_array_equal(shown[1] == 255, (labels[k] == 1) | (labels[k] == 2))
-        rows = json.loads(archive.read(export.LESIONS_NAME))["lesions"]
+        rows = json.loads(archive.read(LESIONS_NAME))["lesions"]
         assert [row["type"] for row in rows] == ["IPH", "IVH", "oedema"]
-        table = archive.read(export.SLICES)
-        assert table == export.slices_csv(labels, volume, marked.lesions)
+        table = archive.read(SLICES)
+        assert table == slices_csv(labels, volume, marked.lesions)
 
 
 def test_a_mask_without_lesions_has_nothing_beside_it(tmp_path: Path) -> None:
     volume = phantoms.scan()
-    export.save_mask(tmp_path / "m.nii.gz", marked(volume), volume)
+    save_mask(tmp_path / "m.nii.gz", marked(volume), volume)
     assert [path.name for path in tmp_path.iterdir()] == ["m.nii.gz"]
-    assert export.read_lesions(tmp_path / "m.nii.gz") == []
+    assert read_lesions(tmp_path / "m.nii.gz") == []
 
 
 ROW = '{"id": 1, "name": "a", "type": "IPH", "colour": "#FF0000"}'
@@ -730,7 +743,7 @@ def test_a_broken_list_of_lesions_is_refused_in_plain_words(
 ) -> None:
     (tmp_path / "m-lesions.json").write_text(content)
     with pytest.raises(InputError) as refused:
-        export.read_lesions(tmp_path / "m.nii.gz")
+        read_lesions(tmp_path / "m.nii.gz")
     text = str(refused.value)
     assert text.startswith(
         "What a mask's labels stand for is JSON with a list of lesions; m-lesions.json is not: "
@@ -742,10 +755,10 @@ def test_a_broken_list_of_lesions_is_refused_in_plain_words(
 def test_a_list_of_lesions_that_an_editor_saved_again_is_read(tmp_path: Path) -> None:
     """With a byte order mark, as Windows' Notepad writes."""
     (tmp_path / "m-lesions.json").write_text(f'{{"lesions": [{ROW}]}}', encoding="utf-8-sig")
-    assert export.read_lesions(tmp_path / "m.nii.gz") == [Lesion(1, "a", "IPH", "#FF0000")]
+    assert read_lesions(tmp_path / "m.nii.gz") == [Lesion(1, "a", "IPH", "#FF0000")]
     (tmp_path / "m-lesions.json").write_text(f'{{"lesions": [{ROW}]}}', encoding="utf-16")
     with pytest.raises(InputError, match="it is not JSON in UTF-8"):
-        export.read_lesions(tmp_path / "m.nii.gz")
+        read_lesions(tmp_path / "m.nii.gz")
 
 
 def test_a_hash_is_of_values_and_shape_and_not_of_their_layout() -> None:
@@ -770,17 +783,17 @@ def test_nothing_that_is_exported_names_the_patient(tmp_path: Path) -> None:
     phantoms.save_nifti(path, hu_zyx, description="Doe^Jane 1950-01-02")
     assert b"Doe^Jane" in gzip.decompress(path.read_bytes())
     volume = read_volume(path)
-    mask_path = tmp_path / export.mask_name(volume)
-    export.save_mask(mask_path, blood, volume)
+    mask_path = tmp_path / mask_name(volume)
+    save_mask(mask_path, blood, volume)
     document = export.session_record(volume, {}, blood, model="threshold", weights_sha256={})
     everything = b"".join(
         [
             gzip.decompress(mask_path.read_bytes()),
             mask_path.read_bytes()[:64],  # a gzip header may hold the file's name
             export.json_bytes(document),
-            export.slices_csv(blood, volume),
-            export.slices_zip(blood, volume),
-            export.slice_png(volume, 3, mask_yx=blood[3]),
+            slices_csv(blood, volume),
+            slices_zip(blood, volume),
+            slice_png(volume, 3, mask_yx=blood[3]),
         ]
     ).lower()
     for word in (b"doe", b"jane", b"1950"):
@@ -792,8 +805,8 @@ def test_the_exported_mask_overlays_the_scan_in_another_reader(tmp_path: Path) -
     hu_zyx, blood = phantoms.head_hu()
     scan = phantoms.save_nifti(tmp_path / "head.nii.gz", hu_zyx)
     volume = read_volume(scan)
-    path = tmp_path / export.MASK
-    export.save_mask(path, blood, volume)
+    path = tmp_path / MASK
+    save_mask(path, blood, volume)
     np.testing.assert_array_equal(nib.load(path).affine, nib.load(scan).affine)
     image, other = sitk.ReadImage(str(scan)), sitk.ReadImage(str(path))
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):

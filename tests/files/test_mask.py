@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ichseg.errors import InputError, VolumeError
-from ichseg.files import export
+from ichseg.files.archive import slices_zip
 from ichseg.files.mask import LabelledMask, read_labelled_mask
 from ichseg.files.mask_grid import whole_labels
 from ichseg.files.mask_header import short_text
+from ichseg.files.names import lesions_path
+from ichseg.files.write import save_mask
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.read import read_volume
@@ -53,8 +55,8 @@ def test_a_mask_says_itself_which_scan_and_what_its_labels_are(
     tmp_path: Path, scan: CTVolume
 ) -> None:
     path, labels = tmp_path / "m.nii.gz", labels_of(scan)
-    export.save_mask(path, labels, scan, LESIONS, method="threshold", made="threshold 1.0")
-    export.lesions_path(path).unlink()
+    save_mask(path, labels, scan, LESIONS, method="threshold", made="threshold 1.0")
+    lesions_path(path).unlink()
     given = read_labelled_mask(path, scan)
     np.testing.assert_array_equal(given.labels_zyx, labels)
     assert given.lesions == LESIONS
@@ -70,9 +72,9 @@ def test_a_mask_says_itself_which_scan_and_what_its_labels_are(
 def test_the_sidecar_adds_what_is_locked_and_must_agree(tmp_path: Path, scan: CTVolume) -> None:
     path, labels = tmp_path / "m.nii.gz", labels_of(scan)
     locked = (Lesion(1, "Ventricle", "IVH", locked=True), LESIONS[1])
-    export.save_mask(path, labels, scan, locked)
+    save_mask(path, labels, scan, locked)
     assert read_labelled_mask(path, scan).lesions == locked
-    beside = export.lesions_path(path)
+    beside = lesions_path(path)
     document = json.loads(beside.read_text())
     document["lesions"][1]["type"] = "SDH"
     beside.write_text(json.dumps(document))
@@ -92,7 +94,7 @@ def test_a_mask_of_before_has_its_sidecar_and_a_note(tmp_path: Path, scan: CTVol
     phantoms.store_nifti(path, labels, AFFINE)
     row = {"id": 1, "name": "Ventricle", "type": "IVH", "colour": "#E69F00"}
     rows = [{**row, "locked": False, "visible": True, "volume_ml": volume_ml(labels == 1, scan)}]
-    export.lesions_path(path).write_text(json.dumps({"lesions": rows, "notice": ""}))
+    lesions_path(path).write_text(json.dumps({"lesions": rows, "notice": ""}))
     given = read_labelled_mask(path, scan)
     assert given.lesions == (Lesion(1, "Ventricle", "IVH"),)
     assert given.scan_sha256 is None
@@ -107,9 +109,9 @@ def test_a_mask_of_another_scan_is_refused(tmp_path: Path, scan: CTVolume, kept:
     path, labels = tmp_path / "m.nii.gz", labels_of(scan)
     other = phantoms.speckled_head(seed=1)
     second = read_volume(phantoms.store_nifti(tmp_path / "second.nii.gz", other, AFFINE))
-    export.save_mask(path, labels, second, LESIONS)
+    save_mask(path, labels, second, LESIONS)
     if kept == "header":
-        export.lesions_path(path).unlink()
+        lesions_path(path).unlink()
     else:
         phantoms.store_nifti(path, labels, AFFINE)
     with pytest.raises(VolumeError) as error:
@@ -151,7 +153,7 @@ def test_a_header_whose_lesions_are_none_is_refused(
 @pytest.mark.parametrize("size", [0, 3, 8, -16, 1 << 30])
 def test_a_damaged_extension_is_passed_over(tmp_path: Path, scan: CTVolume, size: int) -> None:
     path = tmp_path / "m.nii"
-    export.save_mask(path, labels_of(scan), scan)
+    save_mask(path, labels_of(scan), scan)
     content = bytearray(path.read_bytes())
     content[352:356] = size.to_bytes(4, "little", signed=True)
     path.write_bytes(content)
@@ -193,7 +195,7 @@ def test_oedema_in_a_reference_mask_is_no_blood(tmp_path: Path, scan: CTVolume) 
     labels = labels_of(scan)
     present = [int(value) for value in np.unique(labels) if value]
     lesions = [Lesion(k, type="oedema" if k == present[0] else "IPH") for k in present]
-    export.save_mask(tmp_path / "m.nii", labels, scan, lesions)
+    save_mask(tmp_path / "m.nii", labels, scan, lesions)
     given = read_labelled_mask(tmp_path / "m.nii", scan)
     np.testing.assert_array_equal(given.blood_zyx, labels > present[0])
     assert (given.labels_zyx != 0).sum() > given.blood_zyx.sum() > 0
@@ -305,7 +307,7 @@ def test_our_archive_of_slices_is_read_on_any_series(
     labels = labels_of(volume)
     if not lesions:
         labels[labels != 0] = 1
-    export.save_mask(tmp_path / "m.zip", labels, volume, lesions, method="threshold")
+    save_mask(tmp_path / "m.zip", labels, volume, lesions, method="threshold")
     given = read_labelled_mask(tmp_path / "m.zip", volume)
     np.testing.assert_array_equal(given.labels_zyx, labels)
     assert (given.lesions, given.notes, given.method) == (lesions, (), "threshold")
@@ -314,7 +316,7 @@ def test_our_archive_of_slices_is_read_on_any_series(
 
 def test_an_archive_of_another_scan_is_refused(tmp_path: Path, scan: CTVolume) -> None:
     volume = uneven(tmp_path / "ct")
-    export.save_mask(tmp_path / "m.zip", labels_of(volume), volume, LESIONS)
+    save_mask(tmp_path / "m.zip", labels_of(volume), volume, LESIONS)
     with pytest.raises(VolumeError, match=r"m\.zip: a mask belongs to the scan"):
         read_labelled_mask(tmp_path / "m.zip", phantoms.scan(range(9), (40, 48)))
     with pytest.raises(VolumeError, match=r"each of the scan's 4 slices, but this one has 9"):
@@ -326,7 +328,7 @@ def test_an_archive_of_another_scan_is_refused(tmp_path: Path, scan: CTVolume) -
 def test_a_mask_that_somebody_zipped(tmp_path: Path, scan: CTVolume) -> None:
     (tmp_path / "z").mkdir()
     labels = labels_of(scan)
-    export.save_mask(tmp_path / "z" / "m.nii.gz", labels, scan, LESIONS)
+    save_mask(tmp_path / "z" / "m.nii.gz", labels, scan, LESIONS)
     given = read_labelled_mask(phantoms.save_zip(tmp_path / "z.zip", tmp_path / "z"), scan)
     np.testing.assert_array_equal(given.labels_zyx, labels)
     assert given.lesions == LESIONS
@@ -337,7 +339,7 @@ def test_a_mask_that_somebody_zipped(tmp_path: Path, scan: CTVolume) -> None:
 
 def test_a_damaged_archive_gives_a_mask_or_one_sentence(tmp_path: Path) -> None:
     volume = uneven(tmp_path / "ct")
-    content = export.slices_zip(labels_of(volume), volume, LESIONS)
+    content = slices_zip(labels_of(volume), volume, LESIONS)
     random = np.random.default_rng(0)
     for number in range(120):
         damaged = bytearray(content)
@@ -357,7 +359,7 @@ def test_a_label_that_the_list_beside_a_mask_does_not_name_is_refused(
 ) -> None:
     path, labels = tmp_path / "m.nii.gz", labels_of(scan)
     for strange, words in ((255, "also has 255"), (2, "also has 2")):
-        export.save_mask(path, labels, scan, LESIONS)
+        save_mask(path, labels, scan, LESIONS)
         phantoms.store_nifti(path, np.where(labels == 3, np.uint8(strange), labels), AFFINE)
         with pytest.raises(VolumeError, match=words) as refused:
             read_labelled_mask(path, scan)
@@ -372,11 +374,11 @@ def test_a_list_beside_a_mask_that_has_changed_is_noted_or_refused(
     path = tmp_path / "m.nii.gz"
 
     def again(changed: npt.NDArray[np.uint8]) -> LabelledMask:
-        export.save_mask(path, labels, scan, LESIONS)
-        sidecar = export.lesions_path(path).read_bytes()
-        export.save_mask(path, changed, scan)
+        save_mask(path, labels, scan, LESIONS)
+        sidecar = lesions_path(path).read_bytes()
+        save_mask(path, changed, scan)
         phantoms.store_nifti(path, changed, AFFINE)
-        export.lesions_path(path).write_bytes(sidecar)
+        lesions_path(path).write_bytes(sidecar)
         return read_labelled_mask(path, scan)
 
     assert again(labels).lesions == LESIONS

@@ -18,8 +18,10 @@ import pytest
 from ichseg import cohort
 from ichseg.cli import main as cli
 from ichseg.errors import InputError
-from ichseg.files import evidence, export
+from ichseg.files import export
+from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import write_mask
+from ichseg.files.write import save_mask, save_measures
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import assess
 from ichseg.methods.catalogue import load_predictor
@@ -205,7 +207,7 @@ def test_measure_leaves_all_that_it_reads_alone(command: Command, tmp_path: Path
     volume, (_, blood) = read_volume(scan), phantoms.head_hu()
     masks = [tmp_path / "one.nii.gz", tmp_path / "two.nii.gz"]
     for mask in masks:
-        export.save_mask(mask, blood.astype(np.uint8), volume, [Lesion(1, type="IPH")])
+        save_mask(mask, blood.astype(np.uint8), volume, [Lesion(1, type="IPH")])
     before = contents(tmp_path)
     for out in (tmp_path / "one-lesions.json", tmp_path / "two-lesions.json"):
         code, said = command("measure", scan, masks[0], "--followup", scan, masks[1], "--out", out)
@@ -229,12 +231,12 @@ def test_the_library_leaves_a_scan_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="never written over"):
         write_mask(scan, mask_zyx, volume)
     with pytest.raises(InputError, match="never written over"):
-        export.save_mask(scan, mask_zyx, volume)
+        save_mask(scan, mask_zyx, volume)
     table = tmp_path / "scan.csv"
     found = assess(mask_zyx.astype(np.uint8), volume, [Lesion(1)])
     table.write_bytes(b"a list")
     with pytest.raises(InputError, match="never written over"):
-        evidence.save(table, found, inputs=[table])
+        save_measures(table, found, inputs=[table])
     assert (scan.read_bytes(), table.read_bytes()) == (before, b"a list")
 
 
@@ -251,13 +253,13 @@ def test_a_pairs_other_half_is_an_input(tmp_path: Path) -> None:
 def test_what_labels_meant_goes_with_the_mask_that_they_were_of(tmp_path: Path) -> None:
     volume = read_volume(scan_at(tmp_path / "scan.nii.gz"))
     mask, labels = tmp_path / "mask.nii.gz", phantoms.head_hu()[1].astype(np.uint8)
-    export.save_mask(mask, labels, volume, [Lesion(1, type="SDH")])
-    assert export.lesions_path(mask).is_file()
-    export.save_mask(mask, labels, volume)
-    assert not export.lesions_path(mask).exists()
-    export.lesions_path(mask).write_text('{"mine": true}')  # not written here: not ours to delete
-    export.save_mask(mask, labels, volume)
-    assert export.lesions_path(mask).is_file()
+    save_mask(mask, labels, volume, [Lesion(1, type="SDH")])
+    assert lesions_path(mask).is_file()
+    save_mask(mask, labels, volume)
+    assert not lesions_path(mask).exists()
+    lesions_path(mask).write_text('{"mine": true}')  # not written here: not ours to delete
+    save_mask(mask, labels, volume)
+    assert lesions_path(mask).is_file()
 
 
 # Killed in the middle

@@ -15,6 +15,7 @@ import pytest
 
 from ichseg import NOTICE
 from ichseg.files import export
+from ichseg.files.names import with_label
 from ichseg.files.report import key_slices, report_pdf
 from ichseg.marks.box import Box
 from ichseg.marks.lesion import TYPES, Lesion
@@ -187,7 +188,7 @@ def test_the_first_page_says_what_is_in_doubt_what_made_the_masks_and_where_that
     ]
     volume, labels = a_head()
     doubt = "The sform says 1.0 mm and the qform 2.0 mm: the volume is in doubt."
-    volume = replace(export.with_label(volume, "ward-3"), warnings=(doubt,), notes=("tilted",))
+    volume = replace(with_label(volume, "ward-3"), warnings=(doubt,), notes=("tilted",))
     found = assess(
         labels,
         volume,

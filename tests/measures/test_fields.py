@@ -16,13 +16,15 @@ import pytest
 from typer.testing import CliRunner
 
 from ichseg.cli.main import app
-from ichseg.files import evidence, export
+from ichseg.files import export
+from ichseg.files.tables import measures_record
+from ichseg.files.write import encode
 from ichseg.marks.lesion import Lesion
 from ichseg.measures import fields
 from ichseg.measures.assessment import Assessment, assess
 from ichseg.measures.spread import VolumeRange
 from ichseg.measures.values import Subject
-from ichseg.page.measures import Measured, Measuring
+from ichseg.page.measuring import Measured, Measuring
 
 LESIONS = (Lesion(1, "Thalamus", type="IPH"), Lesion(2, type="IVH"))
 
@@ -55,7 +57,7 @@ def assessed(with_a_row: None) -> Assessment:
 
 
 def rows(found: Assessment, table: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(evidence.tables(found)[table].decode())))
+    return list(csv.DictReader(io.StringIO(encode(".csv", found)[table].decode())))
 
 
 def test_a_new_measure_is_in_the_csv_tables(assessed: Assessment) -> None:
@@ -65,13 +67,13 @@ def test_a_new_measure_is_in_the_csv_tables(assessed: Assessment) -> None:
 
 
 def test_a_new_measure_is_in_the_record(assessed: Assessment) -> None:
-    record = json.loads(export.json_bytes(evidence.measures_record(assessed)))
+    record = json.loads(export.json_bytes(measures_record(assessed)))
     assert [one["across_px"] for one in record["lesions"]] == [7, 13]
     assert record["total"]["across_px"] is None and "across_px" in record["total"]["not_computed"]
 
 
 def test_a_new_measure_is_in_the_report(assessed: Assessment) -> None:
-    (content,) = evidence.encode(".pdf", assessed).values()
+    (content,) = encode(".pdf", assessed).values()
     pages = pypdfium2.PdfDocument(content)
     text = " ".join("\n".join(page.get_textpage().get_text_bounded() for page in pages).split())
     assert "Across px" in text and "Across of All blood: It has no value here." in text

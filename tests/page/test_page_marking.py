@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from ichseg.files import export
+from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import write_mask
+from ichseg.files.write import save_mask
 from ichseg.marks.lesion import Lesion
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller
@@ -242,10 +244,10 @@ def test_a_saved_mask_with_its_lesions_is_taken_up_as_corrections(
     saved = tmp_path / "saved"
     saved.mkdir()
     path = saved / "mask.nii.gz"
-    export.save_mask(path, labels, scan, [Lesion(1, type="IPH"), Lesion(2, "Ventricle", "IVH")])
+    save_mask(path, labels, scan, [Lesion(1, type="IPH"), Lesion(2, "Ventricle", "IVH")])
     files = [
         uploaded(file, tmp_path / str(number))
-        for number, file in enumerate([path, export.lesions_path(path)])
+        for number, file in enumerate([path, lesions_path(path)])
     ]
     reply = page.ask("load", files=files)
     assert reply["error"] is None

@@ -17,8 +17,11 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from ichseg.files import evidence, export
+from ichseg.files import export
+from ichseg.files.names import file_name, lesions_path, mask_name
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.sidecar import read_lesions
+from ichseg.files.write import by_key, endings
 from ichseg.marks.box import Box, jitter
 from ichseg.marks.document import Segmentation
 from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
@@ -339,9 +342,9 @@ def test_a_mask_of_lesions_is_downloaded_with_what_its_labels_are(controller: Co
     (beside,) = download["beside"]
     labels = read_mask(Path(download["path"]), volume)
     assert np.array_equal(labels, marked.labels_zyx("one"))
-    assert download["name"] == export.mask_name(volume)
-    assert beside["name"] == export.lesions_path(Path(download["name"])).name
-    assert export.read_lesions(download["path"]) == marked.lesions
+    assert download["name"] == mask_name(volume)
+    assert beside["name"] == lesions_path(Path(download["name"])).name
+    assert read_lesions(download["path"]) == marked.lesions
     assert Path(beside["path"]).is_relative_to(controller.store.public)
 
 
@@ -462,7 +465,7 @@ def test_every_file_of_evidence_is_what_its_name_says(
         found = page.ask("export", kind=kind)["download"]
         path = Path(found["path"])
         assert path.is_relative_to(controller.store.public)
-        assert found["name"] == export.file_name(volume, evidence.ENDINGS[f".{kind}"])
+        assert found["name"] == file_name(volume, by_key(kind).name)
         assert len(found["beside"]) == (2 if kind == "csv" else 0)
         return path
 
@@ -534,7 +537,7 @@ def test_a_picture_shows_the_lesions_in_their_colours_but_hidden_ones(
 
 def test_nothing_leaves_where_nothing_is_marked(controller: Controller) -> None:
     page = marked_page(controller)
-    for suffix in evidence.FORMATS:
+    for suffix in endings("measures"):
         text = page.ask("export", kind=suffix[1:])["error"]["text"]
         assert text == "A download needs something marked; nothing is yet; draw a box first."
 

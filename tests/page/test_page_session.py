@@ -20,7 +20,9 @@ import pytest
 
 from ichseg.errors import VolumeError, WeightsError
 from ichseg.files import export
+from ichseg.files.names import MASK_SLICES
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.write import save_mask
 from ichseg.marks.box import Box
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue, threshold
@@ -680,7 +682,7 @@ def test_an_uneven_series_downloads_as_slices(controller: Controller) -> None:
     page = Page(controller, "x")
     assert page.ask("sample")["scan"]["even"] is False
     page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
-    assert page.ask("export", kind="mask")["download"]["name"].endswith(export.MASK_SLICES)
+    assert page.ask("export", kind="mask")["download"]["name"].endswith(MASK_SLICES)
 
 
 def test_look_embeds_at_once_when_a_person_draws(
@@ -851,7 +853,7 @@ def test_scores_are_of_the_first_method_and_of_the_truth_by_scope(
     truth[3, 0:4, 0:4] = truth[5, 0:4, 0:4] = True
     sent = tmp_path / "hash" / "truth.nii.gz"
     sent.parent.mkdir()
-    export.save_mask(sent, truth, case.volume)
+    save_mask(sent, truth, case.volume)
     reply = page.ask("truth", files=[{"path": str(sent), "name": "truth.nii.gz"}])
     assert reply["error"] is None and set(reply["truth"]["slices"]) == {"3", "5"}
     assert not list(controller.store.get("x").private.rglob("truth.nii.gz"))

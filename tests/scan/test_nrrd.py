@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ichseg import NOTICE
 from ichseg.errors import VolumeError
-from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
+from ichseg.files.write import save_mask
 from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.read import read_volume
@@ -100,7 +100,7 @@ def test_a_scan_in_any_order_of_its_axes(
     np.testing.assert_allclose(volume.geometry.origins_mm[0], [12.3, 20.1, -1 / 3], atol=1e-9)
     labels = labels_of(volume)
     for kind in ENDINGS:
-        export.save_mask(folder / f"m{kind}", labels, volume, LESIONS)
+        save_mask(folder / f"m{kind}", labels, volume, LESIONS)
         mask = sitk.ReadImage(str(folder / f"m{kind}"))
         assert same_grid(image, mask)
         back = sitk.DICOMOrient(mask, "LPS")
@@ -198,7 +198,7 @@ def test_what_is_no_scan_is_refused_in_one_sentence(tmp_path: Path, ending: str)
 @pytest.mark.parametrize("ending", [".seg.nrrd", ".mha"])
 def test_damaged_bytes_give_a_mask_or_one_sentence(tmp_path: Path, ending: str) -> None:
     volume = read_volume(saved(tmp_path / "ct.nrrd", image_of(phantoms.speckled_head())))
-    export.save_mask(tmp_path / f"m{ending}", labels_of(volume), volume, LESIONS)
+    save_mask(tmp_path / f"m{ending}", labels_of(volume), volume, LESIONS)
     content = (tmp_path / f"m{ending}").read_bytes()
     random = np.random.default_rng(0)
     for number in range(60):
@@ -233,7 +233,7 @@ def test_a_mask_of_a_dicom_series_lies_exactly_beside_it(
     )
     volume = read_volume(phantoms.save_dicom(tmp_path / "ct", images))
     labels, path = labels_of(volume), tmp_path / f"m{ending}"
-    export.save_mask(path, labels, volume, LESIONS, method="threshold", made="0123456789ab")
+    save_mask(path, labels, volume, LESIONS, method="threshold", made="0123456789ab")
     given = read_labelled_mask(path, volume)
     np.testing.assert_array_equal(given.labels_zyx, labels)
     assert given.lesions == LESIONS
@@ -263,7 +263,7 @@ def test_nifti_is_as_near_as_its_numbers_allow(tmp_path: Path) -> None:
         origin_xy_mm=(-114.333333, -97.123457),
     )
     volume = read_volume(phantoms.save_dicom(tmp_path / "ct", images))
-    export.save_mask(tmp_path / "m.nii.gz", labels_of(volume), volume)
+    save_mask(tmp_path / "m.nii.gz", labels_of(volume), volume)
     mask = sitk.ReadImage(str(tmp_path / "m.nii.gz"))
     origin = volume.geometry.origins_mm[0] * (-1, -1, 1)
     np.testing.assert_array_equal(
@@ -285,7 +285,7 @@ def test_a_mask_of_a_nifti_scan_lies_beside_it(tmp_path: Path, axcodes: str) -> 
     affine = np.array([[-0.45, 0, 0, 11.1], [0, -0.6, 0, 13.3], [0, 0, 5, -20.7], [0, 0, 0, 1]])
     path = phantoms.store_nifti(tmp_path / "ct.nii.gz", phantoms.speckled_head(), affine, axcodes)
     volume = read_volume(path)
-    export.save_mask(tmp_path / "m.seg.nrrd", labels_of(volume), volume, LESIONS)
+    save_mask(tmp_path / "m.seg.nrrd", labels_of(volume), volume, LESIONS)
     assert same_grid(sitk.ReadImage(str(path)), sitk.ReadImage(str(tmp_path / "m.seg.nrrd")))
     given = read_labelled_mask(tmp_path / "m.seg.nrrd", volume)
     np.testing.assert_array_equal(given.labels_zyx, labels_of(volume))
@@ -294,7 +294,7 @@ def test_a_mask_of_a_nifti_scan_lies_beside_it(tmp_path: Path, axcodes: str) -> 
 def test_3d_slicer_finds_names_colours_and_types(tmp_path: Path) -> None:
     volume = read_volume(saved(tmp_path / "ct.nrrd", image_of(phantoms.speckled_head())))
     labels = labels_of(volume)
-    export.save_mask(tmp_path / "m.seg.nrrd", labels, volume, LESIONS, method="threshold")
+    save_mask(tmp_path / "m.seg.nrrd", labels, volume, LESIONS, method="threshold")
     image = sitk.ReadImage(str(tmp_path / "m.seg.nrrd"))
     fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     assert fields["Segmentation_ContainedRepresentationNames"] == "Binary labelmap|"
@@ -322,7 +322,7 @@ def test_every_type_comes_back_of_as_many_lesions_as_there_can_be(
     labels = np.resize(np.arange(256), volume.shape_zyx).astype(np.uint8)
     kinds = list(TYPES)
     lesions = tuple(Lesion(n, f"{n} " + "é" * 30, kinds[n % len(kinds)]) for n in range(1, 256))
-    export.save_mask(tmp_path / f"m{ending}", labels, volume, lesions)
+    save_mask(tmp_path / f"m{ending}", labels, volume, lesions)
     given = read_labelled_mask(tmp_path / f"m{ending}", volume)
     np.testing.assert_array_equal(given.labels_zyx, labels)
     assert (given.lesions, given.notes) == (lesions, ())
@@ -332,7 +332,7 @@ def test_a_mask_of_another_scan_is_refused(tmp_path: Path) -> None:
     volume = read_volume(saved(tmp_path / "ct.nrrd", image_of(phantoms.speckled_head())))
     other = read_volume(saved(tmp_path / "o.nrrd", image_of(phantoms.speckled_head(seed=1))))
     for ending in ENDINGS:
-        export.save_mask(tmp_path / f"m{ending}", labels_of(other), other, LESIONS)
+        save_mask(tmp_path / f"m{ending}", labels_of(other), other, LESIONS)
         with pytest.raises(VolumeError, match="a mask belongs to the scan that it was made on"):
             read_labelled_mask(tmp_path / f"m{ending}", volume)
 
@@ -341,7 +341,7 @@ def test_a_mask_of_another_scan_is_refused(tmp_path: Path) -> None:
 def test_an_uneven_series_is_refused(tmp_path: Path, ending: str) -> None:
     volume = phantoms.scan([0, 4, 8, 15])
     with pytest.raises(VolumeError, match="holds evenly spaced slices only"):
-        export.save_mask(tmp_path / f"m{ending}", np.ones(volume.shape_zyx), volume)
+        save_mask(tmp_path / f"m{ending}", np.ones(volume.shape_zyx), volume)
 
 
 # --- Masks of 3D Slicer ------------------------------------------------------------------------------

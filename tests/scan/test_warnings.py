@@ -18,7 +18,7 @@ import pypdfium2
 import pytest
 
 from ichseg.cli import main as cli
-from ichseg.files import evidence, export
+from ichseg.files.write import endings
 from ichseg.scan.read import read_volume
 
 BOX = "8,8,56,56"
@@ -72,11 +72,11 @@ def test_a_warning_is_on_the_screen_and_in_every_file_of_one_scan(
     out = tmp_path / "out"
     out.mkdir()
     own = {".dcm", ".stl"}  # of a DICOM scan alone; 80 bytes for text, which say that there is one
-    names = [f"m{suffix}" for suffix in evidence.FORMATS if suffix not in own]
+    names = [f"m{suffix}" for suffix in endings("measures") if suffix not in own]
     asked = ("segment", scan, "--slice", 3, "--box", BOX, "--model", "threshold")
     names += [
         f"mask-{number}{ending}"
-        for number, ending in enumerate(export.MASK_ENDINGS)
+        for number, ending in enumerate(endings("mask"))
         if f"m{ending}" not in names
     ]
     outs = [word for name in names for word in ("--out", out / name)]

@@ -13,6 +13,8 @@ from ichseg.errors import InputError, VolumeError
 from ichseg.files import export
 from ichseg.files.labels import with_usual_types
 from ichseg.files.mask import read_labelled_mask
+from ichseg.files.names import lesions_path, with_label
+from ichseg.files.write import by_key
 from ichseg.page import growth
 from ichseg.page.measuring import Measured
 from ichseg.page.panel import Operation
@@ -38,7 +40,7 @@ class Export(View):
     """Write a file for a person to take away."""
 
     kind: Text = "record"
-    """One of ``write.KINDS``."""
+    """One of ``write.kinds``."""
     model: Text | None = None
     """The left pane's unless given."""
     label: Text = ""
@@ -58,7 +60,7 @@ def _load(work: Work, session: Session, op: Load, reply: Reply) -> Iterable[Repl
         if masks:
             # What the labels stand for was saved beside the mask, and may be given with it.
             for path in beside:
-                path.rename(export.lesions_path(masks[0]))
+                path.rename(lesions_path(masks[0]))
             _load_mask(work, session, masks[0], reply)
         else:
             yield from _load_session(work, session, beside[0], reply, op.anew)
@@ -108,13 +110,13 @@ def _load_session(
 
 def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[Reply]:
     kind = op.kind
-    if kind not in write.KINDS:
+    if kind not in write.kinds():
         raise InputError(
-            f"A download is one of {', '.join(write.KINDS)}; got '{kind[:60]}'; choose one of them."
+            f"A download is one of {', '.join(write.kinds())}; got '{kind[:60]}'; choose one of them."
         )
     with session.lock:
         case, volume = work.case(session)
-    called = export.with_label(volume, op.label)
+    called = with_label(volume, op.label)
     model = case.models[0] if op.model is None else op.model
     if kind != "picture":
         check_complete(case, model)
@@ -124,17 +126,17 @@ def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[
     wanted = [op.slice] if kind == "picture" else marked
     yield from _refine(work, session, model, [k for k in wanted if k in marked], reply)
     method = work.method(case, model)
-    if kind in write.EVIDENCE:
+    if (row := by_key(kind)) is not None:
         yield progress("Measuring")
         measured = work.measured(session, case, volume, method)
-        if kind in write.WITH_RANGE:
+        if "range" in row.needs:
             yield from _range(work, session, case, measured)
         yield progress("Writing the file")
         with case.measuring.lock:
             found = case.measuring.assessment(measured)
         with session.lock:
             found = growth.added(replace(found, volume=called), session, op.other_label)
-        paths = write.write_evidence(session.new_folder(), kind, found)
+        paths = write.write_evidence(session.new_folder(), row, found)
     elif kind == "regular":
         yield progress("Resampling scan and mask")
         with session.lock:

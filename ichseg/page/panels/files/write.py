@@ -9,8 +9,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ichseg.arrays import Labels
-from ichseg.files import evidence, export
+from ichseg.files import export, write
+from ichseg.files.names import SESSION, SLICES, file_name, lesions_path, mask_name, picture_ending
+from ichseg.files.picture import slice_png
 from ichseg.files.regular_grid import regular_grid_files
+from ichseg.files.tables import slices_csv
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment
@@ -20,14 +23,13 @@ from ichseg.page.protocol import SliceIndex
 from ichseg.replace_file import write_whole
 from ichseg.scan.volume import CTVolume
 
-#: The kinds of download that are made of an assessment, by their file's ending.
-EVIDENCE = tuple(suffix.removeprefix(".") for suffix in evidence.FORMATS)
+#: Downloads of no writer: a mask, the slices' millilitres, a slice as seen, the session, a resampled copy.
+OWN_KINDS = ("mask", "table", "picture", "record", "regular")
 
-#: Those that state the range under jittered boxes.
-WITH_RANGE = ("pdf", "csv", "json")
 
-#: All kinds of download: a mask, the slices' millilitres, a slice as seen, the session, a resampled copy, and EVIDENCE.
-KINDS = ("mask", "table", "picture", "record", "regular", *EVIDENCE)
+def kinds() -> tuple[str, ...]:
+    """All kinds of download: OWN_KINDS, and the keys of the writers of what was measured."""
+    return (*OWN_KINDS, *(row.key for row in write.WRITERS if "measures" in row.offered))
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,12 @@ class View:
     """Of the masks' fill; 0 for their outline alone."""
 
 
-def write_evidence(folder: Path, kind: str, found: Assessment) -> list[Path]:
-    """Write one of EVIDENCE into a folder, and return what was written; raises as ``evidence.encode`` does.
+def write_evidence(folder: Path, row: write.Writer, found: Assessment) -> list[Path]:
+    """Write an assessment in a format into a folder, and return what was written; raises as ``write.save`` does.
 
     A DICOM-SEG has no patient's identity: the command line alone copies it, where it is asked to.
     """
-    name = export.file_name(found.volume, evidence.ENDINGS[f".{kind}"])
-    return evidence.save(folder / name, found)
+    return write.save_measures(folder / file_name(found.volume, row.name), found)
 
 
 def write_marked(
@@ -63,17 +64,17 @@ def write_marked(
     """Write a mask, table, picture or (else) the session's record of a method's masks; the file asked for comes first.
 
     ``view`` is for the picture. A mask of lesions brings the file beside it that says what its labels are
-    (``export.save_mask``).
+    (``write.save_mask``).
     """
     model = method.name
     if kind == "picture":
         k, lesions = view.slice, marked.lesions
         visible = [lesion for lesion in lesions if lesion.visible]
         alone = len(lesions) == len(visible) == 1
-        path = folder / export.file_name(volume, export.picture_ending(k))
+        path = folder / file_name(volume, picture_ending(k))
         write_whole(
             path,
-            export.slice_png(
+            slice_png(
                 volume,
                 k,
                 mask_yx=marked.slice_mask(model, k) if alone else marked.slice_labels(model, k),
@@ -87,18 +88,18 @@ def write_marked(
         )
         return [path]
     if kind == "mask":
-        path = folder / export.mask_name(volume)
+        path = folder / mask_name(volume)
         # As the command line has it: the one lesion there is from the start makes a mask of 0 and 1.
         made = "" if method.identity is None else method.identity.short
-        export.save_marked(path, marked, model, volume, made=made)
-        beside = export.lesions_path(path)
+        write.save_marked(path, marked, model, volume, made=made)
+        beside = lesions_path(path)
         return [path, *([beside] if beside.is_file() else [])]
     if kind == "table":
-        path = folder / export.file_name(volume, export.SLICES)
-        content = export.slices_csv(marked.labels_zyx(model), volume, marked.lesions, method=model)
+        path = folder / file_name(volume, SLICES)
+        content = slices_csv(marked.labels_zyx(model), volume, marked.lesions, method=model)
         write_whole(path, content)
         return [path]
-    path = folder / export.file_name(volume, export.SESSION)
+    path = folder / file_name(volume, SESSION)
     write_whole(path, export.json_bytes(_record(marked, volume, method)))
     return [path]
 

@@ -19,7 +19,8 @@ import pytest
 
 from ichseg import NOTICE
 from ichseg.errors import InputError
-from ichseg.files import evidence, export
+from ichseg.files import export
+from ichseg.files.write import WRITERS, by_key, encode, save_measures
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
@@ -40,6 +41,7 @@ LESIONS = (
     Lesion(3, type="oedema"),
     Lesion(4, "Not marked"),
 )
+NAMES = {row.ending: row.name for row in WRITERS if "measures" in row.offered}
 SHA = {"litemedsam/model.safetensors": "ab" * 32}
 
 
@@ -71,7 +73,7 @@ def assessed(**options: Any) -> Assessment:
 
 
 def rows_of(found: Assessment, table: str = ".csv") -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(evidence.tables(found)[table].decode())))
+    return list(csv.DictReader(io.StringIO(encode(".csv", found)[table].decode())))
 
 
 def test_the_total_is_of_blood_and_each_lesion_has_its_own_measures() -> None:
@@ -137,7 +139,7 @@ def test_why_there_is_no_range_is_told_as_it_is_known() -> None:
 def test_each_table_has_one_kind_of_row() -> None:
     volume, labels = three_lesions()
     found = assessed()
-    assert list(evidence.tables(found)) == [".csv", "-total.csv", "-slices.csv"]
+    assert list(encode(".csv", found)) == [".csv", "-total.csv", "-slices.csv"]
     rows, slices = rows_of(found), rows_of(found, "-slices.csv")
     assert [row["lesion"] for row in rows] == ["1", "2", "3"]
     assert [(row["lesion"], row["slice"], row["slice_index"]) for row in slices] == [
@@ -183,7 +185,7 @@ def test_a_slice_is_said_as_people_count_and_as_the_command_line_takes_it() -> N
 def test_other_programs_read_the_tables_without_an_option(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     found = assessed(growth=growth(0.5, 0.8), scores=scores(Findings(nihss=12)))
-    for path in evidence.save(tmp_path / "m.csv", found):
+    for path in save_measures(tmp_path / "m.csv", found):
         table = pandas.read_csv(path)
         assert len(table) and table.notice.eq(NOTICE).all(), path.name
         assert all(table[name].dtype.kind in "if" for name in table if name.endswith("_ml"))
@@ -230,12 +232,12 @@ def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
 def test_tables_of_an_earlier_run_do_not_stay_beside_new_ones(tmp_path: Path) -> None:
     both = {"growth": growth(0.5, 0.8), "role": "baseline", "scores": scores(Findings(nihss=12))}
     first = assessed(**both)
-    names = [f"m{end}" for end in evidence.TABLES]
-    assert [one.name for one in evidence.save(tmp_path / "m.csv", first)] == names
+    names = [f"m{end}" for end in (".csv", *by_key("csv").beside)]
+    assert [one.name for one in save_measures(tmp_path / "m.csv", first)] == names
     other, own = tmp_path / "n-growth.csv", tmp_path / "m-notes.csv"
     other.write_bytes((tmp_path / "m-growth.csv").read_bytes())
     own.write_text("mine")
-    written = evidence.save(tmp_path / "m.csv", assessed())
+    written = save_measures(tmp_path / "m.csv", assessed())
     assert [one.name for one in written] == names[:3]
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(
         [*names[:3], other.name, own.name]
@@ -248,7 +250,7 @@ def test_tables_of_an_earlier_run_do_not_stay_beside_new_ones(tmp_path: Path) ->
 def test_what_is_no_table_of_this_program_stays(tmp_path: Path, content: bytes) -> None:
     for name in ("m-growth.csv", "m-scores.csv"):
         (tmp_path / name).write_bytes(content)
-    evidence.save(tmp_path / "m.csv", assessed())
+    save_measures(tmp_path / "m.csv", assessed())
     for name in ("m-growth.csv", "m-scores.csv"):
         assert (tmp_path / name).read_bytes() == content
 
@@ -266,7 +268,7 @@ def test_no_name_becomes_a_formula_in_a_spreadsheet() -> None:
 def test_the_record_holds_all_of_it() -> None:
     volume, labels = three_lesions()
     found = assessed(growth=growth(0.5, 0.8, hours=3), role="baseline")
-    record = json.loads(evidence.encode(".json", found)[".json"])
+    record = json.loads(encode(".json", found)[".json"])
     assert record["notice"] == NOTICE
     assert record["scan"] == json.loads(json.dumps(export.scan_record(volume)))
     assert record["boxes"] == [{"slice": 2, "lesion": 1, "box_xyxy": [9, 9, 21, 21.5]}]
@@ -291,7 +293,7 @@ def test_an_empty_mask_has_tables_too() -> None:
     (row,) = rows_of(found, "-total.csv")
     assert rows_of(found) == rows_of(found, "-slices.csv") == []
     assert (row["volume_ml"], row["not_computed"]) == ("0.0000", "all: There is no voxel of it.")
-    assert json.loads(evidence.encode(".json", found)[".json"])["lesions"] == []
+    assert json.loads(encode(".json", found)[".json"])["lesions"] == []
 
 
 # --- Files -------------------------------------------------------------------------------------------
@@ -309,14 +311,14 @@ def test_every_format_by_the_name_of_the_file(tmp_path: Path) -> None:
         ".mha": b"ObjectType = Image",
     }
     for suffix, magic in begins.items():
-        path = tmp_path / evidence.ENDINGS[suffix]
+        path = tmp_path / NAMES[suffix]
         if suffix in (".seg.nrrd", ".mha"):  # they hold no uneven series
             with pytest.raises(InputError, match="holds evenly spaced slices only"):
-                evidence.save(path, found)
+                save_measures(path, found)
             continue
-        written = evidence.save(path, found)
+        written = save_measures(path, found)
         assert written[0] == path and path.read_bytes().startswith(magic)
-    assert evidence.ENDINGS.keys() == {*begins, ".dcm"}
+    assert NAMES.keys() == {*begins, ".dcm"}
     assert {path.name for path in tmp_path.glob("*.csv")} == {
         *("measures.csv", "measures-total.csv", "measures-slices.csv"),
     }
@@ -341,14 +343,14 @@ def read_text(path: Path) -> str:
 def test_every_file_carries_the_warnings_that_were_shown(tmp_path: Path, suffix: str) -> None:
     found = assessed(growth=growth(0.5, 0.8), scores=scores(Findings(nihss=12)))
     warned = replace(found, volume=replace(found.volume, warnings=(WARNING,)))
-    for path in evidence.save(tmp_path / f"m{suffix}", warned):
+    for path in save_measures(tmp_path / f"m{suffix}", warned):
         assert WARNING in read_text(path), path.name
 
 
 def test_an_stl_has_room_to_say_that_there_are_warnings_and_for_no_more(tmp_path: Path) -> None:
     found = assessed()
     warned = replace(found, volume=replace(found.volume, warnings=(WARNING,)))
-    headers = [evidence.encode(".stl", one)[".stl"][:80] for one in (found, warned)]
+    headers = [encode(".stl", one)[".stl"][:80] for one in (found, warned)]
     assert [b"WARNED" in header for header in headers] == [False, True]
     assert headers[1].startswith(NOTICE.encode())
 
@@ -356,18 +358,18 @@ def test_an_stl_has_room_to_say_that_there_are_warnings_and_for_no_more(tmp_path
 def test_what_cannot_be_written_is_refused_before_it_is_made(tmp_path: Path) -> None:
     found = assessed()
     with pytest.raises(InputError, match=r"one of \.pdf, .*; got a\.docx; name it e\.g\. report"):
-        evidence.save(tmp_path / "a.docx", found)
+        save_measures(tmp_path / "a.docx", found)
     with pytest.raises(InputError, match="there is no folder nowhere; make it first"):
-        evidence.save(tmp_path / "nowhere" / "a.pdf", found)
+        save_measures(tmp_path / "nowhere" / "a.pdf", found)
     with pytest.raises(
         InputError, match=r"phantom is NIfTI; write hematoma-\w{8}-mask-slices\.zip in place of"
     ):
-        evidence.save(tmp_path / "a.dcm", found)
+        save_measures(tmp_path / "a.dcm", found)
 
 
 def test_nothing_heavy_is_imported_for_a_table() -> None:
     code = (
-        "import sys, ichseg.files.evidence, ichseg.files.mesh\n"
+        "import sys, ichseg.files.write, ichseg.files.mesh\n"
         "print([m for m in ('reportlab', 'trimesh', 'skimage', 'highdicom', 'torch') if m in sys.modules])"
     )
     run = subprocess.run(
