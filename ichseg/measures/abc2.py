@@ -15,6 +15,9 @@ from ichseg.measures.lengths import Line, Mask, Plane, components, corners_px, f
 from ichseg.measures.volume import in_mask
 from ichseg.scan.volume import CTVolume
 
+#: A line that a person moved has a direction; where its ends nearly meet, rounding decides which.
+SHORTEST_MM = 0.01
+
 
 @dataclass(frozen=True)
 class WeightedSlice:
@@ -69,8 +72,8 @@ def abc2(
     on thin slices comes to 65 % of its volume, for the weights leave 68 % of its length.
 
     ``a_px`` and ``b_px`` (x0, y0, x1, y1 in pixels of the slice) and ``c_mm`` take the place of what is found, as a
-    person moves them; B follows a new A. Raises InputError for an end that is not a finite number, a line without
-    length, or a C that is not more than 0.
+    person moves them; B follows a new A. Raises InputError for an end that is not a finite number, a line shorter than
+    SHORTEST_MM, or a C that is not more than 0.
     """
     mask = in_mask(mask_zyx, volume)
     counts = np.count_nonzero(mask, axis=(1, 2))
@@ -116,7 +119,7 @@ def _weight(area_ratio: float) -> float:
 def _given_line(name: str, k: int, plane: Plane, ends_px: Sequence[float]) -> Line:
     x0, y0, x1, y1 = (float(value) for value in ends_px)
     line = plane.line(k, (x0, y0), (x1, y1))
-    if not (math.isfinite(line.length_mm) and line.length_mm > 0):
+    if not (math.isfinite(line.length_mm) and line.length_mm >= SHORTEST_MM):
         raise InputError(
             f"{name} runs between two points of the slice; got {x0:g}, {y0:g} to {x1:g}, {y1:g}; "
             "draw it again."

@@ -169,12 +169,12 @@ def volume_range(
         raise BoxError(
             "A range is that of the volume in boxes; got none; draw a box around the blood."
         )
-    total_ml = np.zeros(draws)
+    areas_px = {}
     for k in sorted(boxes):
         if not boxes[k]:
             continue
         here = predictor.embed(volume.hu_zyx[k]) if embedding is None else embedding(k)
-        voxels = jittered_areas_px(
+        areas_px[k] = jittered_areas_px(
             predictor,
             here,
             boxes[k],
@@ -183,7 +183,17 @@ def volume_range(
             second_look=second_look,
             seed=seed,
         )
-        total_ml += voxels * volume.voxel_volumes_ml[k]
+    return range_of_areas(areas_px, volume, jitter_mm, seed)
+
+
+def range_of_areas(
+    areas_px: Mapping[int, npt.NDArray[np.int64]],
+    volume: CTVolume,
+    jitter_mm: float = JITTER_MM,
+    seed: int = 0,
+) -> VolumeRange:
+    """The range of the areas that ``jittered_areas_px`` gave, by slice from 0: draw i of all slices is one volume."""
+    total_ml = sum(areas * volume.voxel_volumes_ml[k] for k, areas in sorted(areas_px.items()))
     return VolumeRange.of(total_ml, jitter_mm, seed)
 
 

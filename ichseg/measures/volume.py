@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import VolumeError
+from ichseg.marks.lesion import Lesion
 from ichseg.scan.volume import CTVolume
 
 
@@ -34,6 +36,20 @@ def volume_ml(mask_zyx: npt.ArrayLike, volume: CTVolume) -> float:
     0.045
     """
     return float(voxels_per_slice(mask_zyx, volume) @ volume.voxel_volumes_ml)
+
+
+def slice_ml(mask_yx: npt.ArrayLike, volume: CTVolume, k: int) -> float:
+    """The volume of one slice's mask [y, x] on slice k, in millilitres; those of all slices add up to volume_ml."""
+    return float(np.count_nonzero(mask_yx) * volume.voxel_volumes_ml[k])
+
+
+def blood_ml(ml_by_lesion: Mapping[int, float], lesions: Iterable[Lesion]) -> float:
+    """The millilitres of those lesions that are blood, by their numbers; a lesion that is not there has none.
+
+    >>> blood_ml({1: 2.0, 2: 0.5}, [Lesion(1, type="IPH"), Lesion(2, type="oedema"), Lesion(3)])
+    2.0
+    """
+    return sum(ml_by_lesion.get(lesion.id, 0.0) for lesion in lesions if lesion.is_blood)
 
 
 @dataclass(frozen=True)

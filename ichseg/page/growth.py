@@ -16,14 +16,9 @@ from ichseg.page.sessions import Case, Role, Session
 
 def blood_of(case: Case) -> Blood:
     """The blood that is marked on a scan now, by its first method."""
-    marked, model = case.segmentation, case.models[0]
-    lesions = {lesion.id: lesion for lesion in marked.lesions}
-    ml = dict.fromkeys(lesions, 0.0)
-    for k in marked.marked_slices(model):
-        for id, part in case.slice_ml.get(k, {}).get(model, {}).items():
-            ml[id] += part
+    lesions, model = case.segmentation.lesions, case.models[0]
     scan_sha256 = case.volume.sha256 if case.volume is not None else ""
-    return Blood.of(((lesions[id], amount_ml) for id, amount_ml in ml.items()), scan_sha256)
+    return Blood.of(((one, case.lesion_ml(one.id, model)) for one in lesions), scan_sha256)
 
 
 def record(session: Session) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from ichseg.measures.spread import (
     jittered_areas_px,
     propagated_ml,
     range_of,
+    range_of_areas,
     starts,
 )
 from ichseg.methods.follow import Rule
@@ -274,7 +275,6 @@ class Measuring:
     def _ranges(self, measured: Measured) -> dict[int | None, VolumeRange]:
         """The ranges that are known by now, by lesion and (None) for all blood."""
         snapshot, found = measured.snapshot, measured.found
-        voxels_ml = measured.volume.voxel_volumes_ml
         now = {one.label: one.volume_ml for one in found.measures}
         ranges: dict[int | None, VolumeRange] = {}
         for lesion in found.lesions:
@@ -285,12 +285,12 @@ class Measuring:
                     ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[1])
                 continue
             by_slice = snapshot.boxes.get(lesion.id, {})
-            areas = [
-                voxels_ml[k] * self._areas.get((snapshot.method.name, k, boxes), np.zeros(0))
+            areas_px = {
+                k: self._areas.get((snapshot.method.name, k, boxes), np.zeros(0, dtype=np.int64))
                 for k, boxes in by_slice.items()
-            ]
-            if areas and all(len(one) == DRAWS for one in areas):
-                found_range = VolumeRange.of(np.sum(areas, axis=0))
+            }
+            if areas_px and all(len(one) == DRAWS for one in areas_px.values()):
+                found_range = range_of_areas(areas_px, measured.volume)
                 # The draws are of first answers, and know of no other lesion.
                 later = snapshot.method.second_look or snapshot.method.edge
                 carried = later or lesion.id in snapshot.clipped

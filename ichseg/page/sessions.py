@@ -39,6 +39,9 @@ BUDGET_BYTES = 2 << 30
 #: Open pages; beyond these the one that was used least recently is closed.
 MAX_SESSIONS = 200
 
+#: Of an uploaded file's name, in UTF-8.
+MAX_NAME_BYTES = 100
+
 #: Single-box masks remembered, so that a further box on a slice costs one decoding, not all, and no
 #: mask is refined twice. One is a few hundred bytes.
 REMEMBERED_BOXES = 4096
@@ -112,6 +115,11 @@ class Case:
         shape = self.segmentation.shape_zyx
         bits = np.unpackbits(self.reference, count=math.prod(shape))
         return np.asarray(bits.reshape(shape), dtype=bool)
+
+    def lesion_ml(self, lesion: int, model: str) -> float:
+        """A lesion's millilitres by a model, of what was last shown of its slices."""
+        slices = self.segmentation.marked_slices(model, lesion)
+        return sum(self.slice_ml.get(k, {}).get(model, {}).get(lesion, 0.0) for k in slices)
 
     def unrefined(self, k: int, model: str) -> list[Box]:
         """The boxes of slice k whose mask by a model is neither refined yet nor corrected by hand."""
@@ -365,4 +373,6 @@ class SessionStore:
 def safe_name(name: str) -> str:
     """A file name that a page sent, cut to what is harmless in a path."""
     base = os.path.basename(name.replace("\\", "/")).lstrip(".")
-    return "".join(c if c.isalnum() or c in "._- ()+" else "_" for c in base)[-100:] or "scan"
+    harmless = "".join(c if c.isalnum() or c in "._- ()+" else "_" for c in base)
+    # A file system counts bytes. The end is kept: it says what the file is.
+    return harmless.encode(errors="replace")[-MAX_NAME_BYTES:].decode(errors="ignore") or "scan"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ichseg.files import export
-from ichseg.marks.lesion import Lesion
+from ichseg.measures.volume import blood_ml, slice_ml
 from ichseg.page.sessions import BoolArray, Case
 from ichseg.scan.series_info import SeriesInfo
 from ichseg.scan.volume import CTVolume
@@ -20,7 +20,7 @@ def slice_state(case: Case, volume: CTVolume, k: int, rough: list[str]) -> dict[
 
     ``origin`` is where the first model's masks come from; ``rough`` names the models whose refinement is to come.
     """
-    marked, voxel_ml = case.segmentation, float(volume.voxel_volumes_ml[k])
+    marked = case.segmentation
     ids = [lesion.id for lesion in marked.lesions]
     masks: dict[str, dict[int, BoolArray]] = {}
     for model in dict.fromkeys(case.models):
@@ -28,7 +28,7 @@ def slice_state(case: Case, volume: CTVolume, k: int, rough: list[str]) -> dict[
         if there and (k, model) not in case.failed:
             masks[model] = {id: marked.slice_mask(model, k, id) for id in there}
     case.slice_ml[k] = {
-        model: {id: int(mask.sum()) * voxel_ml for id, mask in by_lesion.items()}
+        model: {id: slice_ml(mask, volume, k) for id, mask in by_lesion.items()}
         for model, by_lesion in masks.items()
     }
     origins = {id: marked.origin(k, id, case.models[0]) for id in ids}
@@ -67,11 +67,7 @@ def lesions_state(case: Case) -> list[dict[str, Any]]:
             "locked": lesion.locked,
             "visible": lesion.visible,
             "blood": lesion.is_blood,
-            "ml": sum(
-                by_model.get(model, {}).get(lesion.id, 0.0)
-                for k, by_model in case.slice_ml.items()
-                if marked.origin(k, lesion.id, model) is not None
-            ),
+            "ml": case.lesion_ml(lesion.id, model),
             "stops": marked.parameters(model, lesion.id).get("stops", []),
         }
         for lesion in marked.lesions
@@ -134,8 +130,3 @@ def runs(mask_yx: BoolArray) -> list[int]:
     flat = np.concatenate([[0], mask_yx.ravel().astype(np.int8), [0]])
     indices: list[int] = np.flatnonzero(np.diff(flat)).tolist()
     return indices
-
-
-def blood_ml(ml: Mapping[int, float], lesions: Iterable[Lesion]) -> float:
-    """The millilitres of those lesions that are blood."""
-    return sum(ml.get(lesion.id, 0.0) for lesion in lesions if lesion.is_blood)

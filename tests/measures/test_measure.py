@@ -472,6 +472,7 @@ def test_moved_lines_and_a_given_c_take_the_place_of_what_is_found() -> None:
     ("moved", "sentence"),
     [
         ({"a_px": (3, 3, 3, 3)}, "A runs between two points of the slice; got 3, 3 to 3, 3"),
+        ({"a_px": (0, 3, 1e-200, 3)}, "A runs between two points of the slice; got 0, 3 to 1e-200"),
         ({"b_px": (3, math.nan, 3, 9)}, "B runs between two points of the slice; got 3, nan"),
         ({"c_mm": 0.0}, "C is a length of more than 0 mm; got 0"),
         ({"c_mm": math.inf}, "C is a length of more than 0 mm; got inf"),
