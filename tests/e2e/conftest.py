@@ -50,11 +50,15 @@ class Server:
     """What its environment has beside that of the tests."""
 
 
+#: app.py with light models, and as it is.
+LIGHT, REAL = "tests/e2e/light_app.py", "app.py"
+
+
 @contextmanager
-def serving(root: Path, folder: Path, **environment: str) -> Iterator[Server]:
-    """app.py on a free port until the block ends."""
+def serving(root: Path, folder: Path, *, app: str = LIGHT, **environment: str) -> Iterator[Server]:
+    """The page on a free port until the block ends."""
     port = free_port()
-    process = start(root, folder, port, **environment)
+    process = start(root, folder, port, app=app, **environment)
     try:
         yield Server(f"http://127.0.0.1:{port}", folder, environment)
     finally:
@@ -70,8 +74,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(root: Path, folder: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
-    """app.py in a process of its own, once it serves; whoever starts it ends it."""
+def start(
+    root: Path, folder: Path, port: int, *, app: str = LIGHT, **environment: str
+) -> subprocess.Popen[bytes]:
+    """The page in a process of its own, once it serves; whoever starts it ends it."""
     settings = {
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
@@ -81,7 +87,7 @@ def start(root: Path, folder: Path, port: int, **environment: str) -> subprocess
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "app.py"],
+            [sys.executable, app],
             cwd=root,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | settings | environment,
             stdout=log,
@@ -108,8 +114,15 @@ def _wait_for(process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One app.py for all tests."""
+    """One page for most tests, of light models."""
     with serving(root, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One page with the networks themselves, for the tests of what they answer."""
+    with serving(root, tmp_path_factory.mktemp("real"), app=REAL) as running:
         yield running
 
 
@@ -145,7 +158,7 @@ def closer_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     manifest["litemedsam-rslora"] = {"files": files, "source": "made here", "licence": "none"}
     (weights / "manifest.json").write_text(json.dumps(manifest))
     folder = tmp_path_factory.mktemp("closer")
-    with serving(root, folder, ICHSEG_WEIGHTS=str(weights)) as running:
+    with serving(root, folder, app=REAL, ICHSEG_WEIGHTS=str(weights)) as running:
         yield running
 
 
