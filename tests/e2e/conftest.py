@@ -202,6 +202,13 @@ def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
         yield open_page
 
 
+@pytest.fixture
+def visit_real(browser: Browser, real_server: Server) -> Iterator[Callable[..., Viewer]]:
+    """``visiting`` the page with the networks themselves."""
+    with visiting(browser, real_server.url) as open_page:
+        yield open_page
+
+
 @pytest.fixture(scope="session")
 def sample() -> CTVolume:
     """The scan of the sample button."""

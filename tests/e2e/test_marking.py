@@ -39,9 +39,9 @@ def ml(mask_zyx: Truth, scan: CTVolume) -> float:
 
 
 def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
-    visit: Visit, sample: CTVolume, largest_lesion: Truth, tmp_path: Path
+    visit_real: Visit, sample: CTVolume, largest_lesion: Truth, tmp_path: Path
 ) -> None:
-    viewer = visit().open_sample()
+    viewer = visit_real().open_sample()
     assert viewer.page.locator("[data-do=propagate]").is_disabled()
     k, box = largest_slice(largest_lesion)
     viewer.go_to(k).draw(box.xyxy)
@@ -71,8 +71,8 @@ def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
     assert viewer.ml(0)[1] == one_slice_ml
 
 
-def test_following_is_cancelled_and_nothing_changes(visit: Visit, largest_lesion: Truth) -> None:
-    viewer = visit().open_sample()
+def test_following_is_cancelled_and_nothing_changes(visit_real: Visit, largest_lesion: Truth) -> None:
+    viewer = visit_real().open_sample()
     k, box = largest_slice(largest_lesion)
     viewer.go_to(k).draw(box.xyxy)
     before = viewer.ml(0), viewer.ml(1)

@@ -233,9 +233,9 @@ def test_every_file_opens_elsewhere_with_the_same_blood_in_it(
 
 
 def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again(
-    visit: Visit, sample: CTVolume, truth: Truth, root: Path, tmp_path: Path
+    visit_real: Visit, sample: CTVolume, truth: Truth, root: Path, tmp_path: Path
 ) -> None:
-    viewer = visit().open_sample()
+    viewer = visit_real().open_sample()
     page, k = viewer.page, int(np.argmax(truth.sum(axis=(1, 2))))
     clot, ventricle = sorted(
         boxes_from_mask(truth[k]), key=lambda box: -truth[k][box.slices()].sum()

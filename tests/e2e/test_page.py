@@ -27,7 +27,7 @@ from ichseg.methods.catalogue import default_baseline
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
-from tests.e2e.conftest import Server, serving
+from tests.e2e.conftest import REAL, Server, serving
 from tests.e2e.driver import Viewer
 
 Visit = Callable[..., Viewer]
@@ -63,8 +63,8 @@ def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) ->
 # What computes
 
 
-def test_a_pane_says_what_computes_its_method(visit: Visit, truth: Truth) -> None:
-    viewer = visit().open_sample()
+def test_a_pane_says_what_computes_its_method(visit_real: Visit, truth: Truth) -> None:
+    viewer = visit_real().open_sample()
     (k,) = largest(truth, 1)
     viewer.go_to(k).draw(boxes_on(truth, k)[0])
     for pane in (0, 1):
@@ -76,9 +76,9 @@ def test_a_pane_says_what_computes_its_method(visit: Visit, truth: Truth) -> Non
 
 
 def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
-    visit: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
+    visit_real: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
 ) -> None:
-    viewer = visit(
+    viewer = visit_real(
         viewport={"width": 2700, "height": 1640}
     ).open_sample()  # 2.6 screen pixels a voxel
     slices = largest(truth, 2)
@@ -446,7 +446,7 @@ def test_a_server_that_is_stopped_at_its_work_deletes_what_people_sent(
     folder = tmp_path / "server"
     folder.mkdir()
     context = browser.new_context()
-    with serving(root, folder) as server:
+    with serving(root, folder, app=REAL) as server:
         viewer = Viewer(context.new_page(), server.url).open_files(copy).opened()
         viewer.page.wait_for_timeout(2500)  # from here on slices are embedded, for half a minute
         assert any(path.is_file() for path in folder.rglob("*someone*"))
