@@ -71,7 +71,9 @@ def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
     assert viewer.ml(0)[1] == one_slice_ml
 
 
-def test_following_is_cancelled_and_nothing_changes(visit_real: Visit, largest_lesion: Truth) -> None:
+def test_following_is_cancelled_and_nothing_changes(
+    visit_real: Visit, largest_lesion: Truth
+) -> None:
     viewer = visit_real().open_sample()
     k, box = largest_slice(largest_lesion)
     viewer.go_to(k).draw(box.xyxy)
