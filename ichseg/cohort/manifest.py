@@ -13,16 +13,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ichseg.errors import InputError
 from ichseg.files.names import lesions_path
 from ichseg.marks.box import Box
 from ichseg.replace_file import inputs_of
-
-if TYPE_CHECKING:
-    pass
-
+from ichseg.scan.formats import endings
 
 #: What a manifest may say of a scan. ``scan`` and one of ``boxes`` and ``session`` are needed.
 COLUMNS = ("scan", "boxes", "session", "truth", "out", "series", "add_offset")
@@ -34,7 +30,8 @@ MANIFEST_NAME = "manifest.csv"
 _BEYOND = "(beyond the header)"
 
 
-_SCAN_ENDINGS = (".nii.gz", ".nii", ".zip")
+#: Of masks; a file of this name is no scan.
+_MASK_ENDING = ".seg.nrrd"
 
 
 @dataclass(frozen=True)
@@ -211,19 +208,25 @@ def _entry_beside(number: int, scan: Path) -> Entry:
 
 
 def _scans_in(folder: Path) -> list[Path]:
-    """What in a folder can be a scan: NIfTI files, zips and folders, without the references."""
+    """What in a folder can be a scan: files of a format (``formats.READERS``), zips, folders; no references."""
     return [
         path
         for path in sorted(folder.iterdir())
-        if (path.is_dir() or path.name.lower().endswith(_SCAN_ENDINGS))
+        if (path.is_dir() or _ending(path))
         and not path.name.startswith(".")
         and not _stem(path).endswith("-truth")
     ]
 
 
 def _stem(path: Path) -> str:
-    ending = next((end for end in _SCAN_ENDINGS if path.name.lower().endswith(end)), "")
-    return path.name[: len(path.name) - len(ending)]
+    return path.name[: len(path.name) - len(_ending(path))]
+
+
+def _ending(path: Path) -> str:
+    """How the name of a scan of one file ends; empty for what is none."""
+    name = path.name.lower()
+    found = next((end for end in (*endings(), ".zip") if name.endswith(end)), "")
+    return "" if name.endswith(_MASK_ENDING) else found
 
 
 def _record_of(scan: Path) -> Path:

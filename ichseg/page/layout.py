@@ -23,6 +23,11 @@ MAX_FILE_BYTES = 512 << 20
 FILES_PER_REQUEST = 500
 
 
+def lesion_types() -> list[dict[str, str]]:
+    """The types of lesion that the page offers, in the order of the table: name, and what people see."""
+    return [{"name": row.name, "title": row.shown} for row in TYPES.values()]
+
+
 def make_controller() -> Controller:
     """A controller that takes its uploads from where Gradio puts them."""
     return Controller(Path(get_upload_folder()))
@@ -57,12 +62,11 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
             {"name": name, "width": window.width, "level": window.level}
             for name, window in WINDOWS.items()
         ]
-        types = [{"name": row.name, "title": row.shown} for row in TYPES.values()]
         viewer = Viewer(
             value={},
             choices=choices(),
             presets=presets,
-            types=types,
+            types=lesion_types(),
             limits={
                 "files": MAX_UPLOAD_FILES,
                 "bytes": MAX_UPLOAD_BYTES,

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from ichseg.errors import VolumeError, refusal
-from ichseg.scan.intake import InputFile
+from ichseg.scan.formats import InputFile
 from ichseg.scan.series import Traits
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)

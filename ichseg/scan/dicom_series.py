@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 
 from ichseg.errors import VolumeError, refusal
-from ichseg.scan import intake
+from ichseg.scan import formats, intake
 from ichseg.scan.dicom_files import (
     CT_CLASSES,
     DICOMDIR,
@@ -23,8 +23,9 @@ from ichseg.scan.dicom_files import (
 )
 from ichseg.scan.dicom_slices import Slice, decode, fit_slices
 from ichseg.scan.dicom_source import direction_columns
+from ichseg.scan.formats import InputFile
 from ichseg.scan.geometry import display_axes
-from ichseg.scan.intake import FORMATS, SERIES_REMEDY, InputFile
+from ichseg.scan.intake import SERIES_REMEDY
 from ichseg.scan.lost_slices import MOST_GAP_MM, Count, Hole, end_warnings, holes
 from ichseg.scan.series import preference
 from ichseg.scan.series_info import SeriesInfo
@@ -135,7 +136,7 @@ def _no_images(
         )
     (note,) = intake.passed_over(left)
     received = f"of its DICOM files none is an image ({note.nameless[len('Passed over: ') : -1]})"
-    return refusal(given.name, FORMATS, received, SERIES_REMEDY)
+    return refusal(given.name, formats.rule(), received, SERIES_REMEDY)
 
 
 def _group_key(image: Image) -> tuple[str, ...]:

@@ -24,12 +24,12 @@ from ichseg.scan.dicom_source import (
     direction_columns,
     stored_grid,
 )
+from ichseg.scan.formats import InputFile
 from ichseg.scan.geometry import Geometry, check_spacing
 from ichseg.scan.hounsfield import (
     Plane,
     padding_mask,
 )
-from ichseg.scan.intake import InputFile
 from ichseg.scan.series import Traits
 
 _PIXEL_TAGS = [

@@ -12,7 +12,6 @@ import gzip
 import io
 import lzma
 import os
-import re
 import stat
 import struct
 import zipfile
@@ -21,9 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from ichseg.errors import VolumeError, refusal
+from ichseg.scan import formats
+from ichseg.scan.formats import InputFile
 
 MAX_FILES = 20_000
 """Most files that a folder or a zip may hold, those of zips in it included."""
@@ -33,9 +34,6 @@ MAX_ZIP_BYTES = 4 << 30
 
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is unpacked: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
-
-FORMATS = "a scan is NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha) or DICOM (folder, zip, files)"
-"""The rule that every unreadable file is told."""
 
 SERIES_REMEDY = "give the folder or zip of an axial head CT series"
 
@@ -59,10 +57,6 @@ _ARCHIVES: tuple[tuple[int, bytes, str], ...] = (
 """Offset, magic bytes and name of archives that are not opened."""
 
 _UNPACKABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-NRRD_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
-"""How the names of NRRD and MetaImage end, detached headers included."""
-
-_META_IMAGE = re.compile(rb"\s*(ObjectType|NDims)\s*=")
 _PACKINGS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 """How a zip's members may be packed that Python cannot unpack; Windows packs large ones with Deflate64."""
 
@@ -72,11 +66,6 @@ _ZIP_ERRORS = (
     *(NotImplementedError, RuntimeError, ValueError, OverflowError),
 )
 """All that zipfile and the decompressors raise on a damaged zip."""
-
-Kind = Literal["nifti", "nrrd", "header", "image", "dicom", "zip", "archive", "other"]
-"""What a file is; "nrrd" is MetaImage, too.
-
-"header" and "image" are the ``.hdr`` and ``.img`` of a NIfTI-1 or Analyze image in two files."""
 
 
 class FileNote(str):
@@ -125,27 +114,6 @@ def passed_over(left: Iterable[tuple[str, str]], others: int = 0) -> tuple[FileN
     return (FileNote(f"{start}{', '.join(full)}.", f"{start}{', '.join(nameless)}."),)
 
 
-@dataclass(frozen=True)
-class InputFile:
-    """A file on disk, in a zip or in a gzip.
-
-    Attributes:
-        name: its base name.
-        kind: what it is.
-        place: its path without the ending, by which the two files of a pair are known; never shown.
-
-    """
-
-    name: str
-    opener: Callable[[], BinaryIO]
-    kind: Kind = "other"
-    place: str = ""
-
-    def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
-        """Its content, as a stream to be closed."""
-        return self.opener()
-
-
 @dataclass
 class Given:
     """What was given, sorted by what it is.
@@ -177,7 +145,7 @@ class Given:
         known = len(self.files) + len(self.zips) + len(self.archives) + len(self.broken)
         return known + self.others
 
-    def of(self, kind: Kind) -> list[InputFile]:
+    def of(self, kind: str) -> list[InputFile]:
         """The files of one kind."""
         return [file for file in self.files if file.kind == kind]
 
@@ -190,12 +158,12 @@ class Given:
             return refusal(self.name, rule, "there is no file in it", SERIES_REMEDY)
         if self.archives:
             received = ("this is " if self.is_file else "it holds ") + self.archives[0]
-            return refusal(self.name, FORMATS, received, "unpack it and give the folder")
+            return refusal(self.name, formats.rule(), received, "unpack it and give the folder")
         received = f"none of its {self.count} files is one"
         if self.count == 1:
             whose = "this file" if self.is_file else "its only file"
             received = f"{whose} is none of them"
-        return refusal(self.name, FORMATS, received, "export the CT in one of these formats")
+        return refusal(self.name, formats.rule(), received, "export the CT in one of these formats")
 
 
 def gather(paths: Sequence[Path], stack: ExitStack) -> Given:
@@ -227,7 +195,7 @@ def gather(paths: Sequence[Path], stack: ExitStack) -> Given:
     return given
 
 
-def kind_on_disk(path: Path) -> Kind:
+def kind_on_disk(path: Path) -> str:
     """What the file at a path is."""
     raw = _head(_on_disk(path))
     return kind_of(path.name, _start_of_gzip(raw) if raw[:2] == _GZIP else raw)
@@ -252,21 +220,19 @@ def unpack_zips(given: Given, stack: ExitStack) -> Given:
     return opened
 
 
-def kind_of(name: str, head: bytes) -> Kind:
-    """What a file is by its first bytes; by its name, too, where that promises NIfTI or a zip.
+def kind_of(name: str, head: bytes) -> str:
+    """What a file is by its first bytes; by its name, too, where that promises a format or a zip.
 
-    So a damaged ``scan.nii`` is named as such.
+    So a damaged ``scan.nii`` is named as such. It is the ``kind`` of a row of ``formats.READERS``, or "zip", "archive",
+    "image" (the voxels beside a "header": NIfTI-1 or Analyze in two files), "other".
     """
     lower = name.lower()
     if head[:4] == _APPLE_DOUBLE:
         return "other"
-    if head[128:132] == b"DICM":
-        return "dicom"
-    if lower.endswith((".nii", ".nii.gz")) or head[344:347] == b"n+1" or head[4:7] == b"n+2":
-        return "nifti"
-    if lower.endswith(NRRD_ENDINGS) or head[:4] == b"NRRD" or _META_IMAGE.match(head):
-        return "nrrd"
-    if head[344:347] == b"ni1" or (lower.endswith((".hdr", ".hdr.gz")) and _is_analyze(head)):
+    for row in formats.READERS:
+        if row.takes(name, head):
+            return row.kind
+    if lower.endswith((".hdr", ".hdr.gz")) and _is_analyze(head):
         return "header"
     if head[:4] == _ZIP or (lower.endswith(".zip") and head):
         return "zip"
@@ -320,7 +286,8 @@ def _sort_in(
     gzipped = raw[:2] == _GZIP
     head = _start_of_gzip(raw) if gzipped else raw
     kind = kind_of(name, head)
-    if gzipped and kind not in ("nifti", "other"):
+    row = formats.reader_of(kind)
+    if gzipped and kind != "other" and not (row and row.reads_gzip):
         opener = functools.partial(_gunzip, name, opener)
     file = InputFile(name, opener, kind, _stem(place))
     if kind == "zip":

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +26,8 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ichseg.errors import refusal
-from ichseg.scan import intake, plausible
+from ichseg.scan import formats, plausible
+from ichseg.scan.formats import InputFile
 from ichseg.scan.geometry import Geometry, check_spacing, display_axes, spacing_notes
 from ichseg.scan.hounsfield import (
     MAX_BYTES,
@@ -37,7 +37,6 @@ from ichseg.scan.hounsfield import (
     offset_notes,
     stack_hounsfield,
 )
-from ichseg.scan.intake import FORMATS
 from ichseg.scan.nifti_grid import NiftiGrid, nifti_geometry
 from ichseg.scan.nifti_header import Placement, place_voxels, size_text, voxel_size_mm
 from ichseg.scan.volume import CTVolume
@@ -68,7 +67,7 @@ def nifti_bytes(grid: NiftiGrid, array_zyx: NDArray[Any], description: str, comm
     return bytes(image.to_bytes())
 
 
-def read_nifti(path: Path | intake.InputFile, add_offset: int) -> CTVolume:
+def read_nifti(path: Path | InputFile, add_offset: int) -> CTVolume:
     """Open a NIfTI scan; see ``ichseg.scan.read.read_volume``. Raises VolumeError where it is none."""
     with open_nifti(path) as file:
         check_spacing(path.name, file.geometry)
@@ -117,17 +116,7 @@ def _possible_statement(file: NiftiFile, hu_zyx: Hounsfield) -> tuple[NiftiFile,
     return file, placement.warnings
 
 
-def pairs(given: intake.Given) -> list[intake.InputFile]:
-    """The images in two files, .hdr and .img, each as the one NIfTI file that it would be."""
-    images = {file.place: file for file in given.of("image")}
-    return [
-        replace(header, opener=partial(_joined, header, image))
-        for header in given.of("header")
-        if (image := images.get(header.place))
-    ]
-
-
-def _joined(header: intake.InputFile, image: intake.InputFile) -> BinaryIO:
+def joined(header: InputFile, image: InputFile) -> BinaryIO:
     """A NIfTI-1 file of the two files of a pair: their bytes, with what Analyze has in NIfTI's fields set to 0.
 
     The two formats have one layout but for those (NIfTI-1 was made so); what an Analyze header lacks is where its
@@ -235,7 +224,7 @@ class NiftiFile:
 
 
 @contextmanager
-def open_nifti(path: Path | intake.InputFile, least: int = 2) -> Iterator[NiftiFile]:
+def open_nifti(path: Path | InputFile, least: int = 2) -> Iterator[NiftiFile]:
     """A NIfTI file, of which one plane at a time is unpacked and held."""
     name = path.name
     try:
@@ -291,7 +280,7 @@ def _planes(
 
 def _read_header(name: str, head: bytes) -> nib.nifti1.Nifti1Header:
     """Parse the first bytes of a NIfTI-1 or NIfTI-2 file."""
-    rule, remedy = FORMATS, "export the CT in one of these formats"
+    rule, remedy = formats.rule(), "export the CT in one of these formats"
     second = head[4:7] == b"n+2"
     if not second and head[344:347] != b"n+1":
         raise refusal(name, rule, "this file is none of them", remedy)

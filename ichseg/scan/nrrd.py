@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ichseg.arrays import Float
 from ichseg.errors import refusal
+from ichseg.scan.formats import InputFile, reader_of
 from ichseg.scan.geometry import (
     FileAxes,
     Geometry,
@@ -30,7 +31,6 @@ from ichseg.scan.geometry import (
     spacing_notes,
 )
 from ichseg.scan.hounsfield import Plane, check_size, offset_notes, stack_hounsfield
-from ichseg.scan.intake import NRRD_ENDINGS, InputFile
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ def _scan(path: Path, add_offset: int) -> CTVolume:
     hu_zyx, value_notes = stack_hounsfield(path.name, (len(hu), *hu.shape[1:]), planes)
     hu_zyx.setflags(write=False)
     name = path.name
-    for ending in (*NRRD_ENDINGS, ".seg"):
+    row = reader_of("nrrd")
+    assert row is not None
+    for ending in (*row.suffixes, ".seg"):
         name = name.removesuffix(ending)
     return CTVolume(
         hu_zyx,

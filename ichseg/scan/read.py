@@ -6,17 +6,18 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from ichseg.errors import VolumeError, refusal
 from ichseg.replace_file import inputs_of
-from ichseg.scan import intake, plausible
+from ichseg.scan import formats, intake, plausible
+from ichseg.scan.formats import READERS, InputFile
 from ichseg.scan.hounsfield import (
     offset_doubts,
     scale_doubts,
 )
-from ichseg.scan.intake import FORMATS
-from ichseg.scan.nifti import pairs, read_nifti
 from ichseg.scan.volume import CTVolume, ScanPath
 
 
@@ -80,7 +81,9 @@ def checked_volume(volume: CTVolume, add_offset: int = 0) -> CTVolume:
 def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
     """Open what the paths hold; the zips among their files only where nothing else is a scan."""
     if len(paths) == 1 and paths[0].is_file() and paths[0].stat().st_size == 0:
-        raise refusal(paths[0].name, FORMATS, "this file is empty", "copy or download it again")
+        raise refusal(
+            paths[0].name, formats.rule(), "this file is empty", "copy or download it again"
+        )
     with ExitStack() as stack:
         given = intake.gather(paths, stack)
         try:
@@ -96,32 +99,33 @@ def _read(paths: list[Path], series: str | None, add_offset: int) -> CTVolume:
 
 
 def _read_given(given: intake.Given, series: str | None, add_offset: int) -> CTVolume:
-    """Hand the files to the reader of their format: DICOM, or else the one file among them that is a scan by itself."""
-    niftis = [*given.of("nifti"), *pairs(given), *given.of("nrrd")]
-    if not given.of("dicom"):
-        return _read_one(given, niftis, series, add_offset)
-
-    from ichseg.scan import (
-        dicom,  # pydicom takes a while to import: only when there is DICOM to read
-    )
-
+    """Hand the files to their format's reader: one that takes many, or else the one file that is a scan by itself."""
+    single = [
+        file
+        for row in READERS
+        if not row.in_series
+        for file in (pairs(given) if row.of_two else given.of(row.kind))
+    ]
+    many = next((row for row in READERS if row.in_series and given.of(row.kind)), None)
+    if many is None:
+        return _read_one(given, single, series, add_offset)
     try:
-        return dicom.read_series(given, series=series, add_offset=add_offset)
+        return many.function()(given, series=series, add_offset=add_offset)
     except VolumeError as error:
-        if len(niftis) != 1 or series is not None:
+        if len(single) != 1 or series is not None:
             raise
         refused = error
     try:
-        return _read_one(given, niftis, series, add_offset)
+        return _read_one(given, single, series, add_offset)
     except VolumeError:
         raise refused from None
 
 
 def _read_one(
-    given: intake.Given, niftis: Sequence[intake.InputFile], series: str | None, add_offset: int
+    given: intake.Given, single: Sequence[InputFile], series: str | None, add_offset: int
 ) -> CTVolume:
-    """Open the one NIfTI, NRRD or MetaImage among the files."""
-    if not niftis and given.files:
+    """Open the one file among those given that is a scan by itself."""
+    if not single and given.files:
         lone = given.files[0].name
         raise refusal(
             given.name,
@@ -129,33 +133,43 @@ def _read_one(
             f"only '{lone}' is here",
             "give both together, or convert them to one .nii",
         )
-    if not niftis:
+    if not single:
         raise given.nothing()
-    if len(niftis) > 1:
-        names = ", ".join(f"'{file.name}'" for file in niftis[:5])
+    kinds = formats.titles(file.kind for file in single)
+    if len(single) > 1:
+        names = ", ".join(f"'{file.name}'" for file in single[:5])
         raise refusal(
             given.name,
-            f"a {_kinds_text(niftis)} scan is opened by itself",
-            f"there are {len(niftis)} ({names}{', ...' if len(niftis) > 5 else ''})",
+            f"a {kinds} scan is opened by itself",
+            f"there are {len(single)} ({names}{', ...' if len(single) > 5 else ''})",
             "give one of them",
         )
+    (file,) = single
     if series is not None:
         raise refusal(
-            niftis[0].name,
+            file.name,
             "only DICOM comes in series",
-            f"series '{series}' of a {_kinds_text(niftis)} file was asked for",
+            f"series '{series}' of a {kinds} file was asked for",
             "leave the series out",
         )
-    if niftis[0].kind == "nrrd":
-        from ichseg.scan import nrrd  # SimpleITK takes a while to import: only when there is NRRD
-
-        volume = nrrd.read_scan(niftis[0], add_offset)
-    else:
-        volume = read_nifti(niftis[0], add_offset)
-    parts = 2 if niftis[0].kind == "header" else 1
-    notes = intake.passed_over([], given.count - parts)
+    row = formats.reader_of(file.kind)
+    assert row is not None
+    volume = row.function()(file, add_offset)
+    notes = intake.passed_over([], given.count - (2 if row.of_two else 1))
     return replace(volume, notes=(*volume.notes, *notes))
 
 
-def _kinds_text(files: Sequence[intake.InputFile]) -> str:
-    return "NIfTI, NRRD or MetaImage" if any(file.kind == "nrrd" for file in files) else "NIfTI"
+def pairs(given: intake.Given) -> list[InputFile]:
+    """The images in two files, each as the one file that it would be (``nifti.joined``)."""
+    images = {file.place: file for file in given.of("image")}
+    return [
+        replace(header, opener=partial(_joined, header, image))
+        for header in given.of("header")
+        if (image := images.get(header.place))
+    ]
+
+
+def _joined(header: InputFile, image: InputFile) -> BinaryIO:
+    from ichseg.scan import nifti  # nibabel takes a while to import: only when there is NIfTI
+
+    return nifti.joined(header, image)

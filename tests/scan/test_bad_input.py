@@ -34,7 +34,7 @@ from pydicom.uid import (
 from ichseg.errors import BoxError, InputError, VolumeError
 from ichseg.files.nifti_mask import read_mask, write_mask
 from ichseg.marks.box import Box
-from ichseg.scan import hounsfield, intake, read
+from ichseg.scan import hounsfield, intake
 from ichseg.scan import nifti as nifti_reader
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
@@ -819,7 +819,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*args: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(read, "read_nifti", refuse)
+    monkeypatch.setattr(nifti_reader, "read_nifti", refuse)
     with pytest.raises(VolumeError) as error:
         read_volume(path)
     assert str(error.value) == (
