@@ -13,7 +13,7 @@ from ichseg.marks.lesion import TYPES
 from ichseg.methods.frame import WINDOWS
 from ichseg.page.choices import choices
 from ichseg.page.controller import Controller
-from ichseg.page.viewer import Viewer, style
+from ichseg.page.viewer import Viewer, script_routes, style
 from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
 
 TITLE = "Hematoma volume on head CT"
@@ -93,6 +93,7 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
 
     options = {
         "css": style(),
+        "app_kwargs": {"routes": script_routes()},
         "theme": gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),

@@ -1,44 +1,29 @@
-"""The viewer as a Gradio component: its template, style and script are in the folder beside this file."""
+"""The viewer as a Gradio component: the core's markup, style and scripts in viewer/, and those of each panel."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-_FOLDER = Path(__file__).resolve().parent / "viewer"
+from ichseg.page.panel import Panel
+from ichseg.page.panels import PANELS
 
-#: The parts of the script by name, in the order in which they run as one function body. A part may call the
-#: functions of any other; what it does at once stands on the parts before it.
-SCRIPTS = (
-    "state",
-    "line",
-    "server",
-    "scan",
-    "mask",
-    "draw",
-    "show",
-    "edit",
-    "pointer",
-    "keys",
-    "controls",
-    "lesions",
-    "correct",
-    "files",
-    "kept",
-    "series",
-    "aside",
-    "compare",
-    "measure",
-    "followup",
-    "plots",
-    "lines",
-    "surface",
-    "more",
-    "panes",
-    "start",
-)
+_CORE = Path(__file__).resolve().parent / "viewer"
+
+#: What Gradio runs itself, in no module; it fetches the others.
+_BOOT = "boot.js"
+
+#: A place in the markup of the core where panels put theirs, and the head of what a panel puts there.
+_SLOT = re.compile(r"<!-- slot: (\w+) -->\n?")
 
 
 class Viewer(gr.HTML):
@@ -62,14 +47,17 @@ class Viewer(gr.HTML):
         limits: dict[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
-        # An update makes the component anew from its own settings: these three never differ.
+        # An update makes the component anew from its own settings: these four never differ.
         kwargs |= {
-            "html_template": _text("viewer.html"),
-            "js_on_load": "\n".join(_text(f"{name}.js") for name in SCRIPTS),
+            "html_template": markup(),
+            "js_on_load": (_CORE / _BOOT).read_text(encoding="utf-8"),
             "apply_default_css": False,
+            "scripts": {
+                "path": scripts_path(),
+                "files": sorted(scripts()),
+                "panels": [panel.name for panel in PANELS if (panel.folder / "panel.js").is_file()],
+            },
         }
-        # Else Gradio takes these names, which the script quotes, for events.
-        self.reply = self.better = None
         super().__init__(
             value=value,
             reply=reply or {},
@@ -86,10 +74,66 @@ class Viewer(gr.HTML):
         return "html"
 
 
-def style() -> str:
-    """The style sheet of the page and the viewer, for ``launch(css=...)``."""
-    return _text("viewer.css")
+def style(panels: Iterable[Panel] = PANELS) -> str:
+    """The style sheet of the page, the viewer and its panels, for ``launch(css=...)``."""
+    return "\n".join(_texts("viewer.css", "panel.css", panels))
 
 
-def _text(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
+def markup(panels: Iterable[Panel] = PANELS) -> str:
+    """The viewer's HTML: that of the core, with each panel's parts in the slots they name, in the panels' order."""
+    core, *own = _texts("viewer.html", "panel.html", panels)
+    parts: dict[str, str] = {name: "" for name in _SLOT.findall(core)}
+    for text in own:
+        before, *pairs = _SLOT.split(text)
+        for name, part in zip(pairs[::2], pairs[1::2], strict=True):
+            if name not in parts or before.strip():
+                raise ValueError(
+                    f"A panel's markup stands in a slot of viewer.html, {', '.join(parts)}; "
+                    f"got {name if name not in parts else before.strip()!r}; name one."
+                )
+            parts[name] += part.strip() + "\n"
+    return _SLOT.sub(lambda slot: parts[slot[1]], core)
+
+
+@lru_cache(maxsize=1)
+def scripts() -> dict[str, bytes]:
+    """Every module by its path under ``scripts_path``: viewer/NAME.js, panels/PANEL/NAME.js; read once."""
+    folders = {"viewer": _CORE} | {f"panels/{panel.name}": panel.folder for panel in PANELS}
+    return {
+        f"{folder}/{path.name}": path.read_bytes()
+        for folder, place in folders.items()
+        for path in sorted(place.glob("*.js"))
+        if path.name != _BOOT
+    }
+
+
+@lru_cache(maxsize=1)
+def scripts_path() -> str:
+    """Where the modules are, under Gradio's own routes; another path where any of them has changed."""
+    digest = hashlib.sha256()
+    for name, content in sorted(scripts().items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return f"/viewer/{digest.hexdigest()[:16]}"
+
+
+def script_routes() -> list[Route]:
+    """The routes of the modules, for ``launch(app_kwargs={"routes": ...})``.
+
+    They are among Gradio's own, so that whatever stands before the page (a prefix, a proxy, Gradio's server-side
+    rendering) lets them through. A browser keeps each for good: its address holds a hash of all of them.
+    """
+
+    async def answer(request: Request) -> Response:
+        content = scripts().get(request.path_params["name"])
+        if content is None:
+            return PlainTextResponse("There is no such script.", status_code=404)
+        keep = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(content, media_type="text/javascript", headers=keep)
+
+    return [Route(f"/gradio_api{scripts_path()}/{{name:path}}", answer)]
+
+
+def _texts(core: str, own: str, panels: Iterable[Panel]) -> Iterator[str]:
+    """The core's file, then that of each panel that has one."""
+    paths = [_CORE / core, *(panel.folder / own for panel in panels)]
+    return (path.read_text(encoding="utf-8") for path in paths if path.is_file())

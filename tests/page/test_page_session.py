@@ -33,7 +33,6 @@ from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings, Key
 from ichseg.page.sessions import Case, SessionStore, safe_name
 from ichseg.page.state import runs
-from ichseg.page.viewer import SCRIPTS
 from ichseg.scan.series_info import SeriesError, SeriesInfo
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
@@ -986,14 +985,6 @@ def test_where_the_hub_cannot_be_reached_the_reason_is_told(
     (choice,) = (one for one in reply["choices"] if one["name"] == "far")
     assert not choice["fetch"] and "The hub cannot be reached from here" in choice["hindrance"]
     assert "could not be" in page.ask("fetch", name="far")["error"]["text"]
-
-
-# The viewer
-
-
-def test_every_part_of_the_script_is_run_once(root: Path) -> None:
-    parts = (root / "ichseg" / "page" / "viewer").glob("*.js")
-    assert sorted(SCRIPTS) == sorted(path.stem for path in parts)
 
 
 def test_a_tilted_scan_downloads_resampled_with_its_millilitres_beside_the_originals(

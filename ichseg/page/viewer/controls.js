@@ -1,44 +1,33 @@
-// Buttons and choosers.
+// The buttons that any part gave an action for, and how masks are shown.
 
-const DO = {
-  sample: () => replaceScan(() => { busy({ text: "Opening the sample" }); ask({ op: "sample" }); }),
-  open: () => one(".ich-file").click(),
-  help: () => one(".ich-help").showModal(),
-  dismiss: hush,
-  previous: () => goTo(k - 1),
-  next: () => goTo(k + 1),
-  undo: () => timeTravel("undo"),
-  redo: () => timeTravel("redo"),
-  delete: deleteSelected,
-  clear_slice: clearSlice,
-  clear: clearAll,
-  edge: () => { edge = !edge; ask({ op: "edge", on: edge }); showAll(); },
-  mask: () => { shown.masks = !shown.masks; showAll(); },
-  fill: () => { shown.fill = true; shown.masks = true; showAll(); },
-  outline: () => { shown.fill = false; shown.masks = true; showAll(); },
-  zoom_in: () => zoomTo(view.zoom * 1.25),
-  zoom_out: () => zoomTo(view.zoom / 1.25),
-  zoom_fit: () => zoomTo(1),
-};
+import { one, press, root } from "./dom.js";
+import { draw } from "./draw.js";
+import { actions, join, showAll } from "./hub.js";
+import { shown } from "./state.js";
 
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (button?.dataset.do) DO[button.dataset.do]();
-  if (button?.dataset.save) download(button.dataset.save);
+function showMasks(how) {
+  Object.assign(shown, how);
+  showAll();
+}
+
+const toggleMasks = () => showMasks({ masks: !shown.masks });
+const fill = () => showMasks({ fill: true, masks: true });
+const outline = () => showMasks({ fill: false, masks: true });
+
+join({
+  actions: { help: () => one(".ich-help").showModal(), mask: toggleMasks, fill, outline },
+  keys: { m: toggleMasks, f: () => (shown.fill ? outline() : fill()) },
+  start() {
+    root.addEventListener("click", (event) => {
+      const pressed = /** @type {Element} */ (event.target).closest("button");
+      actions[pressed?.dataset.do]?.();
+    });
+    one(".ich-opacity").addEventListener("input", (event) => { shown.opacity = event.target.value / 100; draw(); });
+  },
+  show() {
+    press("mask", shown.masks);
+    press("fill", shown.fill);
+    press("outline", !shown.fill);
+    one(".ich-opacity").hidden = !shown.fill;
+  },
 });
-one(".ich-fix").addEventListener("click", () => { hush(); repair?.(); });
-
-slider.addEventListener("input", () => goTo(Number(slider.value) - 1));
-one(".ich-opacity").addEventListener("input", (event) => { shown.opacity = event.target.value / 100; draw(); });
-for (const name of ["width", "level"]) {
-  one(".ich-" + name).addEventListener("change", () => setWindow(Number(one(".ich-width").value) || 80, Number(one(".ich-level").value)));
-}
-for (const [index, preset] of props.presets.entries()) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = preset.name[0].toUpperCase() + preset.name.slice(1);
-  button.title = "Width " + preset.width + ", level " + preset.level + " (" + (index + 1) + ")";
-  Object.assign(button.dataset, { width: preset.width, level: preset.level });
-  button.addEventListener("click", () => setWindow(preset.width, preset.level));
-  one(".ich-presets").append(button);
-}

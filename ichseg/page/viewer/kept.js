@@ -1,14 +1,28 @@
 // What was drawn on a scan that the server no longer has: kept here, to be saved, and put back on the same scan.
 
-let lost = null; // why the server does not have the scan on screen; null while it has it
-let method = null; // what answers the left pane's boxes, as a record says it
-let opening = null; // what was last given to be opened: {files, how}; files are null for the sample
-let puttingBack = null; // the hash of the scan whose marks are being put back
-const opened = {}; // role -> what `opening` was for the scan that is open
-const marksOf = new Map(); // a scan's token -> its marks when it was last on screen
-const kept = new Map(); // a scan's hash -> its marks: {record, boxes, masks, lesions}
+import { forgetPassing } from "./aside.js";
+import { button, one, root } from "./dom.js";
+import { actions, join, showAll } from "./hub.js";
+import { keptSentence, recordOf } from "./kept_marks.js";
+import { isAway, keepAlive } from "./line.js";
+import { busy, hush } from "./messages.js";
+import { ask, forgetAsked, isAsked } from "./server.js";
+import { marked, otherScan, state } from "./state.js";
+import { upload } from "./upload.js";
 
-function noteOpening({ op, files, ...how }) {
+/** @typedef {import("./kept_marks.js").Marks} Marks */
+
+/** @type {any} what was last given to be opened: {files, how}; files are null for the sample */
+let opening = null;
+let puttingBack = null; // the hash of the scan whose marks are being put back
+/** @type {Record<string, any>} by role: what `opening` was for the scan that is open */
+const opened = {};
+/** @type {Map<string, Marks>} by a scan's token: its marks when it was last on screen */
+const marksOf = new Map();
+/** @type {Map<string, Marks>} by a scan's hash */
+const kept = new Map();
+
+function noteOpening({ op, ...how }) {
   if (op === "sample") opening = { files: null, how };
   if (op !== "reopen") return;
   const from = how.refused || !opened[how.role ?? "baseline"] ? opening : opened[how.role ?? "baseline"];
@@ -16,55 +30,28 @@ function noteOpening({ op, files, ...how }) {
 }
 
 function noteOpened() {
-  if (role === "baseline" && opening && !opening.how.role) delete opened.followup;
+  if (state.role === "baseline" && opening && !opening.how.role) delete opened.followup;
   if (opening) opened[opening.how.role ?? "baseline"] = opening;
   opening = null;
+  showKept();
 }
 
-function keepMarks() {
-  const boxes = [], edits = [];
-  for (const slice of marked().sort((a, b) => a - b)) {
-    const { boxes: drawn, masks, origin } = slices.get(slice);
-    for (const [id, list] of Object.entries(drawn)) {
-      for (const box of list) boxes.push({ slice, lesion: Number(id), box_xyxy: box });
-    }
-    for (const [id, mask] of Object.entries(masks[models[0]] ?? {})) {
-      // What boxes gave they give again; the rest is kept as it is.
-      if (mask && origin[id] && origin[id] !== "box") edits.push({ slice, lesion: Number(id), origin: origin[id], runs: runsOf(mask.pixels) });
-    }
-  }
-  const rows = lesions.map(({ id, name, type, colour, locked, visible }) => ({ id, name, type, colour, locked, visible }));
-  const named = { ...scan.record.scan, label: labels.get(scan.token) || null };
-  const record = { ...scan.record, scan: named, ...method, edge, lesions: rows, boxes, propagated: [], edits };
-  marksOf.set(scan.token, { sha256: scan.record.scan.sha256, record, boxes: boxes.length, masks: edits.length, lesions: lesions.length });
-}
-
-function runsOf(pixels) {
-  // How many pixels, row by row, are off, then on, then off, and so on; the last that are off are left out.
-  const runs = [];
-  let from = 0, on = 0;
-  for (let i = 0; i < pixels.length; i++) {
-    if (pixels[i] === on) continue;
-    runs.push(i - from);
-    from = i;
-    on = pixels[i];
-  }
-  if (on) runs.push(pixels.length - from);
-  return runs.join(" ");
+/** Take note of what is marked on the scan on screen. */
+export function keepMarks() {
+  marksOf.set(state.scan.token, recordOf(state));
 }
 
 function loseScan(why) {
-  if (!scan || lost) return;
-  lost = why;
-  ops.length = underWay = lastReply = lastBetter = totalled = 0;
-  for (const timer of [patience, forgetting, resting]) clearTimeout(timer);
-  looking = null;
-  const there = Object.values(roles).map((one) => one.case);
+  if (!state.scan || state.lost) return;
+  state.lost = why;
+  forgetAsked();
+  forgetPassing();
+  const there = Object.values(state.roles).map((scan) => scan.case);
   for (const [token, marks] of marksOf) if (there.includes(token)) keep(marks);
   marksOf.clear();
-  roles = {};
-  history = { undo: false, redo: false };
-  Object.assign(root.dataset, { pending: 0, rough: 0, lost: "true" });
+  state.roles = {};
+  state.history = { undo: false, redo: false };
+  root.dataset.lost = "true";
   keepAlive();
   busy(null);
   hush();
@@ -79,50 +66,27 @@ function keep(marks) {
 
 function keepShown() {
   // The scan on screen may be drawn on after it was lost.
-  if (!lost) return;
+  if (!state.lost) return;
   keepMarks();
-  keep(marksOf.get(scan.token));
-}
-
-function findAgain() {
-  // A scan is opened: what was drawn on the lost one is all that is left of it.
-  keepShown();
-  lost = null;
-  delete root.dataset.lost;
-}
-
-const plural = (count, one) => count + " " + one + (count === 1 ? "" : one.endsWith("x") ? "es" : "s");
-
-function countKept(marks) {
-  const parts = [];
-  if (marks.boxes) parts.push(plural(marks.boxes, "box"));
-  if (marks.masks) parts.push(plural(marks.masks, "mask"));
-  return parts.join(" and ") + (marks.lesions > 1 ? " of " + plural(marks.lesions, "lesion") : "");
-}
-
-function keptSentence() {
-  if (root.dataset.server === "away") return "The server does not answer: what you drew stays here, and the page goes on by itself once it does.";
-  const own = scan && kept.get(scan.record.scan.sha256);
-  if (lost) return lost + ": open the scan again" + (own ? "; " + countKept(own) + " are kept here until then." : ".");
-  if (own) return countKept(own) + " were kept from before: put them back on this scan, or save them.";
-  if (kept.size) return [...kept.values()].map(countKept).join(", ") + " are kept of another scan: open that scan to put them back, or save them.";
-  return "";
+  keep(marksOf.get(state.scan.token));
 }
 
 function showKept() {
   keepShown();
-  const strip = one(".ich-kept"), text = keptSentence();
-  const own = !lost && scan && kept.has(scan.record.scan.sha256);
+  const { lost, scan } = state;
+  const strip = one(".ich-kept"), away = isAway();
+  const own = scan && kept.get(scan.record.scan.sha256);
+  const text = keptSentence({ away, lost, own, all: [...kept.values()] });
   strip.hidden = !text;
   if (one("p", strip).textContent !== text) one("p", strip).textContent = text; // said once
-  const away = root.dataset.server === "away";
-  one("[data-do=open_again]", strip).hidden = away || !lost;
-  one("[data-do=put_back]", strip).hidden = away || !own;
-  one("[data-do=save_kept]", strip).hidden = !kept.size;
-  one("[data-do=forget_kept]", strip).hidden = away || Boolean(lost) || !kept.size;
+  button("open_again", strip).hidden = away || !lost;
+  button("put_back", strip).hidden = away || Boolean(lost) || !own;
+  button("save_kept", strip).hidden = !kept.size;
+  button("forget_kept", strip).hidden = away || Boolean(lost) || !kept.size;
 }
 
-function saveKept() {
+/** Download what is kept, as sessions. */
+export function saveKept() {
   showKept();
   for (const { sha256, record } of kept.values()) {
     const link = document.createElement("a");
@@ -134,24 +98,49 @@ function saveKept() {
 }
 
 function havePutBack(reply) {
-  if (!puttingBack || ops.some(({ op }) => op === "load")) return;
+  if (!puttingBack || isAsked("load")) return;
   if (!reply.error) kept.delete(puttingBack);
   puttingBack = null;
   showKept();
 }
 
-Object.assign(DO, {
-  open_again: () => {
-    const { files, how } = opened.baseline ?? {};
-    if (files) upload(files, "open", how);
-    else if (scan.sample) ask({ op: "sample" });
-    else DO.open();
+function openAgain() {
+  const { files, how } = opened.baseline ?? {};
+  if (files) upload(files, "open", how);
+  else if (state.scan.sample) ask({ op: "sample" });
+  else actions.open();
+}
+
+function putBack() {
+  puttingBack = state.scan.record.scan.sha256;
+  const text = JSON.stringify(kept.get(puttingBack).record);
+  upload([new File([text], "kept.json", { type: "application/json" })], "load", { anew: true });
+}
+
+join({
+  actions: {
+    open_again: openAgain,
+    put_back: putBack,
+    save_kept: saveKept,
+    forget_kept() { kept.clear(); showKept(); },
   },
-  put_back: () => {
-    puttingBack = scan.record.scan.sha256;
-    const text = JSON.stringify(kept.get(puttingBack).record);
-    upload([new File([text], "kept.json", { type: "application/json" })], "load", { anew: true });
+  start() {
+    window.addEventListener("beforeunload", (event) => {
+      if (marked().length || otherScan()?.marked || kept.size) event.preventDefault();
+    });
   },
-  save_kept: saveKept,
-  forget_kept: () => { kept.clear(); showKept(); },
+  asked: noteOpening,
+  given: (given) => { opening = given; },
+  leave: keepShown,
+  opened: noteOpened,
+  take: havePutBack,
+  gone: loseScan,
+  away() {
+    if (state.scan) busy(null); // a person may look on meanwhile
+    showKept();
+  },
+  back({ another, wasAway }) {
+    if (another) loseScan("The server was restarted");
+    if (wasAway) showKept();
+  },
 });

@@ -3,21 +3,28 @@
 // Gradio takes one request that fails for the end of the page: it sends no more, and reloads once the server is back,
 // with all that was drawn. So no failure of the line reaches it: its requests wait here, and go out again.
 
+import { root } from "./dom.js";
+import { join, tell } from "./hub.js";
+import { state } from "./state.js";
+
 const PULSE_MS = 1000; // between two questions whether a server that was away is back
 const PULSE_PATIENCE_MS = 4000;
 const IDLE_MS = 15000; // between two questions while nothing else is asked
 const BETWEEN = new Set([502, 503, 504]); // what a proxy says in the place of a server that is away
+const API = new URL("../../..", import.meta.url).href; // where Gradio's own routes are, whatever the prefix of the page
 const browserFetch = window.fetch.bind(window);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 let serving = null; // the number of the process that answers
-let back = null; // while none answers: the promise that one does
+/** @type {Promise<boolean> | null} while none answers: that one does */
+let coming = null;
 let pageHash = null; // what the server knows this page by
+/** @type {AbortController | null} */
+let heart = null;
 
-function serverPath(path) {
-  const config = window.gradio_config || {};
-  const base = (config.root || new URL(".", document.baseURI).href).replace(/[/]$/, "");
-  return base + (config.api_prefix || "/gradio_api") + path;
-}
+/** The address of one of Gradio's routes, "/file=..." say. */
+export const serverPath = (path) => API + path.slice(1);
+
+export const isAway = () => root.dataset.server === "away";
 
 async function askServer() {
   // The number of the process that answers; null where none does.
@@ -29,31 +36,29 @@ async function askServer() {
   }
 }
 
-function serverBack() {
-  // Resolves once a server answers, with whether none did; all who wait, wait for the same.
-  back ??= (async () => {
-    let id = await askServer();
-    while (id === null) {
-      if (root.dataset.server !== "away") {
-        root.dataset.server = "away";
-        clearTimeout(patience);
-        if (scan) busy(null); // a person may look on meanwhile
-        showKept();
-      }
-      await pause(PULSE_MS);
-      id = await askServer();
+/** Resolves once a server answers, with whether none did; all who wait, wait for the same. */
+export function serverBack() {
+  coming ??= waitForServer();
+  return coming;
+}
+
+async function waitForServer() {
+  let id = await askServer();
+  while (id === null) {
+    if (!isAway()) {
+      root.dataset.server = "away";
+      tell("away");
     }
-    back = null;
-    const wasAway = root.dataset.server === "away";
-    delete root.dataset.server;
-    const another = serving !== null && id !== serving;
-    serving = id;
-    if (another) loseScan("The server was restarted");
-    else if (wasAway && underWay) bePatient();
-    if (wasAway) showKept();
-    return wasAway;
-  })();
-  return back;
+    await pause(PULSE_MS);
+    id = await askServer();
+  }
+  coming = null;
+  const wasAway = isAway();
+  delete root.dataset.server;
+  const another = serving !== null && id !== serving;
+  serving = id;
+  if (another || wasAway) tell("back", { another, wasAway });
+  return wasAway;
 }
 
 async function persist(input, init) {
@@ -73,7 +78,7 @@ async function persist(input, init) {
 async function steadyStream(request) {
   // A stream of answers that ends in order where it breaks: what was under way is then asked again.
   const end = new TextEncoder().encode('data: {"msg":"close_stream"}\n\n');
-  const broken = () => serverBack().then(askAgain);
+  const broken = () => serverBack().then(() => tell("broken"));
   let answer = null;
   try {
     answer = await browserFetch(request);
@@ -85,15 +90,20 @@ async function steadyStream(request) {
   let complete = false;
   const body = new ReadableStream({
     async pull(controller) {
-      let part = { done: true };
+      let part = { done: true, value: undefined };
       try {
         part = await reader.read();
-      } catch {}
+      } catch {
+        // It broke, or there is none: it is at its end.
+      }
       if (request.signal.aborted) return;
       const text = part.done ? "" : decoder.decode(part.value, { stream: true });
       complete ||= text.includes('"close_stream"');
       // A server that stops says so in its last message.
-      if (!part.done && !text.includes('"unexpected_error"')) return controller.enqueue(part.value);
+      if (!part.done && !text.includes('"unexpected_error"')) {
+        controller.enqueue(part.value);
+        return;
+      }
       if (!complete) controller.enqueue(end);
       controller.close();
       if (!complete) broken();
@@ -103,7 +113,7 @@ async function steadyStream(request) {
   return new Response(body, { headers: { "content-type": "text/event-stream" } });
 }
 
-window.fetch = (input, init) => {
+function fetchSteadily(input, init) {
   const path = String(input.url ?? input);
   const post = (init?.method ?? input.method) === "POST";
   if (post && (path.startsWith(serverPath("/run/")) || path.startsWith(serverPath("/queue/join")))) {
@@ -112,16 +122,27 @@ window.fetch = (input, init) => {
   }
   if (input instanceof Request && path.startsWith(serverPath("/queue/data"))) return steadyStream(input);
   return browserFetch(input, init);
-};
-
-let heart = null;
-function keepAlive() {
-  // Gradio tells a server of this page once, when it loads; another server learns here when the page is closed.
-  heart?.abort();
-  heart = new AbortController();
-  if (pageHash) browserFetch(serverPath("/heartbeat/" + pageHash), { signal: heart.signal }).then((answer) => answer.body.pipeTo(new WritableStream())).catch(() => {});
 }
 
-serverBack();
-setInterval(() => { if (scan && !lost && !document.hidden) serverBack(); }, IDLE_MS);
-document.addEventListener("visibilitychange", () => { if (scan && !lost && !document.hidden) serverBack(); });
+/** Gradio tells a server of this page once, when it loads; another server learns here when the page is closed. */
+export function keepAlive() {
+  heart?.abort();
+  heart = new AbortController();
+  if (!pageHash) return;
+  browserFetch(serverPath("/heartbeat/" + pageHash), { signal: heart.signal })
+    .then((answer) => answer.body.pipeTo(new WritableStream()))
+    .catch(() => {}); // the server goes away: the page learns it elsewhere
+}
+
+function listenForServer() {
+  if (state.scan && !state.lost && !document.hidden) serverBack();
+}
+
+join({
+  start() {
+    window.fetch = fetchSteadily;
+    serverBack();
+    setInterval(listenForServer, IDLE_MS);
+    document.addEventListener("visibilitychange", listenForServer);
+  },
+});

@@ -1,5 +1,18 @@
 // The panes, each made from the one template: a method, its numbers, and the slice.
 
+import { all, colourOfPane, one, panes } from "./dom.js";
+import { resize } from "./draw.js";
+import { find, join, showAll } from "./hub.js";
+import { isAway } from "./line.js";
+import { capital, number, plural } from "./numbers.js";
+import { listen } from "./pointer.js";
+import { ask, queue } from "./server.js";
+import { boxesHere, here, marked, ROLE_TITLES, shown, state } from "./state.js";
+
+const SLOW_MS = 400; // a pane says what it is doing only when that takes longer than a glance
+/** @type {any} */
+let slowTimer = 0;
+
 function setPanes(count) {
   if (panes.length === count) return;
   while (panes.length > count) panes.pop().node.remove();
@@ -19,9 +32,9 @@ function makePane(index) {
     corner: Object.fromEntries(all(".ich-corner", node).map((span) => [span.dataset.corner, span])),
   };
   node.dataset.pane = index;
-  node.style.setProperty("--ich-own", colours[index % colours.length]);
+  node.style.setProperty("--ich-own", colourOfPane(index));
   const [place, what] = [["left pane", "the chosen model"], ["right pane", "the baseline"]][index] ?? ["pane " + (index + 1), "another method"];
-  node.setAttribute("aria-label", place[0].toUpperCase() + place.slice(1) + ": " + what);
+  node.setAttribute("aria-label", capital(place) + ": " + what);
   pane.chooser.setAttribute("aria-label", "Method of the " + place);
   pane.canvas.tabIndex = index ? -1 : 0;
   listChoices(pane);
@@ -33,7 +46,7 @@ function makePane(index) {
 
 function listChoices({ chooser }) {
   chooser.replaceChildren();
-  for (const choice of choices) {
+  for (const choice of state.choices) {
     const option = new Option(choice.title, choice.name);
     option.disabled = Boolean(choice.missing);
     option.title = choice.missing || choice.summary;
@@ -42,19 +55,67 @@ function listChoices({ chooser }) {
 }
 
 function choose(index, name) {
-  models = models.slice();
+  const models = state.models.slice();
   models[index] = name;
-  ask({ op: "models", models, slice: k });
+  setModels(models);
+}
+
+/** Have the panes show other methods, from left to right. */
+export function setModels(models) {
+  state.models = models;
+  ask({ op: "models", models, slice: state.k });
   showAll();
 }
 
-function listen(pane, index) {
-  const { canvas } = pane;
-  canvas.addEventListener("pointerdown", (event) => onPointerDown(event, pane));
-  canvas.addEventListener("pointermove", (event) => onPointerMove(event, pane, index));
-  canvas.addEventListener("pointerup", (event) => onPointerUp(event, pane));
-  canvas.addEventListener("pointercancel", () => { touches.clear(); gesture = null; cancelDraft(); rest(); });
-  canvas.addEventListener("pointerleave", () => { pointer = null; if (scan) showHU(); draw(); });
-  canvas.addEventListener("wheel", (event) => onWheel(event, pane), { passive: false });
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+function showPanes() {
+  const { scan, k, models, totals, runs, roles, role } = state;
+  const depth = scan.shape[0];
+  setPanes(models.length);
+  const label = "Slice " + (k + 1) + " of " + depth + ", " + plural(boxesHere().length, "box") + ". Arrow keys change the slice, B places a box, question mark for help.";
+  panes.forEach((pane, index) => {
+    const model = models[index];
+    pane.sliceMl.textContent = number(here().ml[model]);
+    pane.totalMl.textContent = marked().length ? number(totals[model]) : "–";
+    pane.chooser.value = model;
+    pane.chooser.title = runs[model] ? "Runs on " + runs[model] : "";
+    pane.chooser.disabled = Boolean(state.lost);
+    pane.corner.slice.textContent = k + 1 + " / " + depth + (roles.followup ? "   " + ROLE_TITLES[role] : "");
+    pane.canvas.setAttribute("aria-label", label);
+  });
+  showWindow();
 }
+
+function showWindow() {
+  for (const { corner } of panes) corner.window.textContent = "W " + shown.width + "  L " + shown.level;
+}
+
+function showState() {
+  const asked = (...kinds) => queue.ops.some((op) => kinds.includes(op.op) && op.slice === state.k);
+  const hint = find("hint");
+  panes.forEach((pane, index) => {
+    const model = state.models[index];
+    const waiting = asked("boxes", "correct") || (asked("complete") && !here().masks[model]);
+    const wrong = state.trouble[model];
+    const closer = !waiting && here().rough?.includes(model);
+    pane.node.dataset.waiting = waiting;
+    pane.corner.state.textContent = wrong || hint || (closer ? "Looking closer…" : "");
+    pane.corner.state.dataset.wrong = Boolean(wrong);
+  });
+  clearTimeout(slowTimer);
+  slowTimer = setTimeout(sayWaiting, SLOW_MS);
+}
+
+function sayWaiting() {
+  for (const { node, corner } of panes) {
+    if (node.dataset.waiting === "true") corner.state.textContent ||= isAway() ? "Waiting for the server…" : "Segmenting…";
+  }
+}
+
+join({
+  start: () => setPanes(2),
+  show: showPanes,
+  showState,
+  slice: showPanes,
+  windowed: showWindow,
+  choices: () => panes.forEach(listChoices),
+});

@@ -1,43 +1,68 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
-const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load", "switch"]);
-const OPENS = new Set(["open", "sample", "reopen"]);
-const PATIENCE_MS = { edit: 15000, work: 120000 };
-const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
-const ops = [];
-let lastOp = 0;
-let underWay = 0; // the number of the last operation that was sent
-let lastReply = 0;
-let patience = 0;
-let attempts = 0;
+import { announce, panes, root } from "./dom.js";
+import { host } from "./host.js";
+import { gather, join, showAll, tell } from "./hub.js";
+import { serverBack } from "./line.js";
+import { Mask } from "./masks.js";
+import { busy, complain } from "./messages.js";
+import { number } from "./numbers.js";
+import { boxesHere, here, lesionHere, state, titleOf } from "./state.js";
 
-function ask(op) {
-  if (lost && !OPENS.has(op.op)) return; // boxes are kept here meanwhile
-  if (OPENS.has(op.op)) noteOpening(op);
+const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load", "switch"]);
+export const OPENS = new Set(["open", "sample", "reopen"]);
+const PATIENCE_MS = { edit: 15000, work: 120000 };
+const LOOK_MS = 250; // a slice that a person stays on for so long is looked at
+const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
+
+/** What is asked, and how far it is answered. */
+export const queue = {
+  /** @type {any[]} the operations that are not answered yet, each with its number, from the oldest */
+  ops: [],
+  /** the number of the latest answer */
+  lastReply: 0,
+};
+let lastOp = 0;
+let underWay = 0; // the number of the last operation that was sent; 0 while none is under way
+let totalled = 0; // the number of the answer that the totals are of
+let attempts = 0;
+/** @type {any} */
+let patience = 0;
+/** @type {any} */
+let lookTimer = 0;
+
+/** Whether an operation of these kinds is not answered yet. */
+export const isAsked = (...kinds) => queue.ops.some((op) => kinds.includes(op.op));
+
+/** Ask for an operation: {op: what, ...}. */
+export function ask(op) {
+  const { ops } = queue;
+  if (state.lost && !OPENS.has(op.op)) return; // boxes are kept here meanwhile
+  tell("asked", op);
   const before = ops.at(-1);
   const redone =
     op.op === "boxes" && before?.op === "boxes" && before.id > underWay &&
     before.slice === op.slice && before.lesion === op.lesion && before.boxes.length === op.boxes.length;
   if (redone) ops.pop(); // the same boxes, adjusted again before anybody looked
   ops.push({ ...op, id: ++lastOp });
-  root.dataset.pending = ops.length;
+  root.dataset.pending = String(ops.length);
   send();
-  showState();
+  tell("showState");
 }
 
 function send() {
-  if (underWay || !ops.length) return;
-  underWay = ops.at(-1).id;
+  if (underWay || !queue.ops.length) return;
+  underWay = queue.ops.at(-1).id;
   attempts = 0;
   deliver();
 }
 
-const eventNow = () => (ops.some((op) => SLOW.has(op.op)) ? "work" : "edit");
+const eventNow = () => (isAsked(...SLOW) ? "work" : "edit");
 
 function deliver() {
   bePatient();
   say({ busy: false });
-  trigger(eventNow());
+  host.trigger(eventNow());
 }
 
 function bePatient() {
@@ -52,112 +77,135 @@ async function noAnswer() {
   else giveUp();
 }
 
-function askAgain() {
-  // The stream that would have brought the answer broke.
-  if (underWay && eventNow() === "work") deliver();
-}
-
-function say(extra) {
-  // Everything that is unanswered goes along, so that no later message can overtake an earlier one.
-  const followup = comparingScans.open; // whether the growth is wanted with the answer
-  props.value = { case: scan?.token ?? null, slice: k, ops: ops.map((op) => ({ ...op })), at: Date.now(), followup, ...extra };
-}
-
 function giveUp() {
   underWay = 0;
   busy(null);
-  complain({ text: "The server does not answer. What is shown stays until the page is reloaded; check the connection." }, send, "Try again");
+  complain("The server does not answer. What is shown stays until the page is reloaded; check the connection.", send, "Try again");
 }
 
-let lookTimer = 0;
-function look(isBusy) {
-  if (!scan) return;
+/** Put into the component's value what Python is to read at the next event. */
+export function say(extra) {
+  // Everything that is unanswered goes along, so that no later message can overtake an earlier one.
+  const ops = queue.ops.map((op) => ({ ...op }));
+  host.props.value = { case: state.scan?.token ?? null, slice: state.k, ops, at: Date.now(), ...gather("context"), ...extra };
+}
+
+/** Tell Python which slice is looked at, so that it may embed it; `isBusy`: a box is being drawn there. */
+export function look(isBusy) {
+  if (!state.scan) return;
   clearTimeout(lookTimer);
   lookTimer = setTimeout(() => {
     say({ busy: isBusy });
-    trigger("look");
-  }, isBusy ? 0 : 250);
+    host.trigger("look");
+  }, isBusy ? 0 : LOOK_MS);
 }
 
-watch("reply", () => {
-  const reply = props.reply;
-  if (!reply?.n || reply.n === lastReply) return; // Gradio may hand out the same one twice
-  lastReply = reply.n;
+/** The server has nothing of this page any more. */
+export function forgetAsked() {
+  queue.ops.length = underWay = queue.lastReply = totalled = 0;
+  clearTimeout(patience);
+  root.dataset.pending = "0";
+}
+
+function onReply() {
+  const { reply } = host.props;
+  if (!reply?.n || reply.n === queue.lastReply) return; // Gradio may hand out the same one twice
+  queue.lastReply = reply.n;
   if (reply.done === null) {
     clearTimeout(patience); // it is at work
     busy(reply.progress);
     return;
   }
+  const { ops } = queue;
   while (ops.length && ops[0].id <= reply.done) ops.shift();
   if (reply.done >= underWay) {
     underWay = 0;
     clearTimeout(patience);
   }
-  if (reply.gone) return loseScan("The server no longer has this scan");
+  if (reply.gone) {
+    tell("gone", "The server no longer has this scan");
+    return;
+  }
   take(reply);
   // A box was answered by the left pane's method alone; the others' masks are asked for at once.
   for (const slice of reply.later ?? []) ask({ op: "complete", slice });
-  root.dataset.pending = ops.length;
+  root.dataset.pending = String(ops.length);
   root.dataset.done = reply.done;
   send();
-});
+}
 
 function take(reply) {
-  if (reply.scan) fetchScan(reply.scan, reply);
+  if (reply.scan) tell("leave", reply);
   else busy(null);
-  if (reply.models && (reply.scan || !ops.some((op) => op.op === "models"))) models = reply.models;
+  if (reply.models && (reply.scan || !isAsked("models"))) state.models = reply.models;
   takeTotals(reply);
-  takeRoles(reply);
-  takeGrowth(reply.growth);
-  history = { undo: reply.undo, redo: reply.redo };
-  if (reply.edge !== undefined && !ops.some((op) => op.op === "edge")) edge = reply.edge;
-  trouble = reply.trouble || {};
-  if (reply.method) method = reply.method;
+  state.history = { undo: reply.undo, redo: reply.redo };
+  if (reply.edge !== undefined && !isAsked("edge")) state.edge = reply.edge;
+  state.trouble = reply.trouble || {};
+  if (reply.method) state.method = reply.method;
   if (reply.choices) takeChoices(reply.choices);
-  if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
-  if (!reply.scan) takeSlices(reply);
-  takeMeasures(reply.measures);
-  if (reply.error) complain(reply.error, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
-  if (reply.error?.choose) offerSeries(reply.error.choose);
-  if (reply.said?.length) complain({ text: reply.said.join(" ") }, null, "", "note");
-  if (reply.download) save(reply.download);
-  havePutBack(reply);
+  if (!reply.scan) keepSlices(reply.slices);
+  if (!reply.scan && reply.lesion) state.lesion = reply.lesion;
+  tell("take", reply);
+  if (reply.error) complain(reply.error.text, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
+  if (reply.said?.length) complain(reply.said.join(" "), null, "", "note");
   showAll();
 }
 
-let totalled = 0; // the number of the reply that the totals are of
-function takeTotals(reply) {
-  if (reply.n < totalled) return;
-  totalled = reply.n;
-  totals = reply.totals || {};
-  runs = reply.runs || {};
-  lesions = reply.lesions || [];
-  if (!lesionHere()) lesion = lesions[0]?.id ?? 1;
+/** Take the totals and the lesions of an answer, unless those of a later one are here. */
+export function takeTotals(reply) {
+  if (reply.n >= totalled) {
+    totalled = reply.n;
+    state.totals = reply.totals || {};
+    state.runs = reply.runs || {};
+    state.lesions = reply.lesions || [];
+    if (!lesionHere()) state.lesion = state.lesions[0]?.id ?? 1;
+  }
+  if (reply.roles) {
+    state.role = reply.role;
+    state.roles = reply.roles;
+  }
 }
 
-function keepSlice(slice, state) {
-  if (state.n < slices.get(slice)?.n) return; // answers may overtake each other
-  const boxes = { ...state.boxes };
-  for (const op of ops) {
+export function takeChoices(choices) {
+  state.choices = choices;
+  tell("choices");
+}
+
+/** Take what is marked on some slices, as Python sends it: by slice. */
+export function keepSlices(found = {}) {
+  for (const [key, marks] of Object.entries(found)) keepSlice(Number(key), marks);
+}
+
+function keepSlice(slice, marks) {
+  if (marks.n < state.slices.get(slice)?.n) return; // answers may overtake each other
+  const boxes = { ...marks.boxes };
+  for (const op of queue.ops) {
     // Boxes that Python has yet to answer are the ones to show.
-    if (op.op === "boxes" && op.slice === slice) boxes[op.lesion] = slices.get(slice)?.boxes[op.lesion] ?? [];
+    if (op.op === "boxes" && op.slice === slice) boxes[op.lesion] = state.slices.get(slice)?.boxes[op.lesion] ?? [];
   }
   const masks = {};
-  for (const [model, byLesion] of Object.entries(state.masks)) {
+  for (const [model, byLesion] of Object.entries(marks.masks)) {
     masks[model] = {};
-    for (const [id, runs] of Object.entries(byLesion)) masks[model][id] = new Mask(runs, scan.shape);
+    for (const [id, runs] of Object.entries(byLesion)) masks[model][id] = new Mask(runs, state.scan.shape);
   }
-  slices.set(slice, { ...state, boxes, masks });
-  if (slice === k && selected >= boxesHere().length) selected = -1;
+  state.slices.set(slice, { ...marks, boxes, masks });
+  if (slice === state.k && state.selected >= boxesHere().length) state.selected = -1;
 }
 
-function takeSlices(reply) {
-  const changed = Object.keys(reply.slices || {}).map(Number);
-  for (const slice of changed) keepSlice(slice, reply.slices[slice]);
-  if (reply.lesion) lesion = reply.lesion;
-  if (reply.show !== undefined) goTo(reply.show);
-  else if (jump && changed.length && !changed.includes(k)) goTo(changed[0]);
-  jump = false;
-  if (changed.includes(k) && !reply.later) announceVolumes();
+/** Say the volumes of the slice on screen. */
+export function announceVolumes() {
+  const { k, models, totals } = state;
+  const each = panes.map((_, index) => titleOf(models[index]) + " " + number(here().ml[models[index]]) + " mL here, " + number(totals[models[index]]) + " in total");
+  announce("Slice " + (k + 1) + ": " + each.join("; ") + ".");
 }
-let jump = false; // go to a slice that the next undo or redo changes
+
+join({
+  actions: {
+    cancel: () => { say({ cancel: true }); host.trigger("look"); },
+  },
+  start: () => host.watch("reply", onReply),
+  away: () => clearTimeout(patience),
+  back: ({ another, wasAway }) => { if (!another && wasAway && underWay) bePatient(); },
+  broken: () => { if (underWay && eventNow() === "work") deliver(); }, // the stream would have brought the answer
+});

@@ -1,5 +1,12 @@
 // Two small plots of the measures: area by slice, and the histogram of HU. Drawn as SVG, with a sentence each for who hears them.
 
+import { all, ink, one } from "../../viewer/dom.js";
+import { mm } from "../../viewer/numbers.js";
+import { goTo } from "../../viewer/navigate.js";
+import { state } from "../../viewer/state.js";
+import { abcOf } from "./abc.js";
+import { measuring } from "./measuring.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const PLOT = { left: 34, right: 6, top: 8, high: 92, below: 18 };
 
@@ -10,8 +17,8 @@ function svg(tag, attributes = {}, text = "") {
   return node;
 }
 
-function niceTop(value) {
-  // The least of 1, 1.5, 2, 3, 4, 6, 8, 10, 15, ... that is not below a value.
+/** The least of 1, 1.5, 2, 3, 4, 6, 8, 10, 15, ... that is not below a value. */
+export function niceTop(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return power * [1, 1.5, 2, 3, 4, 6, 8, 10].find((step) => step * power >= value - 1e-9);
 }
@@ -50,7 +57,7 @@ function barPlot(width, { series, names, under = [], every, unit }) {
 
 const colourOf = (lesion, lesions) => (lesions.length > 1 ? lesion.colour : ink("--ich-model-ink"));
 
-function showPlots() {
+export function showPlots() {
   const { record } = measuring;
   if (!measuring.open || !record) return;
   showAreas(record);
@@ -60,13 +67,13 @@ function showPlots() {
 function showAreas({ lesions }) {
   const figure = one(".ich-areas");
   const areas = lesions.map((lesion) => new Map(lesion.slices.map((row) => [row.slice_index, row.area_mm2 / 100])));
-  const there = areas.flatMap((one) => [...one.keys()]);
+  const there = areas.flatMap((bySlice) => [...bySlice.keys()]);
   figure.hidden = !there.length;
   if (!there.length) return;
-  const first = Math.max(0, Math.min(...there) - 1), last = Math.min(scan.shape[0] - 1, Math.max(...there) + 1);
+  const first = Math.max(0, Math.min(...there) - 1), last = Math.min(state.scan.shape[0] - 1, Math.max(...there) + 1);
   const range = Array.from({ length: last - first + 1 }, (_, at) => first + at);
-  const sum = (slice) => areas.reduce((total, one) => total + (one.get(slice) ?? 0), 0);
-  const weights = new Map(lesions.length === 1 ? (abcOf(lesions[0])?.slices ?? []).map((one) => [one.slice_index, one.weight]) : []);
+  const sum = (slice) => areas.reduce((total, bySlice) => total + (bySlice.get(slice) ?? 0), 0);
+  const weights = new Map(lesions.length === 1 ? (abcOf(lesions[0])?.slices ?? []).map((row) => [row.slice_index, row.weight]) : []);
   const width = Math.max(220, figure.clientWidth), room = (width - PLOT.left) / range.length;
   const plot = barPlot(width, {
     series: lesions.map((lesion, at) => ({ colour: colourOf(lesion, lesions), values: range.map((slice) => areas[at].get(slice) ?? 0) })),
@@ -83,8 +90,9 @@ function showAreas({ lesions }) {
   markSlice();
 }
 
-function markSlice() {
-  for (const bar of all(".ich-areas .ich-bar")) bar.dataset.here = Number(bar.dataset.slice) === k;
+/** Mark the slice on screen among the areas. */
+export function markSlice() {
+  for (const bar of all(".ich-areas .ich-bar")) bar.dataset.here = Number(bar.dataset.slice) === state.k;
 }
 
 function showHistogram({ lesions, total }) {
@@ -109,8 +117,10 @@ function showHistogram({ lesions, total }) {
   figure.append(plot);
 }
 
-one(".ich-areas").addEventListener("click", (event) => {
-  const bar = event.target.closest(".ich-bar");
-  if (bar) goTo(Number(bar.dataset.slice));
-});
-new ResizeObserver(showPlots).observe(one(".ich-measure-plots"));
+export function listenToPlots() {
+  one(".ich-areas").addEventListener("click", (event) => {
+    const bar = event.target.closest(".ich-bar");
+    if (bar) goTo(Number(bar.dataset.slice));
+  });
+  new ResizeObserver(showPlots).observe(one(".ich-measure-plots"));
+}

@@ -1,0 +1,21 @@
+// What is compared, and how it is shown.
+
+export const comparing = {
+  open: false,
+  /** whether the panes show where methods agree, in the place of their masks */
+  agreement: false,
+  /** what they are to agree with: "first" (the left pane's method) or "truth" */
+  against: "first",
+  /** whether the truth's outline is drawn */
+  outline: true,
+  /** @type {Map<number, import("../../viewer/masks.js").Mask> | null} the truth's masks, by slice */
+  truth: null,
+  /** @type {any} as Python sends them; null where they are yet to come */
+  scores: null,
+  /** what the scores are of */
+  scored: "",
+  /** whether to ask which methods can be fetched */
+  askHub: false,
+};
+
+export const againstTruth = () => Boolean(comparing.against === "truth" && comparing.truth);

@@ -1,0 +1,111 @@
+// The comparison: any two methods or all, where they agree, their scores, and a truth mask.
+
+import { announce, button, enable, expand, one, onFiles, press } from "../../viewer/dom.js";
+import { resize } from "../../viewer/draw.js";
+import { showAll } from "../../viewer/hub.js";
+import { Mask } from "../../viewer/masks.js";
+import { setModels } from "../../viewer/panes.js";
+import { ask } from "../../viewer/server.js";
+import { marked, state } from "../../viewer/state.js";
+import { upload } from "../../viewer/upload.js";
+import { drawAgreement, drawTruth, showLegend } from "./agreement.js";
+import { againstTruth, comparing } from "./comparing.js";
+import { showAbsent, showScores } from "./scores.js";
+
+function scoreKey() {
+  // What the scores depend on: methods, marked slices, the slice on screen, the truth.
+  const { k, models, slices } = state;
+  return JSON.stringify([k, models, marked().map((slice) => [slice, slices.get(slice).boxes, slices.get(slice).ml]), Boolean(comparing.truth)]);
+}
+
+const scoresWanted = () => Boolean(comparing.open && state.scan && comparing.scored !== scoreKey());
+
+function show() {
+  const { open, agreement, truth } = comparing;
+  one(".ich-compare").hidden = !open;
+  enable("compare", !state.lost);
+  expand("compare", open);
+  if (!open) return;
+  press("show_masks", !agreement);
+  press("show_agreement", agreement);
+  press("show_two", state.models.length === 2);
+  press("show_every", state.models.length > 2);
+  press("truth_outline", comparing.outline);
+  const against = one(".ich-against");
+  against.closest("label").hidden = !agreement;
+  against.options[1].disabled = !truth;
+  against.value = againstTruth() ? "truth" : "first";
+  button("truth_sample").hidden = Boolean(truth) || !state.scan.sample;
+  button("truth_open").hidden = Boolean(truth);
+  for (const name of ["truth_outline", "truth_remove"]) button(name).hidden = !truth;
+  showLegend();
+  showScores(comparing.scored !== scoreKey());
+  showAbsent();
+}
+
+function takeTruth(found) {
+  const masks = found && new Map();
+  for (const [key, runs] of Object.entries(found?.slices ?? {})) masks.set(Number(key), new Mask(runs, state.scan.shape));
+  comparing.truth = masks;
+  if (!masks) comparing.against = "first";
+  announce(masks ? "Truth mask loaded, with blood on " + masks.size + " slices." : "Truth mask removed.");
+}
+
+function toggle() {
+  if (!state.scan) return;
+  comparing.open = !comparing.open;
+  comparing.askHub = comparing.open && state.choices.some((choice) => choice.missing && !choice.hindrance);
+  showAll();
+  resize();
+}
+
+function set(how) {
+  Object.assign(comparing, how);
+  showAll();
+}
+
+function showMethods(names) {
+  if (names.length > 1 && String(names) !== String(state.models)) setModels(names);
+}
+
+function showEvery() {
+  const here = state.choices.filter((choice) => !choice.missing).map((choice) => choice.name);
+  showMethods([...new Set([...state.models, ...here])]);
+}
+
+/** @type {import("../../viewer/hub.js").Part} */
+export const panel = {
+  actions: {
+    compare: toggle,
+    show_masks: () => set({ agreement: false }),
+    show_agreement: () => set({ agreement: true }),
+    show_two: () => showMethods(state.models.slice(0, 2)),
+    show_every: showEvery,
+    truth_open: () => one(".ich-truth-file").click(),
+    truth_sample: () => ask({ op: "truth", sample: true }),
+    truth_remove: () => ask({ op: "truth", remove: true }),
+    truth_outline: () => set({ outline: !comparing.outline }),
+  },
+  keys: { c: toggle },
+  start() {
+    one(".ich-against").addEventListener("change", (event) => set({ against: event.target.value }));
+    onFiles(".ich-truth-file", (files) => upload(files, "truth"));
+  },
+  opened(reply) {
+    Object.assign(comparing, { truth: null, scores: null, scored: "", against: "first" });
+    if (reply.truth !== undefined) takeTruth(reply.truth);
+  },
+  take(reply) {
+    if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
+  },
+  choices() { comparing.askHub = false; },
+  wants: () => scoresWanted() || comparing.askHub,
+  request: () => ({ compare: scoresWanted(), methods: comparing.askHub }),
+  takeAside({ scores }, now) {
+    if (scores && scores.slice === state.k && now) Object.assign(comparing, { scores, scored: scoreKey() });
+  },
+  drawInstead: drawAgreement,
+  drawUnder: drawTruth,
+  show,
+  slice: show,
+};

@@ -1,0 +1,177 @@
+// A second scan of the same person beside the first, the growth between them, and the bedside scores.
+
+import { all, button, doubts, enable, expand, make, one, onFiles, root } from "../../viewer/dom.js";
+import { resize } from "../../viewer/draw.js";
+import { showAll } from "../../viewer/hub.js";
+import { keepMarks } from "../../viewer/kept.js";
+import { busy } from "../../viewer/messages.js";
+import { capital, number, signed } from "../../viewer/numbers.js";
+import { ask } from "../../viewer/server.js";
+import { OTHER, ROLE_TITLES, state } from "../../viewer/state.js";
+import { confirmLoss, upload } from "../../viewer/upload.js";
+import { keepPlace, voxelsOf } from "../../viewer/volume.js";
+
+const following = {
+  open: false,
+  /** @type {any} as Python sends it */
+  growth: null,
+  /** what the growth is of */
+  grownFrom: "",
+  /** what a person said beside the marks, at last */
+  asked: "",
+};
+
+function growthKey() {
+  return JSON.stringify([state.roles, state.lesions, state.totals, following.asked]);
+}
+
+function takeGrowth({ growth }) {
+  if (growth) Object.assign(following, { growth, grownFrom: growthKey() });
+}
+
+function show() {
+  const { roles, role, scan } = state;
+  const two = Boolean(roles.followup);
+  root.dataset.role = role;
+  one(".ich-roles").hidden = !two;
+  for (const choice of all("[data-role]")) choice.setAttribute("aria-pressed", String(choice.dataset.role === role));
+  one(".ich-followup").hidden = !following.open;
+  enable("followup", !state.lost);
+  expand("followup", following.open);
+  if (!following.open) return;
+  button("followup_open").hidden = two;
+  button("followup_sample").hidden = two || !scan.sample;
+  button("followup_close").hidden = !two;
+  one(".ich-hours").closest("label").hidden = !two;
+  one(".ich-thresholds").hidden = !two;
+  one(".ich-followup-state").textContent = two
+    ? (following.growth?.notes ?? []).join(" ")
+    : "Open the second scan of the same person, mark the hematoma on it as on the first, and read the growth.";
+  showGrowth();
+  showBedside();
+}
+
+function showGrowth() {
+  const region = one(".ich-growth");
+  const found = following.growth?.growth;
+  region.dataset.stale = following.grownFrom !== growthKey();
+  if (!found) {
+    region.replaceChildren();
+    return;
+  }
+  const percent = found.growth_percent === null ? "" : " (" + signed(found.growth_percent, 0) + " %)";
+  const headline = make("p", "", { className: "ich-growth-headline" });
+  headline.append(
+    make("strong", signed(found.growth_ml, 1) + " mL" + percent, { className: "ich-ml" }),
+    make("span", number(found.baseline_ml) + " to " + number(found.followup_ml) + " mL of " + found.counted),
+  );
+  const lines = [
+    found.growth_ml_per_hour === null ? null : signed(found.growth_ml_per_hour, 2) + " mL an hour.",
+    found.ivh_growth_ml === null ? null : signed(found.ivh_growth_ml, 1) + " mL intraventricular.",
+    found.error_sentence,
+  ].filter(Boolean);
+  const doubtful = Object.entries(state.roles).flatMap(([name, { warnings }]) => warnings.map((text) => ROLE_TITLES[name] + ": " + text));
+  region.dataset.doubtful = doubtful.length > 0;
+  region.replaceChildren(headline, doubts(doubtful), ...lines.map((text) => make("p", text)), verdictTable(found.verdicts));
+}
+
+function verdictTable(verdicts) {
+  const table = make("table", "");
+  table.createTHead().insertRow().append(...["Expansion", "", "Rule", "Here", "Source"].map((text) => make("th", text, { scope: "col" })));
+  const body = table.createTBody();
+  for (const { name, expansion, rule, because, source } of verdicts) {
+    const row = body.insertRow();
+    const answer = expansion === null ? "cannot be told" : expansion ? "yes" : "no";
+    const texts = [rule, because, source].map((text) => make("td", text.replaceAll(">=", "≥")));
+    row.append(make("th", capital(name), { scope: "row" }), make("td", answer, { className: "ich-answer" }), ...texts);
+    row.dataset.answer = answer;
+  }
+  return table;
+}
+
+function showBedside() {
+  const { growth } = following;
+  one(".ich-bedside-scores").replaceChildren(...(growth?.scores ?? []).map(scoreItem));
+  for (const field of all("[data-finding]")) {
+    const known = growth?.findings?.[field.dataset.finding];
+    field.closest("label").title = known === undefined ? "" : "From what is marked on the baseline";
+    if (field.tagName === "INPUT") field.placeholder = typeof known === "number" ? known.toFixed(1) : "";
+    else field.options[0].textContent = known === undefined ? "not known" : known ? "marked" : "not marked";
+  }
+}
+
+function scoreItem({ name, items, total, least, most, missing, meaning, source }) {
+  const item = make("li", "");
+  const sum = total === null ? least + " to " + most : String(total);
+  const means = meaning ? " " + meaning + "." : " ";
+  const points = items.filter((part) => part.points !== null).map((part) => part.name + " " + part.points).join("; ");
+  item.append(
+    make("strong", name + " " + sum),
+    make("span", total === null ? " Missing: " + missing.join(", ") + "." : means),
+    make("small", (points ? points + ". " : "") + source + "."),
+  );
+  return item;
+}
+
+function sayAsked() {
+  // What a person says beside the marks; an empty field is not known.
+  const read = (field) => (field.value === "" ? null : field.tagName === "SELECT" ? field.value === "yes" : Number(field.value));
+  const collect = (name) => Object.fromEntries(all("[data-" + name + "]").map((field) => [field.dataset[name], field.type === "checkbox" ? !field.checked : read(field)]));
+  const said = { hours: read(one(".ich-hours")), thresholds: collect("threshold"), findings: collect("finding") };
+  following.asked = JSON.stringify(said);
+  ask({ op: "asked", ...said });
+}
+
+function changeScan(target) {
+  const { role, roles } = state;
+  if (target === role || !roles[target]) return;
+  keepPlace();
+  keepMarks();
+  busy({ text: "Changing scans" });
+  ask({ op: "switch", role: target, have: voxelsOf.has(roles[target].case) });
+}
+
+function toggle() {
+  if (!state.scan) return;
+  following.open = !following.open;
+  showAll();
+  resize();
+}
+
+function openSample() {
+  keepPlace();
+  busy({ text: "Opening the sample's follow-up" });
+  ask({ op: "sample", role: "followup" });
+}
+
+function close() {
+  const { roles, role } = state;
+  const back = { op: "switch", close: true, have: role === "followup" && voxelsOf.has(roles.baseline.case) };
+  confirmLoss(roles.followup.marked, "the follow-up", () => ask(back));
+}
+
+const otherScan = () => changeScan(OTHER[state.role]);
+
+/** @type {import("../../viewer/hub.js").Part} */
+export const panel = {
+  actions: {
+    followup: toggle,
+    followup_open: () => one(".ich-followup-file").click(),
+    followup_sample: openSample,
+    followup_close: close,
+  },
+  keys: { g: toggle, x: otherScan },
+  start() {
+    for (const field of all(".ich-followup input:not([type=file]), .ich-followup select")) field.addEventListener("change", sayAsked);
+    for (const choice of all("[data-role]")) choice.addEventListener("click", () => changeScan(choice.dataset.role));
+    onFiles(".ich-followup-file", (files) => {
+      keepPlace();
+      upload(files, "open", { role: "followup" });
+    });
+  },
+  context: () => ({ followup: following.open }), // whether the growth is wanted with the answer
+  wants: () => Boolean(following.open && state.scan && following.grownFrom !== growthKey()),
+  take: takeGrowth,
+  takeAside: takeGrowth,
+  show,
+};

@@ -1,0 +1,84 @@
+// The lesions of the scan: which one boxes and corrections go to, what each is called, locked or not.
+
+import { button, enable, expand, one } from "../../viewer/dom.js";
+import { resize } from "../../viewer/draw.js";
+import { host } from "../../viewer/host.js";
+import { showAll } from "../../viewer/hub.js";
+import { done } from "../../viewer/keys.js";
+import { number } from "../../viewer/numbers.js";
+import { ask } from "../../viewer/server.js";
+import { lesionHere, state } from "../../viewer/state.js";
+
+let listed = ""; // what the list shows
+
+const isOpen = () => !one("#ich-lesions").hidden;
+
+function show() {
+  const own = lesionHere();
+  one(".ich-lesion-name").textContent = own ? own.name : "Lesion 1";
+  one(".ich-swatch", button("lesions")).style.background = own && state.lesions.length > 1 ? own.colour : "var(--ich-model)";
+  enable("lesions", !state.lost);
+  expand("lesions", isOpen());
+  if (!isOpen()) return;
+  const want = JSON.stringify([state.lesions, state.lesion]);
+  if (want === listed) return;
+  listed = want;
+  const focus = /** @type {HTMLElement} */ (document.activeElement)?.dataset?.focus;
+  one(".ich-lesion-list").replaceChildren(...state.lesions.map(lesionRow));
+  if (focus) one("[data-focus='" + focus + "']")?.focus();
+}
+
+function lesionRow({ id, name, type, colour, locked, visible, ml }) {
+  const row = one(".ich-lesion-template").content.firstElementChild.cloneNode(true);
+  const part = (what) => {
+    const node = one("[data-part=" + what + "]", row);
+    node.dataset.focus = what + "-" + id;
+    node.setAttribute("aria-label", node.getAttribute("aria-label").replace("…", name));
+    return node;
+  };
+  const change = (values) => ask({ op: "lesion_set", lesion: id, ...values });
+  one(".ich-swatch", row).style.background = colour;
+  one(".ich-lesion-ml", row).textContent = number(ml) + " mL";
+  const current = part("current");
+  current.checked = id === state.lesion;
+  current.addEventListener("change", () => { state.lesion = id; state.selected = -1; showAll(); });
+  const title = part("name");
+  title.value = name;
+  title.addEventListener("change", () => change({ name: title.value }));
+  const kind = part("type");
+  kind.append(...host.props.types.map((known) => new Option(known.title, known.name)));
+  kind.value = type;
+  kind.addEventListener("change", () => change({ type: kind.value }));
+  for (const [what, on, values] of [["visible", visible, { visible: !visible }], ["locked", locked, { locked: !locked }]]) {
+    const set = part(what);
+    set.setAttribute("aria-pressed", String(on));
+    set.addEventListener("click", () => change(values));
+  }
+  const remove = part("remove");
+  remove.disabled = locked || state.lesions.length === 1;
+  remove.addEventListener("click", () => { state.selected = -1; ask({ op: "lesion_remove", lesion: id }); });
+  return row;
+}
+
+function toggle() {
+  if (!state.scan) return;
+  one("#ich-lesions").hidden = isOpen();
+  show();
+  resize();
+  (isOpen() ? one("[data-focus='current-" + state.lesion + "']") : button("lesions"))?.focus();
+}
+
+/** @type {import("../../viewer/hub.js").Part} */
+export const panel = {
+  actions: {
+    lesions: toggle,
+    lesion_add() { state.selected = -1; ask({ op: "lesion_add" }); },
+  },
+  keys: { l: toggle },
+  start() {
+    one("#ich-lesions").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") done(event, toggle);
+    });
+  },
+  show,
+};
