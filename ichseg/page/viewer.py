@@ -85,12 +85,13 @@ def markup(panels: Iterable[Panel] = PANELS) -> str:
     parts: dict[str, str] = {name: "" for name in _SLOT.findall(core)}
     for text in own:
         before, *pairs = _SLOT.split(text)
+        strangers = [name for name in pairs[::2] if name not in parts]
+        if strangers or before.strip():
+            raise ValueError(
+                f"A panel's markup stands in a slot of viewer.html, {', '.join(parts)}; "
+                f"got {strangers[0] if strangers else before.strip()!r}; name one."
+            )
         for name, part in zip(pairs[::2], pairs[1::2], strict=True):
-            if name not in parts or before.strip():
-                raise ValueError(
-                    f"A panel's markup stands in a slot of viewer.html, {', '.join(parts)}; "
-                    f"got {name if name not in parts else before.strip()!r}; name one."
-                )
             parts[name] += part.strip() + "\n"
     return _SLOT.sub(lambda slot: parts[slot[1]], core)
 
