@@ -9,17 +9,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format coverage bench screenshot hooks space clean
+.PHONY: help demo test check lint lint-scripts format coverage bench screenshot hooks space clean
 
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
 	@echo "make test        every check: ruff, mypy, pytest, and the page in a browser (finds or installs one)"
 	@echo "make check       lint and the fast tests, in about a minute"
-	@echo "make lint        ruff and mypy alone        make format      let ruff fix what it can"
+	@echo "make lint        ruff, mypy and ESLint      make format      let ruff fix what it can"
 	@echo "make coverage    the tests, line by line    make bench       speed and memory here"
 	@echo "make screenshot  docs/screenshot.png anew   make hooks       run the lint before commits"
 	@echo "make space SPACE=owner/name [--dry-run]     upload to a Hugging Face Space"
-	@echo "make clean       remove .venv and caches"
+	@echo "make clean       remove .venv, node_modules and caches"
 
 demo: $(VENV)/.installed
 	$(BIN)/python app.py
@@ -33,10 +33,23 @@ test: lint
 check: lint
 	$(PYTEST) -m "not network and not slow and not e2e" --durations 5
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev lint-scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# ESLint, and TypeScript's compiler on plain JavaScript; nothing is built. package-lock.json pins both.
+NPM := $(shell command -v npm)
+lint-scripts: $(if $(NPM),node_modules/.installed)
+ifeq ($(NPM),)
+	@echo "The page's scripts were not checked: node with npm is not here."
+else
+	npm run --silent lint
+endif
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -61,7 +74,7 @@ space: $(if $(DRY),,$(VENV)/.installed)
 	+@$(if $(DRY),$(PYTHON),$(BIN)/python) .ci/space.py $(SPACE) $(if $(DRY),--dry-run)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 
 # The stamps: a newer requirements file, or none of these, means installing again.
 $(BIN)/pip:
