@@ -99,7 +99,8 @@ def markup(panels: Iterable[Panel] = PANELS) -> str:
 @lru_cache(maxsize=1)
 def scripts() -> dict[str, bytes]:
     """Every module by its path under ``scripts_path``: viewer/NAME.js, panels/PANEL/NAME.js; read once."""
-    folders = {"viewer": _CORE} | {f"panels/{panel.name}": panel.folder for panel in PANELS}
+    folders = {f"panels/{panel.name}": panel.folder for panel in PANELS}
+    folders["viewer"] = _CORE
     return {
         f"{folder}/{path.name}": path.read_bytes()
         for folder, place in folders.items()
