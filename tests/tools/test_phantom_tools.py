@@ -10,7 +10,7 @@ import pytest
 from ichseg.methods import model_error
 from ichseg.methods import weights as weight_files
 from ichseg.methods.threshold import ThresholdPredictor
-from tools.phantom.design import BLOOD_HU, LEAST_ML, PARENCHYMAL, designs, held_out
+from tools.phantom.design import BLOOD_HU, LEAST_ML, PARENCHYMAL, designs, of_part
 from tools.phantom.make import Phantom
 from tools.phantom.report import write, write_errors
 from tools.phantom.score import BOXES_PX, Measured, agreement, boxes_on, found_masks, measured
@@ -80,11 +80,14 @@ def test_bias_and_limits_are_the_mean_and_1_96_standard_deviations_about_it() ->
 def test_the_document_of_held_out_phantoms_stands_beside_the_other(tmp_path: Path) -> None:
     rows = rows_of("litemedsam", [0.01, 0.03])
     first = write(tmp_path, rows)
-    held = write(tmp_path, rows, held_out=True)
+    second = write(tmp_path, rows, part="second")
+    held = write(tmp_path, rows, part="held-out")
     names = {path.name for path in tmp_path.iterdir()}
     stems = {"phantoms.md", "phantoms.csv", "bland-altman.png"}
-    assert names == stems | {"held-out.md", "held-out.csv", "held-out.png"}
-    assert "those of a fit" in first and "Nothing was chosen on these phantoms" in held
+    others = {f"{name}.{end}" for name in ("second", "held-out") for end in ("md", "csv", "png")}
+    assert names == stems | others
+    assert "those of a fit" in first and "those of a fit" in second
+    assert "Nothing was chosen on these phantoms" in held
     assert "| LiteMedSAM | both | 2 | +2.0% |" in held
 
 
@@ -104,8 +107,8 @@ def test_a_methods_error_is_put_beside_its_weights_and_said_as_a_sentence(tmp_pa
 def test_held_out_phantoms_are_parenchymal_and_none_of_those_that_constants_were_chosen_on() -> (
     None
 ):
-    own = {(one.seed, one.volume_ml) for one in designs()}
-    for one in held_out():
+    own = {one.seed for one in designs()} | {one.seed for one in of_part("second")}
+    for one in of_part("held-out"):
         assert one.kind in PARENCHYMAL and one.volume_ml >= LEAST_ML
         assert BLOOD_HU[0] <= one.blood_hu <= BLOOD_HU[1]
-        assert (one.seed, one.volume_ml) not in own
+        assert one.seed not in own

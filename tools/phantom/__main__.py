@@ -4,7 +4,7 @@
     python -m tools.phantom make  --out runs/phantoms
     python -m tools.phantom score --out runs/phantoms      # writes docs/phantoms
 
-Each goes on where it was stopped. With ``--held-out`` they are other phantoms, on which nothing was chosen.
+Each goes on where it was stopped. With ``--part held-out`` they are other phantoms, on which nothing was chosen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from tools.phantom.design import Design, designs, held_out
+from tools.phantom.design import Design, Part, of_part
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor
@@ -32,9 +32,13 @@ app = typer.Typer(help="Synthetic head CTs whose blood is known, and what method
 console = Console(stderr=True)
 
 Out = Annotated[Path, typer.Option("--out", help="The folder of phantoms and of their scores.")]
-HeldOut = Annotated[
-    bool,
-    typer.Option("--held-out", help="Parenchymal phantoms on which no constant was chosen."),
+Which = Annotated[
+    Part,
+    typer.Option(
+        "--part",
+        help="The phantoms that the edge was fitted on, those of a second seed that it was chosen on, too, or those "
+        "on which nothing was chosen.",
+    ),
 ]
 
 
@@ -49,12 +53,12 @@ def main() -> None:
 
 
 @app.command("make")
-def make_command(out: Out, apart: HeldOut = False) -> None:
+def make_command(out: Out, part: Which = "fitted") -> None:
     """Make the phantoms that are not there yet, about half a minute each."""
     from tools.phantom.make import make
 
     with Progress(console=console) as progress:
-        for design in progress.track(_chosen(apart), description="phantoms"):
+        for design in progress.track(of_part(part), description="phantoms"):
             path = phantom_path(out, design)
             if not path.exists():
                 make(design).save(path)
@@ -73,11 +77,11 @@ def score_command(
         bool,
         typer.Option("--kept-only", help="Write from the masks that are there, and compute none."),
     ] = False,
-    apart: HeldOut = False,
+    part: Which = "fitted",
 ) -> None:
     """Score every method on every phantom, and write the table, its CSV and the Bland-Altman figure; resumable.
 
-    With --held-out the page's figure goes beside the weights of each method that has a training record.
+    With --part held-out the page's figure goes beside the weights of each method that has a training record.
     """
     from ichseg.methods.catalogue import load_predictor
     from ichseg.methods.weights import WEIGHTS_DIR
@@ -86,7 +90,7 @@ def score_command(
     from tools.phantom.score import BOXES_PX, found_masks, kept_path, made_by, measured
 
     rows: list[Measured] = []
-    todo = [(name, design) for name in models.split(",") for design in _chosen(apart)]
+    todo = [(name, design) for name in models.split(",") for design in of_part(part)]
     predictors: dict[str, Predictor] = {}
     with Progress(console=console) as progress:
         for name, design in progress.track(todo, description="phantoms and methods"):
@@ -100,13 +104,9 @@ def score_command(
                     continue
                 found = found_masks(predictor, phantom, kept, margin_px)
                 rows += measured(phantom, design, name, boxes, found)
-    print(write(docs, rows, held_out=apart))
-    if apart:
+    print(write(docs, rows, part=part))
+    if part == "held-out":
         write_errors(rows, WEIGHTS_DIR)
-
-
-def _chosen(apart: bool) -> list[Design]:
-    return held_out() if apart else designs()
 
 
 if __name__ == "__main__":
