@@ -170,7 +170,7 @@ def _component(
         contrast_hu = core_hu - tissue_hu
         level = 0.5
         if number:
-            height = (hu - tissue_hu) / np.where(able, contrast_hu, np.float32(1))
+            height = np.divide(hu - tissue_hu, contrast_hu, out=np.zeros_like(hu), where=able)
             level = _level(after, height, able & measured, spacing_yx_mm, edge)
         after = np.where(band & able, smooth > tissue_hu + level * contrast_hu, one)
         after = _without_specks(after, one & (inside_mm > edge.reach_mm), band)
