@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -303,14 +303,18 @@ class _Done:
         """The volume from boxes, and of a propagation from slices, that other hands might have chosen."""
         case, marked = self.case, self.marked
         mask_zyx = marked.mask_zyx(case.predictor.name)
+        name = case.predictor.name
+        edge = partial(step_of(case.volume), name) if edge_setting(name, marked.edge) else None
         if case.propagate:
             return spread.propagated_range(
-                case.predictor, case.volume, mask_zyx, case.prompts, embed=case.embed
+                case.predictor, case.volume, mask_zyx, case.prompts, edge=edge, embed=case.embed
             )
-        found = volume_range(case.predictor, case.volume, case.prompts, embedding=case.embed)
-        # The draws are the model's instant answers, before a refinement and before the edge.
-        later = case.predictor.second_look or edge_setting(case.predictor.name, marked.edge)
-        return found.carried_to(volume_ml(mask_zyx, case.volume)) if later else found
+        found = volume_range(
+            case.predictor, case.volume, case.prompts, edge=edge, embedding=case.embed
+        )
+        # The draws are the model's instant answers, before a refinement.
+        refined = case.predictor.second_look
+        return found.carried_to(volume_ml(mask_zyx, case.volume)) if refined else found
 
 
 def _save_mask(path: Path, done: _Done, inputs: Sequence[Path]) -> list[str]:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 BoolArray = npt.NDArray[np.bool_]
 #: Boxes that a propagation may begin with, by slice from 0.
 Start: TypeAlias = tuple[tuple[int, tuple[Box, ...]], ...]
+
+#: What is done to a mask [y, x] of a slice, by its number from 0, after a model's answer.
+EdgeStep: TypeAlias = Callable[[int, BoolArray], BoolArray]
 
 #: A person might begin on a slice on which the hematoma has this share of its largest area.
 LEAST_SHARE = 0.05
@@ -145,6 +149,7 @@ def volume_range(
     draws: int = DRAWS,
     jitter_mm: float = JITTER_MM,
     second_look: bool | None = False,
+    edge: EdgeStep | None = None,
     seed: int = 0,
 ) -> VolumeRange:
     """The millilitres again, with every side of every box moved by up to ``jitter_mm``.
@@ -159,6 +164,7 @@ def volume_range(
             that draws a wide box on one slice draws wide ones on the next: independent moves would average out.
         second_look: False is the instant answer from the slice's embedding, as fast as 16 boxes at once; the range is
             then of that answer, and its extent relative to its median is what carries over to a slower one.
+        edge: the step that the volume beside the range has after the model's answer.
         seed: the same seed, the same range.
 
     Raises:
@@ -181,6 +187,7 @@ def volume_range(
             jitter_xy_px=jitter_in_pixels(volume, jitter_mm),
             draws=draws,
             second_look=second_look,
+            edge=None if edge is None else partial(edge, k),
             seed=seed,
         )
     return range_of_areas(areas_px, volume, jitter_mm, seed)
@@ -206,12 +213,13 @@ def jittered_areas_px(
     draws: int = DRAWS,
     first: int = 0,
     second_look: bool | None = False,
+    edge: Callable[[BoolArray], BoolArray] | None = None,
     seed: int = 0,
 ) -> npt.NDArray[np.int64]:
     """How many pixels of a slice are blood under each of several draws of its boxes, int64 [draws].
 
     Draw i moves the sides of all boxes by the same parts of ``jitter_xy_px``, on this slice as on any other. ``first``
-    is the number of the first draw, for who asks for them in portions.
+    is the number of the first draw, for who asks for them in portions; ``edge`` the step after the model's answer.
     """
     moved = [
         jitter(box, jitter_xy_px, np.random.default_rng([seed, draw]), embedding.shape_yx)
@@ -219,7 +227,9 @@ def jittered_areas_px(
         for box in boxes
     ]
     masks = predictor.predict(embedding, moved, second_look=second_look).masks
-    unions = masks.reshape(draws, len(boxes), *embedding.shape_yx).any(axis=1)
+    unions = np.asarray(masks.reshape(draws, len(boxes), *embedding.shape_yx).any(axis=1))
+    if edge is not None:
+        unions = np.stack([edge(union) for union in unions])
     return np.asarray(np.count_nonzero(unions, axis=(1, 2)), dtype=np.int64)
 
 
@@ -302,6 +312,7 @@ def propagated_ml(
     draw: int | None,
     *,
     rule: Rule | None = None,
+    edge: EdgeStep | None = None,
     embed: Callable[[int], SliceEmbedding] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> float | None:
@@ -322,7 +333,13 @@ def propagated_ml(
     found = propagate_lesions(
         predictor, volume, {1: boxes}, rule=rule, embed=embed, cancelled=cancelled
     )
-    return None if found.cancelled else volume_ml(found.mask_zyx(), volume)
+    if found.cancelled:
+        return None
+    mask_zyx = found.mask_zyx()
+    if edge is not None:
+        for k in map(int, np.flatnonzero(mask_zyx.any(axis=(1, 2)))):
+            mask_zyx[k] = edge(k, mask_zyx[k])
+    return volume_ml(mask_zyx, volume)
 
 
 def range_of(
@@ -351,6 +368,7 @@ def propagated_range(
     drawn: Mapping[int, Sequence[Box]],
     *,
     rule: Rule | None = None,
+    edge: EdgeStep | None = None,
     embed: Callable[[int], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     most_seconds: float = MOST_SECONDS,
@@ -363,6 +381,7 @@ def propagated_range(
         mask_zyx: what was propagated, bool [z, y, x].
         drawn: the boxes that it was propagated from, by slice from 0.
         rule: of the propagation.
+        edge: the step that the mask has after the model's answer.
         embed: slice index to its embedding by this predictor, for a caller that keeps them; else they are kept here.
         progress: called with the share that is done, 0 to 1.
         most_seconds: no draw is begun after so long; one at least is done.
@@ -378,7 +397,9 @@ def propagated_range(
     options, end = starts(mask_zyx, drawn), time.monotonic() + most_seconds
 
     def one(draw: int | None) -> float:
-        ml = propagated_ml(predictor, volume, options, draw, rule=rule, embed=embed or keep)
+        ml = propagated_ml(
+            predictor, volume, options, draw, rule=rule, edge=edge, embed=embed or keep
+        )
         assert ml is not None  # nobody cancels it
         return ml
 

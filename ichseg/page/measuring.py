@@ -14,6 +14,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ from ichseg.measures.spread import (
     range_of_areas,
     starts,
 )
+from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow import Rule
 from ichseg.methods.identity import Identity
 from ichseg.scan.volume import CTVolume
@@ -168,7 +170,7 @@ class Measuring:
         self.lock = threading.RLock()
         self._landmarks: Landmarks | None = None
         self._last: Measured | None = None
-        self._areas: OrderedDict[tuple[str, int, Boxes], Areas] = OrderedDict()
+        self._areas: OrderedDict[tuple[str, bool, int, Boxes], Areas] = OrderedDict()
         self._spreads: OrderedDict[_SpreadKey, list[float]] = OrderedDict()
         self._starts: OrderedDict[tuple[Any, ...], tuple[Start, ...]] = OrderedDict()
         self._lines: dict[tuple[str, int], tuple[Lines, bytes]] = {}
@@ -219,8 +221,10 @@ class Measuring:
         Whoever asks stops when somebody else has to come first: what is done is kept, and not done again.
         """
         snapshot, volume = measured.snapshot, measured.volume
+        method = snapshot.method
+        edge = partial(step_of(volume), method.name) if method.edge else None
         slices = {
-            (snapshot.method.name, k, boxes)
+            (method.name, method.edge, k, boxes)
             for lesion, by_slice in snapshot.boxes.items()
             if lesion not in snapshot.rules
             for k, boxes in by_slice.items()
@@ -232,29 +236,31 @@ class Measuring:
             done = sum(len(self._areas.get(key, ())) for key in slices)
             return (done + sum(len(self._spreads.get(key, ())) for key in spreads)) / whole
 
-        for key in sorted(slices, key=lambda one: one[1]):
+        for key in sorted(slices, key=lambda one: one[2]):
             while (first := len(self._areas.get(key, ()))) < DRAWS:
                 yield share()
                 more = jittered_areas_px(
                     predictor,
-                    embed(key[1]),
-                    key[2],
+                    embed(key[2]),
+                    key[3],
                     jitter_xy_px=jitter_in_pixels(volume),
                     draws=min(DRAWS_AT_ONCE, DRAWS - first),
                     first=first,
+                    edge=None if edge is None else partial(edge, key[2]),
                 )
                 self._areas[key] = np.concatenate([self._areas.get(key, more[:0]), more])
         for spread in spreads:
             # First the boxes as they are, then the draws.
             while len(draws := self._spreads.setdefault(spread, [])) < 1 + DRAWS:
                 yield share()
-                _, options, rule = spread
+                _, _, options, rule = spread
                 ml = propagated_ml(
                     predictor,
                     volume,
                     options,
                     len(draws) - 1 if draws else None,
                     rule=rule,
+                    edge=edge,
                     embed=embed,
                     cancelled=cancelled,
                 )
@@ -267,14 +273,16 @@ class Measuring:
     def _spread_key(self, snapshot: Snapshot, lesion: int) -> _SpreadKey:
         """What a lesion's draws depend on: where another has taken voxels since, on the mask as it was before."""
         drawn, rule = snapshot.boxes[lesion], snapshot.rules[lesion]
-        of = (snapshot.method.name, tuple(sorted(drawn.items(), key=lambda item: item[0])), rule)
+        method = snapshot.method
+        by_slice = tuple(sorted(drawn.items(), key=lambda item: item[0]))
+        of = (method.name, method.edge, by_slice, rule)
         if lesion not in snapshot.clipped or of not in self._starts:
             self._starts[of] = starts(snapshot.labels_zyx == lesion, drawn)
-        return snapshot.method.name, self._starts[of], rule
+        return method.name, method.edge, self._starts[of], rule
 
     def _ranges(self, measured: Measured) -> dict[int | None, VolumeRange]:
         """The ranges that are known by now, by lesion and (None) for all blood."""
-        snapshot, found = measured.snapshot, measured.found
+        snapshot, found, method = measured.snapshot, measured.found, measured.snapshot.method
         now = {one.label: one.volume_ml for one in found.measures}
         ranges: dict[int | None, VolumeRange] = {}
         for lesion in found.lesions:
@@ -282,18 +290,19 @@ class Measuring:
                 key = self._spread_key(snapshot, lesion.id)
                 own, *draws = self._spreads.get(key) or [0.0]
                 if len(draws) == DRAWS:
-                    ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[1])
+                    ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[2])
                 continue
             by_slice = snapshot.boxes.get(lesion.id, {})
             areas_px = {
-                k: self._areas.get((snapshot.method.name, k, boxes), np.zeros(0, dtype=np.int64))
+                k: self._areas.get(
+                    (method.name, method.edge, k, boxes), np.zeros(0, dtype=np.int64)
+                )
                 for k, boxes in by_slice.items()
             }
             if areas_px and all(len(one) == DRAWS for one in areas_px.values()):
                 found_range = range_of_areas(areas_px, measured.volume)
                 # The draws are of first answers, and know of no other lesion.
-                later = snapshot.method.second_look or snapshot.method.edge
-                carried = later or lesion.id in snapshot.clipped
+                carried = method.second_look or lesion.id in snapshot.clipped
                 ranges[lesion.id] = (
                     found_range.carried_to(now[lesion.id]) if carried else found_range
                 )
@@ -381,8 +390,8 @@ def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:
     return abc
 
 
-#: A method, where its propagation may begin (``spread.starts``), and its rule.
-_SpreadKey = tuple[str, tuple[Start, ...], Rule]
+#: A method, whether with the edge, where its propagation may begin (``spread.starts``), and its rule.
+_SpreadKey = tuple[str, bool, tuple[Start, ...], Rule]
 
 
 def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool]) -> float | None:

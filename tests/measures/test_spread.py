@@ -82,6 +82,37 @@ def test_it_is_bounded_in_time_and_says_how_often_it_drew() -> None:
     )
 
 
+def upper_half(k: int, mask_yx: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A step after the model's answer: what lies above row 30, and nothing on slice 2."""
+    return mask_yx & (np.arange(mask_yx.shape[0])[:, None] < 30) & (k != 2)
+
+
+def test_the_range_has_the_step_that_its_volume_has() -> None:
+    """With a step that keeps three of seven equal slices the range is three sevenths of the one without."""
+    volume = phantoms.scan(tuple(5.0 * k for k in range(7)), (64, 64), (1.0, 1.0))
+    hu = volume.hu_zyx.copy()
+    hu[:, 20:40, 20:40] = 65
+    volume = CTVolume(hu, volume.geometry, "column")
+    boxes = {k: [Box(18, 18, 42, 42)] for k in range(7)}
+    whole = spread.volume_range(ThresholdPredictor(), volume, boxes)
+    three = spread.volume_range(
+        ThresholdPredictor(), volume, boxes, edge=lambda k, mask_yx: mask_yx & (k < 3)
+    )
+    assert three.draws_ml == pytest.approx(np.array(whole.draws_ml) * 3 / 7)
+
+
+def test_the_range_of_a_propagation_has_the_step_that_its_volume_has() -> None:
+    volume, _ = a_spindle()
+    predictor, drawn = ThresholdPredictor(), {5: [Box(19, 17, 45, 43)]}
+    found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
+    edged = np.stack([upper_half(k, mask_yx) for k, mask_yx in enumerate(found)])
+    given = spread.propagated_range(
+        predictor, volume, edged, drawn, edge=upper_half, most_seconds=0
+    )
+    assert given.draws_ml[0] == pytest.approx(volume_ml(edged, volume), rel=0.2)
+    assert not given.carried_over
+
+
 def test_beside_a_volume_that_was_refined_or_clipped_it_is_in_proportion() -> None:
     start: spread.Start = ((3, (Box(0, 0, 4, 4),)),)
     given = spread.range_of([9.0, 12.0, 10.0], 10.0, 5.0, [start])
