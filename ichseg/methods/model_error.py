@@ -72,7 +72,7 @@ def model_error(name: str) -> ModelError | None:
 
 
 def _on_phantoms(path: Path | None) -> str:
-    """What ``tools.phantom score --held-out`` found of a model, as a sentence; empty where there is no such file."""
+    """What ``tools.phantom score --part held-out`` found of a model, as a sentence; empty without its file."""
     if path is None:
         return ""
     found = json.loads(path.read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ WEIGHTS_DIR = _weights_dir()
 
 #: Beside a model's weights: how it was trained, how it is run, and how it scored.
 TRAINING_FILE = "training.json"
-#: Beside a model's weights: how far its volumes are off on phantoms (``tools.phantom score --held-out``).
+#: Beside a model's weights: how far its volumes are off on phantoms (``tools.phantom score --part held-out``).
 PHANTOMS_FILE = "phantoms.json"
 
 
