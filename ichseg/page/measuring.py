@@ -29,7 +29,7 @@ from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import ABC2, abc2
 from ichseg.measures.assessment import Assessment, assess, stops_of, with_abc2
-from ichseg.measures.fields import table_lines
+from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.lengths import in_plane_mm
 from ichseg.measures.spread import (
@@ -331,21 +331,27 @@ class Measuring:
         Keys: n; model_title; second_look; slices_by; plane_mm, the matrix of ``lengths.in_plane_mm``; and total,
         lesions, reading_error and model_error as ``tables.measured_record`` has them, with range_comes of total and
         lesions: whether a range is yet to be computed; and table, a list of {key, head, cells}, the cells of total and
-        of each lesion: what ``fields.table_lines`` has for the page.
+        of each lesion: what ``fields.table_lines`` has for the page; and titles, what the page calls a measure where it
+        says why there is none.
         """
         found = self.assessment(measured)
         parts = measured_record(found)
         for one in (parts["total"], *parts["lesions"]):
             one["range_comes"] = one["range"] is None and found.no_range[one["label"]] == _LATE
         columns = (None, *(lesion.id for lesion in found.lesions))
-        table = table_lines("page", [found.measures_of(one) for one in columns])
+        measures = [found.measures_of(one) for one in columns]
+        missing = {key for one in measures for key in not_computed(one)}
         return {
             "n": measured.n,
             "model_title": found.model_title,
             "second_look": found.second_look,
             "slices_by": dict(found.slices_by),
             "plane_mm": in_plane_mm(measured.volume).tolist(),
-            "table": [{"key": line.key, "head": line.head, "cells": line.cells} for line in table],
+            "table": [
+                {"key": line.key, "head": line.head, "cells": line.cells}
+                for line in table_lines("page", measures)
+            ],
+            "titles": {key: title_of("page", key) for key in sorted(missing)},
             **parts,
         }
 

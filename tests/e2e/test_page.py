@@ -263,7 +263,7 @@ def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
     viewer.go_to(first).draw(boxes_on(truth, first)[0], wait=False).answered()
     at_once = viewer.ml(0)
     assert at_once[0] > 0 and page.get_attribute(".ich", "data-rough") == "1"
-    assert page.locator(state).all_inner_texts() == ["Looking closer…", ""]
+    assert page.locator(state).all_inner_texts() == ["Refining…", ""]
     viewer.settle()
     closer = viewer.ml(0)
     assert closer != at_once and page.locator(state).all_inner_texts() == ["", ""]
@@ -371,7 +371,7 @@ def test_two_methods_are_compared_with_each_other_and_with_the_truth(
         float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml).sum()), abs=0.06
     )
     page.select_option(".ich-against", "truth")
-    assert "only the truth: missed" in page.inner_text(".ich-legend")
+    assert "only the reference mask: missed" in page.inner_text(".ich-legend")
     page.click("[data-do=truth_remove]")
     viewer.settle()
     page.set_input_files(".ich-truth-file", str(sample_paths()[1]))

@@ -64,6 +64,19 @@ def test_a_panel_may_come_from_outside(tmp_path: Path) -> None:
     assert "slot:" not in html and "Seven" not in markup()
 
 
+def test_the_recipe_s_panel_stands_on_what_is_there(root: Path, tmp_path: Path) -> None:
+    recipe = (root / "docs" / "recipes" / "panel.md").read_text(encoding="utf-8")
+    (html,) = re.findall(r"```html\n(.*?)```", recipe, re.S)
+    (script,) = re.findall(r"```js\n(.*?)```", recipe, re.S)
+    (tmp_path / "panel.html").write_text(html)
+    assert 'data-do="note"' in markup((*PANELS, Panel("note", "Notes", tmp_path)))
+    used = re.findall(r'^import \{ (.*?) \} from "../../(viewer/.*?)";', script, re.M)
+    assert used
+    for names, module in used:
+        exports = r"^export (?:async )?(?:const|function|class) (\w+)"
+        assert set(names.split(", ")) <= set(re.findall(exports, scripts()[module].decode(), re.M))
+
+
 @pytest.mark.parametrize("text", ["<!-- slot: nowhere -->\n<p>7</p>", "<p>7</p>"])
 def test_markup_outside_of_a_slot_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "panel.html").write_text(text)

@@ -10,6 +10,7 @@ import { state } from "./state.js";
  *   parts first, then the panels in the order of their table.
  * @property {Record<string, () => void>} [actions] what a button does, by its data-do
  * @property {Record<string, () => void>} [keys] what a key does while a scan is open
+ * @property {string[]} [slow] the operations that may take long: Python tells of their progress
  * @property {() => void} [start] once, when all parts have joined: to listen
  * @property {() => void} [show] anything has changed, and a scan is open
  * @property {() => void} [showState] what is under way has changed
@@ -30,7 +31,7 @@ import { state } from "./state.js";
  * @property {(context: CanvasRenderingContext2D, index: number, place: Placement) => void} [draw] above the boxes
  * @property {() => object} [context] what goes along with everything that is said to Python
  * @property {(op: any) => void} [asked] an operation is asked for
- * @property {(given: { files: File[], how: object }) => void} [given] files were handed to Python to be opened
+ * @property {(files: File[], op: any) => void} [given] files were sent for an operation
  * @property {(reply: any) => void} [leave] an answer brings another scan; the one on screen still stands
  * @property {(reply: any) => void} [opened] another scan is on screen
  * @property {(reply: any) => void} [take] an answer to operations, once the shared state has it
@@ -51,12 +52,15 @@ const parts = [];
 export const actions = {};
 /** @type {Record<string, () => void>} */
 export const keys = {};
+/** @type {Set<string>} the operations that may take long */
+export const slow = new Set();
 
 /** @param {Part} part */
 export function join(part) {
   parts.push(part);
   add(actions, part.actions, "A button");
   add(keys, part.keys, "A key");
+  for (const op of part.slow ?? []) slow.add(op);
 }
 
 function add(table, given = {}, what) {

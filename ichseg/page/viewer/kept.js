@@ -106,7 +106,7 @@ function havePutBack(reply) {
 
 function openAgain() {
   const { files, how } = opened.baseline ?? {};
-  if (files) upload(files, "open", how);
+  if (files) upload(files, { op: "open", ...how });
   else if (state.scan.sample) ask({ op: "sample" });
   else actions.open();
 }
@@ -114,10 +114,11 @@ function openAgain() {
 function putBack() {
   puttingBack = state.scan.record.scan.sha256;
   const text = JSON.stringify(kept.get(puttingBack).record);
-  upload([new File([text], "kept.json", { type: "application/json" })], "load", { anew: true });
+  upload([new File([text], "kept.json", { type: "application/json" })], { op: "load", anew: true }, "Reading what was saved");
 }
 
 join({
+  slow: ["load"],
   actions: {
     open_again: openAgain,
     put_back: putBack,
@@ -130,7 +131,9 @@ join({
     });
   },
   asked: noteOpening,
-  given: (given) => { opening = given; },
+  given(files, { op, ...how }) {
+    if (op === "open") opening = { files, how };
+  },
   leave: keepShown,
   opened: noteOpened,
   take: havePutBack,

@@ -98,7 +98,7 @@ function showState() {
     const wrong = state.trouble[model];
     const closer = !waiting && here().rough?.includes(model);
     pane.node.dataset.waiting = waiting;
-    pane.corner.state.textContent = wrong || hint || (closer ? "Looking closer…" : "");
+    pane.corner.state.textContent = wrong || hint || (closer ? "Refining…" : "");
     pane.corner.state.dataset.wrong = Boolean(wrong);
   });
   clearTimeout(slowTimer);
@@ -112,6 +112,7 @@ function sayWaiting() {
 }
 
 join({
+  slow: ["models"],
   start: () => setPanes(2),
   show: showPanes,
   showState,

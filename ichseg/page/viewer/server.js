@@ -2,15 +2,14 @@
 
 import { announce, panes, root } from "./dom.js";
 import { host } from "./host.js";
-import { gather, join, showAll, tell } from "./hub.js";
+import { gather, join, showAll, slow, tell } from "./hub.js";
 import { serverBack } from "./line.js";
 import { Mask } from "./masks.js";
 import { busy, complain } from "./messages.js";
 import { number } from "./numbers.js";
 import { boxesHere, here, lesionHere, state, titleOf } from "./state.js";
 
-const SLOW = new Set(["open", "sample", "reopen", "models", "export", "truth", "fetch", "propagate", "load", "switch"]);
-export const OPENS = new Set(["open", "sample", "reopen"]);
+const OPENS = new Set(["open", "sample", "reopen"]); // what brings a scan, and so may be asked while none is there
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const LOOK_MS = 250; // a slice that a person stays on for so long is looked at
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
@@ -57,7 +56,7 @@ function send() {
   deliver();
 }
 
-const eventNow = () => (isAsked(...SLOW) ? "work" : "edit");
+const eventNow = () => (isAsked(...slow) ? "work" : "edit");
 
 function deliver() {
   bePatient();
@@ -201,6 +200,7 @@ export function announceVolumes() {
 }
 
 join({
+  slow: [...OPENS],
   actions: {
     cancel: () => { say({ cancel: true }); host.trigger("look"); },
   },

@@ -9,8 +9,6 @@ import { megabytes, plural } from "./numbers.js";
 import { ask } from "./server.js";
 import { marked, otherScan, state } from "./state.js";
 
-const READING = { truth: "Reading the truth mask", load: "Reading what was saved" };
-
 /** Ask first, where what is marked on the scan and its follow-up would be lost with them. */
 export function replaceScan(action) {
   // A new scan takes the place of both. What is kept here is not lost with it.
@@ -46,8 +44,8 @@ export function refusal(files, limits) {
 
 const sizeOf = (files) => files.reduce((sum, file) => sum + file.size, 0);
 
-/** Send files, and ask for the operation `op` with them. */
-export async function upload(files, op = "open", extra = {}) {
+/** Send files, and ask for an operation with them; `reading` says what Python does then. */
+export async function upload(files, op = { op: "open" }, reading = "Reading the scan") {
   const why = refusal(files, host.props.limits);
   if (why) {
     complain(why);
@@ -57,9 +55,9 @@ export async function upload(files, op = "open", extra = {}) {
   busy({ text: "Uploading", part: 0 });
   try {
     const paths = await sendInPortions(files);
-    busy({ text: READING[op] ?? "Reading the scan" });
-    if (op === "open") tell("given", { files, how: extra });
-    ask({ op, ...extra, files: paths.map((path, index) => ({ path, name: files[index].name })) });
+    busy({ text: reading });
+    tell("given", files, op);
+    ask({ ...op, files: paths.map((path, index) => ({ path, name: files[index].name })) });
   } catch (error) {
     busy(null);
     complain(error.message);

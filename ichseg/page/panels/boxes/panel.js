@@ -231,6 +231,7 @@ function showStops() {
 export const panel = {
   actions: { undo: timeTravel("undo"), redo: timeTravel("redo"), delete: deleteSelected, clear_slice: clearSlice, clear: clearAll, propagate },
   keys: { Delete: deleteSelected, Backspace: deleteSelected, b: placeByKeys, n: takeUpNext, w: propagate },
+  slow: ["propagate"],
   key,
   stepBack,
   hint: () => (state.draft?.keys ? "Arrows move, Shift+arrows resize, Enter sets, Esc cancels" : null),

@@ -102,7 +102,7 @@ export function drawAgreement(context, index, transform) {
   return true;
 }
 
-/** Draw the truth's outline. */
+/** Draw the reference mask's outline. */
 export function drawTruth(context, _, transform) {
   const truth = truthHere();
   if (!comparing.open || !comparing.outline || !truth) return;
@@ -125,7 +125,7 @@ export function showLegend() {
 
 function meanings() {
   if (againstTruth()) {
-    return [["full", BOTH_COLOUR, "truth and method"], ["stripes", TRUTH_COLOUR, "only the truth: missed"], ["dots", colours[0], "only the method: too much"]];
+    return [["full", BOTH_COLOUR, "reference mask and method"], ["stripes", TRUTH_COLOUR, "only the reference mask: missed"], ["dots", colours[0], "only the method: too much"]];
   }
   const { models } = state;
   const others = models.length === 2 ? titleOf(models[1]) : "the pane's own method";

@@ -6,9 +6,9 @@ export const comparing = {
   agreement: false,
   /** what they are to agree with: "first" (the left pane's method) or "truth" */
   against: "first",
-  /** whether the truth's outline is drawn */
+  /** whether the reference mask's outline is drawn */
   outline: true,
-  /** @type {Map<number, import("../../viewer/masks.js").Mask> | null} the truth's masks, by slice */
+  /** @type {Map<number, import("../../viewer/masks.js").Mask> | null} the reference masks, by slice */
   truth: null,
   /** @type {any} as Python sends them; null where they are yet to come */
   scores: null,

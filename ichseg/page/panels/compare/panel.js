@@ -1,4 +1,4 @@
-// The comparison: any two methods or all, where they agree, their scores, and a truth mask.
+// The comparison: any two methods or all, where they agree, their scores, and a reference mask.
 
 import { announce, button, enable, expand, one, onFiles, press } from "../../viewer/dom.js";
 import { resize } from "../../viewer/draw.js";
@@ -13,7 +13,7 @@ import { againstTruth, comparing } from "./comparing.js";
 import { showAbsent, showScores } from "./scores.js";
 
 function scoreKey() {
-  // What the scores depend on: methods, marked slices, the slice on screen, the truth.
+  // What the scores depend on: methods, marked slices, the slice on screen, the reference mask.
   const { k, models, slices } = state;
   return JSON.stringify([k, models, marked().map((slice) => [slice, slices.get(slice).boxes, slices.get(slice).ml]), Boolean(comparing.truth)]);
 }
@@ -48,7 +48,7 @@ function takeTruth(found) {
   for (const [key, runs] of Object.entries(found?.slices ?? {})) masks.set(Number(key), new Mask(runs, state.scan.shape));
   comparing.truth = masks;
   if (!masks) comparing.against = "first";
-  announce(masks ? "Truth mask loaded, with blood on " + masks.size + " slices." : "Truth mask removed.");
+  announce(masks ? "Reference mask loaded, with blood on " + masks.size + " slices." : "Reference mask removed.");
 }
 
 function toggle() {
@@ -87,9 +87,10 @@ export const panel = {
     truth_outline: () => set({ outline: !comparing.outline }),
   },
   keys: { c: toggle },
+  slow: ["truth", "fetch"],
   start() {
     one(".ich-against").addEventListener("change", (event) => set({ against: event.target.value }));
-    onFiles(".ich-truth-file", (files) => upload(files, "truth"));
+    onFiles(".ich-truth-file", (files) => upload(files, { op: "truth" }, "Reading the reference mask"));
   },
   opened(reply) {
     Object.assign(comparing, { truth: null, scores: null, scored: "", against: "first" });

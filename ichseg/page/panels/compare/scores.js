@@ -24,9 +24,9 @@ export function showScores(stale) {
   const withTruth = scores.scopes.some(({ rows }) => rows[0] && "dice" in rows[0]);
   region.replaceChildren(scoreTable(scores, withTruth));
   note.textContent = withTruth
-    ? "Dice, Jaccard, surface Dice and volume error are against the truth. The whole scan's truth includes slices without a box. " +
+    ? "Dice, Jaccard, surface Dice and volume error are against the reference mask. That of the whole scan includes slices without a box. " +
       "Surface Dice: boundaries in the plane of the slices, in three dimensions for the whole scan."
-    : "Load a truth mask to score each method against it.";
+    : "Load a reference mask to score each method against it.";
 }
 
 function scoreTable({ first, slice, marked: count, scopes }, withTruth) {
@@ -39,7 +39,7 @@ function scoreTable({ first, slice, marked: count, scopes }, withTruth) {
   const columns = [["mL", (row) => number(row.ml)], ["Dice with " + titleOf(first), (row) => (row.model === first ? "" : share(row.with_first))]];
   if (withTruth) {
     columns.push(
-      ["Truth, mL", (row) => number(row.truth_ml)], ["Dice", (row) => share(row.dice)], ["Jaccard", (row) => share(row.jaccard)],
+      ["Reference, mL", (row) => number(row.truth_ml)], ["Dice", (row) => share(row.dice)], ["Jaccard", (row) => share(row.jaccard)],
       ["Surface Dice, 2 mm", (row) => share(row.surface_dice)], ["Volume error, mL", volumeError],
     );
   }

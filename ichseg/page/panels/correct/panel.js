@@ -177,6 +177,7 @@ export const panel = {
     "[": () => setRadius(correcting.radius - RADIUS_STEP_MM),
     "]": () => setRadius(correcting.radius + RADIUS_STEP_MM),
   },
+  slow: ["load"],
   start() {
     for (const choice of all("[data-tool]")) choice.addEventListener("click", () => setTool(choice.dataset.tool));
     one(".ich-radius").addEventListener("input", (event) => setRadius(Number(event.target.value)));
@@ -184,7 +185,7 @@ export const panel = {
     for (const name of ["low", "high"]) {
       one(".ich-hu-" + name).addEventListener("change", (event) => { correcting[name] = Number(event.target.value); show(); });
     }
-    onFiles(".ich-mask-file", (files) => upload(files, "load"));
+    onFiles(".ich-mask-file", (files) => upload(files, { op: "load" }, "Reading what was saved"));
   },
   key,
   stepBack,

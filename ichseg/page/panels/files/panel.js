@@ -51,6 +51,7 @@ function describe() {
 /** @type {import("../../viewer/hub.js").Part} */
 export const panel = {
   actions: { more: toggleMenu },
+  slow: ["export"],
   start() {
     root.addEventListener("click", (event) => {
       const kind = /** @type {Element} */ (event.target).closest("button")?.dataset.save;

@@ -161,12 +161,13 @@ export const panel = {
     followup_close: close,
   },
   keys: { g: toggle, x: otherScan },
+  slow: ["switch"],
   start() {
     for (const field of all(".ich-followup input:not([type=file]), .ich-followup select")) field.addEventListener("change", sayAsked);
     for (const choice of all("[data-role]")) choice.addEventListener("click", () => changeScan(choice.dataset.role));
     onFiles(".ich-followup-file", (files) => {
       keepPlace();
-      upload(files, "open", { role: "followup" });
+      upload(files, { op: "open", role: "followup" });
     });
   },
   context: () => ({ followup: following.open }), // whether the growth is wanted with the answer

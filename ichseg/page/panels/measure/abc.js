@@ -14,9 +14,14 @@ export const lineMm = (ends) => lengthMm(ends, measuring.record.plane_mm);
 
 const withEnds = (line, [x0_px, y0_px, x1_px, y1_px]) => ({ ...line, x0_px, y0_px, x1_px, y1_px, length_mm: lineMm([x0_px, y0_px, x1_px, y1_px]) });
 
+/** What a person moved of a lesion's; of the total's, which is that of its only blood. */
+const ownOf = (lesion) => moved.get(lesion.id ?? measuring.record.lesions.find((part) => part.is_blood)?.id);
+
+export const isMoved = (lesion) => Boolean(lesion.abc2 && ownOf(lesion));
+
 export function abcOf(lesion) {
   const found = lesion.abc2;
-  const own = moved.get(lesion.id ?? measuring.record.lesions.find((part) => part.is_blood)?.id); // the total's is its only blood's
+  const own = ownOf(lesion);
   if (!found || !own) return found;
   const a = own.a ? withEnds(found.a, own.a) : found.a;
   const b = own.b ? withEnds(found.b, own.b) : found.b;

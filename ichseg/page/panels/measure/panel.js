@@ -83,7 +83,7 @@ function show() {
 function measureState() {
   if (!marked().length) return "Draw a box: what it holds is measured, for the method of the left pane.";
   if (measuring.why) return measuring.why;
-  return measuring.record ? "" : roughSlices().length ? "Looking closer first…" : "Measuring…";
+  return measuring.record ? "" : roughSlices().length ? "Refining first…" : "Measuring…";
 }
 
 function toggle() {

@@ -1,30 +1,20 @@
 // The measures as numbers: the headline, the table, what could not be computed, the boxes.
 
 import { doubts, make, one } from "../../viewer/dom.js";
-import { mm, number, sliceName, span } from "../../viewer/numbers.js";
+import { mm, number, span } from "../../viewer/numbers.js";
 import { state } from "../../viewer/state.js";
-import { abcOf } from "./abc.js";
+import { abcOf, isMoved } from "./abc.js";
 import { measuring } from "./measuring.js";
 
 const BOXES_SHOWN = 12;
-const SIDES = { both: "crosses the midline" };
-const NAMES = { abc2: "ABC/2", range: "Range", side: "Side", inner_table: "To the inner table", all: "Measures" };
-/** @type {[string, (it: any) => string, string?][]} title, cell, key */
-const MEASURES = [
-  ["Volume, mL", (it) => number(it.volume_ml)],
-  ["From other boxes, mL", (it) => (it.range ? span(it.range) : rangeComes(it) ? "…" : "–"), "range"],
-  ["ABC/2, mL", (it) => (abcOf(it) ? number(abcOf(it).volume_ml) : "–"), "abc2"],
-  ["A × B × C, mm", (it) => (abcOf(it) ? [abcOf(it).a.length_mm, abcOf(it).b.length_mm, abcOf(it).c_mm].map((length) => mm(length)).join(" × ") : "–")],
-  ["Longest in a slice, mm", (it) => mm(it.longest_in_plane?.length_mm) + (it.longest_in_plane ? " (" + sliceName(it.longest_in_plane.slice_index) + ")" : "")],
-  ["Longest in 3D, mm", (it) => mm(it.longest_in_3d?.length_mm)],
-  ["Surface, cm²", (it) => mm(it.surface_area_mm2 / 100)],
-  ["HU, mean ± SD", (it) => (it.hu ? mm(it.hu.mean) + " ± " + mm(it.hu.sd) : "–")],
-  ["HU, quartiles", (it) => (it.hu ? ["lower_quartile", "median", "upper_quartile"].map((key) => mm(it.hu[key], 0)).join(", ") : "–")],
-  ["Pieces (largest, mL)", (it) => it.pieces + (it.pieces > 1 ? " (" + number(it.largest_piece_ml) + ")" : "")],
-  ["Side", (it) => SIDES[it.side?.side] ?? it.side?.side ?? "–", "side"],
-  ["To the inner table, mm", (it) => mm(it.inner_table?.distance_mm), "inner_table"],
-];
-const IN_HEADLINE = 2; // so many rows say what the headline says of the only lesion
+/** What the headline says of the only lesion is not said twice. */
+const IN_HEADLINE = new Set(["volume_ml", "range"]);
+/** @type {Record<string, (it: any) => string | null>} by a line's key: what is known here before Python says it anew */
+const OWN = {
+  range: (it) => (rangeComes(it) ? "…" : null),
+  abc2: (it) => (isMoved(it) ? number(abcOf(it).volume_ml) : null),
+  abc2_lines: (it) => (isMoved(it) ? [abcOf(it).a.length_mm, abcOf(it).b.length_mm, abcOf(it).c_mm].map((length) => mm(length)).join(" × ") : null),
+};
 
 const rangeComes = (it) => measuring.range !== null && it.range_comes;
 
@@ -60,21 +50,26 @@ export function showBoxes() {
   line.textContent = "Boxes as the command line takes them (x0,y0,x1,y1 in pixels): " + told.slice(0, BOXES_SHOWN).join("; ") + more + ".";
 }
 
+/** The table of measures, by the lines that Python gives: {key, head, cells}, a cell of all blood, then of each lesion. */
 export function showNumbers(record) {
-  const several = record.lesions.length > 1;
-  const columns = several ? [...record.lesions, record.total] : record.lesions.length ? record.lesions : [record.total];
-  const nameOf = (it) => (it === record.total ? "All blood" : it.name);
+  const { lesions, total } = record;
+  const several = lesions.length > 1;
+  const whose = [total, ...lesions]; // as the cells are
+  const columns = several ? [...lesions, total] : lesions.length ? lesions : [total];
+  const nameOf = (it) => (it === total ? "All blood" : it.name);
   const table = document.createElement("table");
   if (several) table.createTHead().insertRow().append(make("td", ""), ...columns.map((it) => headCell(it, nameOf(it))));
   const body = table.createTBody();
-  for (const [title, cell, key] of several ? MEASURES : MEASURES.slice(IN_HEADLINE)) {
+  for (const { key, head, cells } of record.table) {
+    if (!several && IN_HEADLINE.has(key)) continue;
     const line = body.insertRow();
-    if (key) line.dataset.measure = key;
-    const inMl = title.endsWith(", mL");
-    line.append(make("th", title, { scope: "row" }), ...columns.map((it) => make("td", it.voxels ? cell(it) : "–", { className: it.voxels && inMl ? "ich-ml" : "" })));
+    line.dataset.measure = key;
+    const inMl = head.endsWith(", mL");
+    const cellOf = (it) => (it.voxels ? OWN[key]?.(it) : null) ?? cells[whose.indexOf(it)] ?? "–";
+    line.append(make("th", head, { scope: "row" }), ...columns.map((it) => make("td", cellOf(it), { className: it.voxels && inMl ? "ich-ml" : "" })));
   }
   one(".ich-measures").replaceChildren(table);
-  showMissing(columns, several, record.total, nameOf);
+  showMissing(record, columns, nameOf);
 }
 
 function headCell({ colour, type }, name) {
@@ -86,7 +81,8 @@ function headCell({ colour, type }, name) {
   return cell;
 }
 
-function showMissing(columns, several, total, nameOf) {
+function showMissing({ lesions, total, titles }, columns, nameOf) {
+  const several = lesions.length > 1;
   const reasons = new Map(); // each once, with whose it is
   for (const it of columns) {
     for (const [what, why] of Object.entries(it.not_computed)) {
@@ -97,6 +93,6 @@ function showMissing(columns, several, total, nameOf) {
   }
   one(".ich-missing").replaceChildren(...[...reasons].map(([key, whose]) => {
     const [what, why] = JSON.parse(key);
-    return make("li", NAMES[what] + (several ? " of " + whose.join(", ") : "") + ": " + why);
+    return make("li", titles[what] + (several ? " of " + whose.join(", ") : "") + ": " + why);
   }));
 }
