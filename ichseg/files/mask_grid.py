@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ichseg.errors import refusal
-from ichseg.scan.geometry import POSITION_TOLERANCE_MM, Geometry, corners_mm
+from ichseg.scan.geometry import POSITION_TOLERANCE_MM, Geometry
 from ichseg.scan.volume import CTVolume
 
 _WHOLE_LABEL, _COARSEST_LABEL = 1e-5, 0.02
@@ -37,7 +37,7 @@ def place_labels(
     remedy = "give the mask that was drawn on this scan, not resampled"
     scan, shape = volume.geometry, volume.shape_zyx
     if labels_zyx.shape == shape:
-        error_mm = np.abs(corners_mm(geometry, shape) - corners_mm(scan, shape)).max()
+        error_mm = np.abs(geometry.corners_mm(shape) - scan.corners_mm(shape)).max()
         if error_mm > POSITION_TOLERANCE_MM:
             received = f"its voxels are up to {error_mm:.1f} mm off"
             raise refusal(name, "a mask lies where the scan lies", received, remedy)
@@ -76,12 +76,11 @@ def place_plane(
     origin = geometry.origins_mm[0]
     height = float(origin @ scan.normal) - scan.slice_positions_mm
     k = int(np.abs(height).argmin())
-    basis = np.stack([scan.normal, scan.y_step_mm, scan.x_step_mm], axis=1)
-    steps = np.linalg.solve(basis, origin - scan.origins_mm[k])[1:]
+    steps = scan.to_pixels(origin - scan.origins_mm[k])
     y, x = (int(step) for step in np.rint(np.clip(steps, -1e6, 1e6)))
     nearest = scan.origins_mm[k] + y * scan.y_step_mm + x * scan.x_step_mm
     placed, size = Geometry(nearest[None], scan.y_step_mm, scan.x_step_mm), (1, rows, columns)
-    error_mm = float(np.abs(corners_mm(geometry, size) - corners_mm(placed, size)).max())
+    error_mm = float(np.abs(geometry.corners_mm(size) - placed.corners_mm(size)).max())
     beyond = height[0] < -POSITION_TOLERANCE_MM or height[-1] > POSITION_TOLERANCE_MM
     if error_mm > POSITION_TOLERANCE_MM and not beyond:
         raise refusal(

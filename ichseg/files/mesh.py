@@ -20,7 +20,6 @@ from ichseg.marks.lesion import Lesion
 from ichseg.measures.landmarks import LEAST_SHARE
 from ichseg.measures.surface import surface_mesh
 from ichseg.measures.volume import volume_ml
-from ichseg.scan.geometry import Geometry
 from ichseg.scan.limits import SOLID_BONE_HU
 from ichseg.scan.volume import CTVolume
 
@@ -179,7 +178,7 @@ def skull_mesh(volume: CTVolume, most_faces: int = SKULL_FACES) -> trimesh.Trime
         np.clip(hu, -200, 800), level=SOLID_BONE_HU
     )
     scale, shift = (1, fy, fx), (0, (fy - 1) / 2, (fx - 1) / 2)
-    places = _places_mm((points - (0, 1, 1)) * scale + shift, volume.geometry)
+    places = volume.geometry.to_mm(*((points - (0, 1, 1)) * scale + shift).T)
     mesh = trimesh.Trimesh(places, faces, process=False)
     return _decimated(mesh, most_faces) if len(faces) > most_faces else mesh
 
@@ -205,15 +204,3 @@ def _colour(lesion: Lesion) -> tuple[int, int, int, int]:
 
 def _decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
     return mesh.simplify_quadric_decimation(face_count=max(faces, 4))
-
-
-def _places_mm(points_zyx: Floats, geometry: Geometry) -> Floats:
-    """RAS+ mm [n, 3] of places between voxels, z within the scan."""
-    k, down, right = points_zyx.T[:, :, None]
-    origins = np.column_stack(
-        [
-            np.interp(k[:, 0], np.arange(len(geometry.origins_mm)), column)
-            for column in geometry.origins_mm.T
-        ]
-    )
-    return np.asarray(origins + down * geometry.y_step_mm + right * geometry.x_step_mm)

@@ -17,7 +17,6 @@ from ichseg.replace_file import write_whole
 from ichseg.scan.geometry import (
     POSITION_TOLERANCE_MM,
     Geometry,
-    corners_mm,
     display_axes,
     spacing_text,
 )
@@ -177,4 +176,4 @@ def _grids(grid: NiftiGrid, placement: Placement) -> list[tuple[NiftiGrid, Geome
 
 def _distance_mm(one: Geometry, other: Geometry, shape_zyx: tuple[int, ...]) -> float:
     """The furthest that a voxel of one grid lies from the same voxel of another."""
-    return float(np.abs(corners_mm(one, shape_zyx) - corners_mm(other, shape_zyx)).max())
+    return float(np.abs(one.corners_mm(shape_zyx) - other.corners_mm(shape_zyx)).max())

@@ -160,10 +160,7 @@ def _target(
     gap_mm = float(gaps_mm.mean() if scan.is_even else max(gaps_mm.min(), _LEAST_GAP_MM))
     slices = max(2, round(height_mm / gap_mm))
     centres_mm = first_mm + (np.arange(slices) + 0.5) * height_mm / slices
-    steps = [[0, 0], [shape_zyx[1] - 1, 0], [0, shape_zyx[2] - 1], [n - 1 for n in shape_zyx[1:]]]
-    corners = scan.origins_mm[:, None] + np.array(steps) @ np.stack(
-        [scan.y_step_mm, scan.x_step_mm]
-    )
+    corners = scan.corners_mm(shape_zyx)
     start = scan.origins_mm[0]
     places = (corners - start) @ np.stack([down / dy, across / dx], axis=1)
     low = np.floor(places.min(axis=(0, 1)) + 1e-6)
@@ -192,9 +189,8 @@ def _shifted(
     beyond: int,
 ) -> npt.NDArray[np.float64]:
     """A slice of the scan on the pixels of the regular grid, where it lies in its plane."""
-    basis = np.stack([scan.y_step_mm, scan.x_step_mm, scan.normal], axis=1)
-    matrix = np.linalg.solve(basis, np.stack([where.y_step_mm, where.x_step_mm], axis=1))[:2]
-    offset = np.linalg.solve(basis, where.origins_mm[0] - scan.origins_mm[index])[:2]
+    matrix = scan.to_pixels(np.stack([where.y_step_mm, where.x_step_mm], axis=1))
+    offset = scan.to_pixels(where.origins_mm[0] - scan.origins_mm[index])
     found: npt.NDArray[np.float64] = ndimage.affine_transform(
         plane.astype(np.float64),
         matrix,

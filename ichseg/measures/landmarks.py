@@ -196,9 +196,7 @@ class Landmarks:
         columns: Indices,
     ) -> Floats:
         """RAS+ mm [n, 3] of voxels' centres."""
-        where = self._volume.geometry
-        down, right = rows[:, None] * where.y_step_mm, columns[:, None] * where.x_step_mm
-        return np.asarray(where.origins_mm[slices] + down + right)
+        return self._volume.geometry.to_mm(slices, rows, columns)
 
     def _voxel_extent_mm(self, way_mm: Floats) -> float:
         """How much of the way between two voxels' centres is inside the two voxels."""

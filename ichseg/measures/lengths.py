@@ -170,8 +170,8 @@ def corners_px(mask_yx: Mask, left: int = 0, top: int = 0) -> Floats:
 
 def _places_mm(geometry: Geometry, slices: npt.NDArray[np.integer], points_px: Floats) -> Floats:
     """RAS+ mm [n, 3] of points x, y in pixels on slices; a pixel's centre is half a pixel from its corner."""
-    x, y = (points_px - 0.5).T[:, :, None]
-    return np.asarray(geometry.origins_mm[slices] + x * geometry.x_step_mm + y * geometry.y_step_mm)
+    x, y = (points_px - 0.5).T
+    return geometry.to_mm(slices, y, x)
 
 
 def farthest(points_mm: Floats) -> tuple[int, int]:

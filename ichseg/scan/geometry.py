@@ -88,6 +88,45 @@ class Geometry:
         padded = np.concatenate([gaps[:1], gaps, gaps[-1:]])
         return np.asarray((padded[:-1] + padded[1:]) / 2)
 
+    def to_mm(self, z: ArrayLike, y: ArrayLike, x: ArrayLike) -> Float:
+        """From voxels to millimetres, and the one place that does so: RAS+ mm [n, 3] of n places.
+
+        Args:
+            z: indices of slices [n]. Between two slices a place lies on the straight line from one to the next; one
+                slice beyond an end it lies as far on as that end's neighbour lies back.
+            y: rows [n]; fractions are between the pixels' centres.
+            x: columns [n], alike.
+
+        >>> grid = Geometry.from_affine(np.diag([-0.5, -0.5, 4.0, 1.0]), 3)
+        >>> grid.to_mm([0, 1.5, -1], [0, 2, 0], [0, 10, 0]).tolist()
+        [[0.0, 0.0, 0.0], [-5.0, -1.0, 6.0], [0.0, 0.0, -4.0]]
+
+        """
+        origins, below = self.origins_mm, 0
+        if len(origins) > 1:
+            ends = np.stack([2 * origins[0] - origins[1], 2 * origins[-1] - origins[-2]])
+            origins, below = np.concatenate([ends[:1], origins, ends[1:]]), 1
+        indices = np.arange(len(origins)) - below
+        slices = np.asarray(z, dtype=np.float64)
+        places = np.column_stack([np.interp(slices, indices, axis) for axis in origins.T])
+        down, right = (np.asarray(one, dtype=np.float64)[:, None] for one in (y, x))
+        return np.asarray(places + right * self.x_step_mm + down * self.y_step_mm)
+
+    def corners_mm(self, shape_zyx: tuple[int, ...]) -> Float:
+        """RAS+ mm of the four corner voxels of every slice, [z, 4, 3]."""
+        down = self.y_step_mm * (shape_zyx[1] - 1)
+        right = self.x_step_mm * (shape_zyx[2] - 1)
+        offsets = np.stack([0 * down, down, right, down + right])
+        return np.asarray(self.origins_mm[:, None, :] + offsets)
+
+    def to_pixels(self, ways_mm: Float) -> Float:
+        """From millimetres to pixels: how far ways, RAS+ mm [3] or [3, n], lead down and right, [2] or [2, n].
+
+        What of a way leads out of the slice does not count.
+        """
+        basis = np.stack([self.normal, self.y_step_mm, self.x_step_mm], axis=1)
+        return np.asarray(np.linalg.solve(basis, ways_mm)[1:])
+
     @property
     def tilt_degrees(self) -> float:
         """Gantry tilt: the angle between the slices' normal and the way they are stacked, >= 0."""
@@ -189,14 +228,6 @@ def spacing_text(geometry: Geometry) -> str:
     if len(stacks) in (2, 3):
         return f"{', '.join(stacks[:-1])} and {stacks[-1]} mm"
     return f"{gaps_mm.min():.1f} to {gaps_mm.max():.1f} mm"
-
-
-def corners_mm(geometry: Geometry, shape_zyx: tuple[int, ...]) -> Float:
-    """RAS+ mm of the four corner voxels of every slice, [z, 4, 3]."""
-    down = geometry.y_step_mm * (shape_zyx[1] - 1)
-    right = geometry.x_step_mm * (shape_zyx[2] - 1)
-    offsets = np.stack([0 * down, down, right, down + right])
-    return np.asarray(geometry.origins_mm[:, None, :] + offsets)
 
 
 def grid_geometry(

@@ -549,3 +549,23 @@ def test_an_uneven_series_has_no_nifti_mask(tmp_path: Path) -> None:
         " export the slice-wise CSV and PNG instead."
     )
     assert not (tmp_path / "m.nii").exists()
+
+
+def test_a_voxel_to_millimetres_and_back_wherever_the_slices_lie() -> None:
+    """In closed form, of a tilted and uneven stack: a slice's origin, and so many steps; between slices, a share."""
+    tilt = np.radians(20.0)
+    y_step = 0.5 * np.array([0.0, -np.cos(tilt), -np.sin(tilt)])
+    x_step = np.array([-0.4, 0.0, 0.0])
+    origins = np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 4.0], [1.0, 2.0, 11.0]])
+    grid = Geometry(origins, y_step, x_step)
+    np.testing.assert_array_equal(grid.to_mm([0, 1, 2], [0, 0, 0], [0, 0, 0]), origins)
+    np.testing.assert_allclose(grid.to_mm([1], [3], [-2])[0], origins[1] + 3 * y_step - 2 * x_step)
+    np.testing.assert_allclose(grid.to_mm([1.25], [0], [0]), [[1.0, 2.0, 4.0 + 7.0 / 4]])
+    np.testing.assert_allclose(grid.to_mm([-0.5, 2.5], [0, 0], [0, 0])[:, 2], [-2.0, 14.5])
+    way = 3 * y_step - 2 * x_step + 7 * grid.normal
+    np.testing.assert_allclose(grid.to_pixels(way), [3.0, -2.0], atol=1e-12)
+    np.testing.assert_allclose(
+        grid.to_pixels(np.stack([y_step, x_step], axis=1)), np.eye(2), atol=1e-12
+    )
+    corners = grid.corners_mm((3, 9, 5))
+    np.testing.assert_allclose(corners[2, 3], origins[2] + 8 * y_step + 4 * x_step)
