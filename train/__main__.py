@@ -53,7 +53,7 @@ Base = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="A field of the recipe, e.g. --set rank=8 --set examples.box_per=piece."
+        "--set", help="A field of the recipe, e.g. --set rank=8 --set examples.box_per=component."
     ),
 ]
 
@@ -296,8 +296,13 @@ def propagate_command(
         list[int] | None, typer.Option(help="Only these folds of the run; all by default.")
     ] = None,
     patient: Annotated[list[str] | None, typer.Option(help="Only these patients.")] = None,
-    second_look: Annotated[
-        bool, typer.Option(help="Measure with a second look, too: half a second a box on a CPU.")
+    refinement: Annotated[
+        bool,
+        typer.Option(
+            "--refinement/--no-refinement",
+            "--second-look/--no-second-look",
+            help="Measure with refinement, too: half a second a box on a CPU.",
+        ),
     ] = False,
     sample: Annotated[bool, typer.Option(help="Measure the synthetic sample, too.")] = True,
 ) -> None:
@@ -318,12 +323,10 @@ def propagate_command(
             out.with_suffix(".csv"),
             chosen,
             load_predictor,
-            second_look=second_look,
+            refinement=refinement,
             on_scan=lambda _: progress.advance(task),
         )
-    measured = (
-        measure_sample(load_predictor(chosen[0][1]), second_look=second_look) if sample else {}
-    )
+    measured = measure_sample(load_predictor(chosen[0][1]), refinement=refinement) if sample else {}
     title = _title(model, run)
     if run is not None:
         title += f", {', '.join(name for name, *_ in chosen)}"

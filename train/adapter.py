@@ -126,7 +126,7 @@ class AdapterLearner(Learner):
         self.examples = self._examples(run.part["train"], config.examples, seed=config.seed)
         self.group = config.batch * config.accumulate * accelerator.num_processes
         self.epochs, self.select = config.epochs, config.select
-        self.protocol = "slice" if config.examples.box_per == "slice" else "piece"
+        self.protocol = "slice" if config.examples.box_per == "slice" else "component"
         self.is_main = accelerator.is_main_process
         optimizer = torch.optim.AdamW(
             self.parameters().values(),
@@ -209,7 +209,7 @@ class AdapterLearner(Learner):
         for left in part.iterdir():
             left.unlink()
         part.rmdir()
-        inference = {"second_look": self.config.second_look, "crop_sides": self.config.crop_sides}
+        inference = {"second_look": self.config.refinement, "crop_sides": self.config.crop_sides}
         told = {"inference": inference, "base_sha256": self.base_sha256, "epoch": epoch}
         write_json(final / "training.json", told | self.run.training())
 
@@ -273,7 +273,7 @@ def predictor_of(
         "in-training",
         "in training",
         {},
-        second_look=config.second_look,
+        second_look=config.refinement,
         crop_sides=config.crop_sides,
     )
 

@@ -86,14 +86,14 @@ def sample(
         frame = SliceFrame((scan.shape_zyx[1], scan.shape_zyx[2]))
         hu = frame_hu(frame, prepared.slice_hu(scan.scan_id, k))
         candidates, known = pixel_features(hu, inside_head(hu))
-        truth = frame.mask(prepared.mask(scan.scan_id, k))[candidates]
+        reference = frame.mask(prepared.mask(scan.scan_id, k))[candidates]
         rng = np.random.default_rng([config.seed, number])
         most = config.pixels if scan.slices[k].mask_row is not None else config.pixels // 3
         rows = np.concatenate(
-            [rng.permutation(np.flatnonzero(truth == label))[:most] for label in (False, True)]
+            [rng.permutation(np.flatnonzero(reference == label))[:most] for label in (False, True)]
         )
         features.append(known[rows])
-        blood.append(truth[rows])
+        blood.append(reference[rows])
         patient += [scan.patient_id] * len(rows)
         progress.advance(task)
     return Pixels(np.concatenate(features), np.concatenate(blood), np.array(patient))
@@ -108,10 +108,10 @@ def inner_dice(
 ) -> npt.NDArray[np.float64]:
     """The mean Dice at each of CUTOFFS on the training patients' slices, each by trees that know none of that patient.
 
-    In the 256 x 256 frame, cut to a box around the truth, as the method is used.
+    In the 256 x 256 frame, cut to a box around the reference mask, as the method is used.
     """
     with_blood = [name for name in patients if prepared.patients[name] != "none"]
-    total = sum(1 for _ in _truths(prepared, with_blood))
+    total = sum(1 for _ in _references(prepared, with_blood))
     task = progress.add_task("cutoff", total=total)
     rows = []
     for held_out in (
@@ -122,10 +122,10 @@ def inner_dice(
             continue
         forest = grow(config, pixels.features[rest], pixels.blood[rest])
         predictor = RandomForestPredictor(forest, 0.5, FOREST, FOREST, {})
-        for hu, truth in _truths(prepared, held_out):
-            box = box_from_mask(truth, 3.0)
+        for hu, reference in _references(prepared, held_out):
+            box = box_from_mask(reference, 3.0)
             assert box is not None
-            chance, inside = predictor.chance(hu)[box.slices()], truth[box.slices()]
+            chance, inside = predictor.chance(hu)[box.slices()], reference[box.slices()]
             overlap = np.array([np.count_nonzero(inside & (chance > c)) for c in CUTOFFS])
             found = np.array([np.count_nonzero(chance > c) for c in CUTOFFS])
             rows.append(2 * overlap / (found + np.count_nonzero(inside)))
@@ -136,15 +136,15 @@ def inner_dice(
     return mean
 
 
-def _truths(
+def _references(
     prepared: Prepared, patients: Sequence[str]
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
-    """HU and truth of each slice with blood, in the 256 x 256 frame; where too little is left there, none."""
+    """HU and reference of each slice with blood, in the 256 x 256 frame; where too little is left there, none."""
     for scan in prepared.scans_of(patients):
         frame = SliceFrame((scan.shape_zyx[1], scan.shape_zyx[2]))
         for k, entry in enumerate(scan.slices):
             if entry.mask_row is None:
                 continue
-            truth = frame.mask(prepared.mask(scan.scan_id, k))
-            if truth.any():
-                yield frame_hu(frame, prepared.slice_hu(scan.scan_id, k)), truth
+            reference = frame.mask(prepared.mask(scan.scan_id, k))
+            if reference.any():
+                yield frame_hu(frame, prepared.slice_hu(scan.scan_id, k)), reference

@@ -48,10 +48,10 @@ class FinetuneConfig:
     select: Literal["best", "last"] = "best"
     """Which epoch's adapter is the run's: the best on the validation patients (by the mean of Dice and Jaccard), or the
     last, for when too few patients are set aside to choose by."""
-    second_look: bool = False
-    """Whether the adapter is meant for, and scored with, a second look at a crop around each box."""
+    refinement: bool = False
+    """Whether the adapter is meant for, and scored with, refinement on a native-resolution crop around each box."""
     crop_sides: float = CROP_SIDES
-    """The second look's side in units of the box's longer side."""
+    """The crop's side in units of the box's longer side."""
     examples: ExampleConfig = field(default_factory=ExampleConfig)
 
     @property
@@ -71,14 +71,16 @@ class FinetuneConfig:
     def with_settings(self, settings: Sequence[str]) -> FinetuneConfig:
         """A copy with some fields set, each given as "field=value" or "examples.field=value".
 
-        >>> FinetuneConfig().with_settings(["rank=8", "examples.box_per=piece"]).examples.box_per
-        'piece'
+        >>> FinetuneConfig().with_settings(["rank=8", "examples.box_per=component"]).examples.box_per
+        'component'
         """
         config = self
         for setting in settings:
             name, _, text = setting.partition("=")
             owner: Any = config
             short = name.removeprefix("examples.")
+            short = _NOW.get(short, short)
+            text = _NOW.get(text, text) if short == "box_per" else text
             if name.startswith("examples."):
                 owner = config.examples
             known = [item.name for item in dataclasses.fields(owner) if item.name != "examples"]
@@ -97,13 +99,13 @@ RECIPES: dict[str, FinetuneConfig] = {
     "paper": FinetuneConfig(),
     # The same for a small data set on a CPU: 8 examples a step, 3 epochs.
     "paper-short": FinetuneConfig(accumulate=1, epochs=3),
-    # Crops around a box a piece at native resolution, and as much variety as the data allow.
+    # Crops at native resolution, one box per connected component, and as much variety as the data allow.
     "crops": FinetuneConfig(
         loss="bce+dice",
         accumulate=1,
         epochs=3,
         select="last",
-        second_look=True,
+        refinement=True,
         examples=ExampleConfig(
             box_per="both",
             box_jitter_px=6,
@@ -122,6 +124,10 @@ RECIPES: dict[str, FinetuneConfig] = {
 }
 
 
+#: What fields and a value were called before 0.2.0, in the runs and the weights of then.
+_NOW = {"second_look": "refinement", "min_piece_px": "min_component_px", "piece": "component"}
+
+
 def recipe_named(name: str, base: str | None, settings: Sequence[str] = ()) -> FinetuneConfig:
     """A recipe by name for a base (its own by default), with some fields set.
 
@@ -137,9 +143,12 @@ def recipe_named(name: str, base: str | None, settings: Sequence[str] = ()) -> F
 
 
 def _from_json(kind: Callable[..., Config], values: Mapping[str, Any]) -> Config:
-    """A configuration with examples from plain values."""
-    values = {name: _tuple(value) for name, value in values.items()}
-    examples = {name: _tuple(value) for name, value in values.pop("examples", {}).items()}
+    """A configuration with examples from plain values, also by the words of before 0.2.0."""
+    values = {_NOW.get(name, name): _tuple(value) for name, value in values.items()}
+    examples = {
+        _NOW.get(name, name): _NOW.get(value, value) if name == "box_per" else _tuple(value)
+        for name, value in values.pop("examples", {}).items()
+    }
     return kind(**values, examples=ExampleConfig(**examples))
 
 

@@ -38,9 +38,9 @@ def marks(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     return mask
 
 
-#: A large piece and a small one apart, and a speck of 9 px: 100 px at 512 are 9.77 px here.
-TWO_PIECES = marks((60, 90, 40, 52), (100, 110, 70, 80), (40, 43, 70, 73))
-ONE_PIECE = marks((50, 80, 60, 84))
+#: A large component and a small one apart, and a speck of 9 px: 100 px at 512 are 9.77 px here.
+TWO_COMPONENTS = marks((60, 90, 40, 52), (100, 110, 70, 80), (40, 43, 70, 73))
+ONE_COMPONENT = marks((50, 80, 60, 84))
 
 
 def case(
@@ -63,11 +63,11 @@ def case(
 
 
 CASES = (
-    case("a", {4: TWO_PIECES}),
-    case("b", {2: ONE_PIECE, 3: ONE_PIECE}),
+    case("a", {4: TWO_COMPONENTS}),
+    case("b", {2: ONE_COMPONENT, 3: ONE_COMPONENT}),
     case("clear", {}, kind="none"),
     # Stands for a held-out patient: its blood is brighter than anyone else's.
-    case("stranger", {4: TWO_PIECES | ONE_PIECE}, kind="sdh", hu=STRANGER_HU),
+    case("stranger", {4: TWO_COMPONENTS | ONE_COMPONENT}, kind="sdh", hu=STRANGER_HU),
 )
 TRAINED = ("a", "b", "clear")
 

@@ -79,7 +79,7 @@ def forest_run(
 
 
 def dice_on(prepared: Prepared, patient: str, model: Path) -> float:
-    """The Dice over a patient's slices with blood, boxes from the truth."""
+    """The Dice over a patient's slices with blood, boxes from the reference mask."""
     predictor = load_predictor(str(model))
     overlap = total = 0
     for item in native_slices(prepared, [patient]):
@@ -129,10 +129,10 @@ def test_a_resumed_run_has_the_weights_of_one_never_stopped(
             SMALL, prepared, split, 0, out, resume=True, device="cpu", stop_after_steps=stop
         )
         assert (out / "curves.png").exists() == (stop is None)
-    whole, pieced = (load_file(run / "model" / "model.safetensors") for run in (network_run, out))
-    assert whole.keys() == pieced.keys()
+    whole, resumed = (load_file(run / "model" / "model.safetensors") for run in (network_run, out))
+    assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
-        assert torch.equal(tensor, pieced[name]), name
+        assert torch.equal(tensor, resumed[name]), name
     columns = [line.split(",")[:4] for line in (out / "steps.csv").read_text().splitlines()]
     whole_rows = (network_run / "steps.csv").read_text().splitlines()
     assert columns == [line.split(",")[:4] for line in whole_rows]
@@ -152,10 +152,10 @@ def test_a_checkpoint_of_before_the_one_loop_resumes(
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"data_sha256": prepared.sha256}))
     train_baseline(SMALL, prepared, split, 0, tmp_path, resume=True, device="cpu")
-    whole, pieced = (
+    whole, resumed = (
         load_file(run / "model" / "model.safetensors") for run in (network_run, tmp_path)
     )
-    assert all(torch.equal(tensor, pieced[name]) for name, tensor in whole.items())
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
 def test_the_forest_learns_blood_from_other_heads(prepared: Prepared, forest_run: Path) -> None:

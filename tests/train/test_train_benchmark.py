@@ -59,12 +59,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def row(name: str, dice: dict[str, Sequence[float]]) -> bench.Row:
-    """A method with these Dice a slice, by patient."""
+    """A method with these Dice per slice, by patient."""
     empty = Score("", "", 0, "", "slice", 0, 0, 0, float("nan"), 10, 10, 1, 0.5)
     found = bench.Row(bench.Method(name, name))
     found.scores = [
         replace(empty, patient=patient, scan=patient, slice=k, dice=value, protocol=protocol)
-        for protocol in ("slice", "piece")
+        for protocol in ("slice", "component")
         for patient, values in dice.items()
         for k, value in enumerate(values)
     ]
@@ -94,15 +94,15 @@ def test_the_thresholds_scores_are_those_of_the_geometry(
 ) -> None:
     """36 and 62 HU without noise: a 3 x 3 median takes the four corner pixels of each square, and nothing else."""
     found = {one["boxes"]: one for one in made[1] if one["method"] == "threshold"}
-    assert set(found) == {"slice", "piece"}
+    assert set(found) == {"slice", "component"}
     dice, jaccard, differences = [], [], []
     for squares in SQUARES.values():
-        truth = sum((x1 - x0) * (y1 - y0) for x0, x1, y0, y1 in squares)
-        mask = truth - 4 * len(squares)
-        dice.append(2 * mask / (mask + truth))
-        jaccard.append(mask / truth)
-        differences.append((truth - mask) / truth)
-    for boxes in ("slice", "piece"):
+        reference = sum((x1 - x0) * (y1 - y0) for x0, x1, y0, y1 in squares)
+        mask = reference - 4 * len(squares)
+        dice.append(2 * mask / (mask + reference))
+        jaccard.append(mask / reference)
+        differences.append((reference - mask) / reference)
+    for boxes in ("slice", "component"):
         one = found[boxes]
         assert (one["slices"], one["patients"]) == ("3", "3")
         for scope in ("", "patient_"):  # one slice a patient: the same
@@ -199,7 +199,7 @@ def test_time_is_the_median_after_a_first_look(prepared: Prepared) -> None:
     predictor = Sleeps()
     found = bench.time_slices(predictor, list(native_slices(prepared)))
     assert predictor.seen == 4  # the first is not counted, and the slow one is not the median
-    assert set(found) == {"slice", "piece"}
+    assert set(found) == {"slice", "component"}
     assert all(0.05 <= value < 1 for value in found.values())
 
 
@@ -302,10 +302,10 @@ def test_every_system_of_the_paper_has_a_row() -> None:
 # Which slices are drawn
 
 
-def item(mask: npt.NDArray[np.bool_], pieces: int = 1, index: int = 0) -> NativeSlice:
+def item(mask: npt.NDArray[np.bool_], components: int = 1, index: int = 0) -> NativeSlice:
     box = Box(10, 10, 50, 50)
     hu = np.full(mask.shape, 36, np.float32)
-    return NativeSlice("p", "p", index, (), hu, mask, box, (box,) * pieces, None, None)
+    return NativeSlice("p", "p", index, (), hu, mask, box, (box,) * components, None, None)
 
 
 def disc(radius: float) -> npt.NDArray[np.bool_]:
@@ -339,7 +339,7 @@ def test_the_rules_choose_what_they_say_and_nothing_twice() -> None:
     scored = [(item(disc(18), index=i), 0.5 + i / 100) for i in range(21)]
     small = [(item(disc(5), index=30 + i), 0.3 + i / 10) for i in range(3)]
     ring = (item(disc(20) & ~disc(8), index=40), 0.45)
-    many = [(item(disc(18), pieces=n, index=50 + n), 0.46) for n in (2, 3)]
+    many = [(item(disc(18), components=n, index=50 + n), 0.46) for n in (2, 3)]
     thread = np.zeros((64, 64), bool)
     thread[30:32, 4:60] = True
     irregular = (item(thread, index=60), 0.35)
@@ -352,7 +352,7 @@ def test_the_rules_choose_what_they_say_and_nothing_twice() -> None:
     assert cases["small"] == 31
     assert cases["irregular"] == 60
     assert cases["with holes"] == 40
-    assert cases["several pieces"] == 53  # three pieces go before two
+    assert cases["several components"] == 53  # three components go before two
     assert len(set(cases.values())) == len(cases)
 
 

@@ -37,18 +37,21 @@ class Filling(Predictor):
 
 
 def a_slice(
-    patient: str, index: int, truth_side: int, spacing_mm: tuple[float, float] | None = (0.5, 0.5)
+    patient: str,
+    index: int,
+    reference_side: int,
+    spacing_mm: tuple[float, float] | None = (0.5, 0.5),
 ) -> NativeSlice:
-    """A box of 60 x 60 pixels around a square of truth."""
+    """A box of 60 x 60 pixels around a square of reference."""
     mask = np.zeros((200, 200), dtype=bool)
-    mask[50 : 50 + truth_side, 50 : 50 + truth_side] = True
+    mask[50 : 50 + reference_side, 50 : 50 + reference_side] = True
     box = Box(50, 50, 110, 110)
     return NativeSlice(
         patient, patient, index, ("iph",), np.zeros((200, 200)), mask, box, (box,), spacing_mm, None
     )
 
 
-def test_a_truth_like_the_boxes_is_covered_and_a_far_one_is_not() -> None:
+def test_a_reference_like_the_boxes_is_covered_and_a_far_one_is_not() -> None:
     slices = [a_slice("a", k, 60) for k in range(3)] + [a_slice("b", k, 30) for k in range(2)]
     seen: list[int] = []
     rows = cover(Filling(), slices, on_slice=lambda: seen.append(1))
@@ -56,9 +59,9 @@ def test_a_truth_like_the_boxes_is_covered_and_a_far_one_is_not() -> None:
     found = {(row.patient, row.moves): row for row in rows}
     assert set(found) == {(p, m) for p in "ab" for m in ("together", "apart")}
     a, b = found["a", "together"], found["b", "together"]
-    assert (a.slices, a.truth, a.covered, a.slices_covered) == (3, 3 * 3600, True, 3)
-    assert (b.slices, b.truth, b.covered, b.slices_covered) == (2, 2 * 900, False, 0)
-    assert b.truth < b.low < b.median < b.high
+    assert (a.slices, a.reference, a.covered, a.slices_covered) == (3, 3 * 3600, True, 3)
+    assert (b.slices, b.reference, b.covered, b.slices_covered) == (2, 2 * 900, False, 0)
+    assert b.reference < b.low < b.median < b.high
     # Moves that differ from slice to slice average out; those of one hand do not.
     apart = found["a", "apart"]
     assert apart.high - apart.low < a.high - a.low
@@ -75,9 +78,10 @@ def test_millimetres_are_pixels_of_the_slice_or_of_the_assumed_size() -> None:
     assert width((1.5, 1.5)) < width((0.5, 0.5)) < width((0.25, 0.25))
 
 
-def rows_of(truths: list[float]) -> list[Row]:
+def rows_of(references: list[float]) -> list[Row]:
     return [
-        Row(str(i), "together", 2, truth, 90.0, 100.0, 120.0, 1) for i, truth in enumerate(truths)
+        Row(str(i), "together", 2, reference, 90.0, 100.0, 120.0, 1)
+        for i, reference in enumerate(references)
     ]
 
 
@@ -92,7 +96,7 @@ def test_the_table_counts_what_is_in_below_and_above(tmp_path: Path) -> None:
     with (tmp_path / "new" / "coverage.csv").open() as file:
         written = list(csv.DictReader(file))
     assert [row["covered"] for row in written] == ["0", "1", "1", "1", "0"]
-    assert float(written[0]["truth"]) == 80
+    assert float(written[0]["reference"]) == 80
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.train.heads import (
     BRAIN_HU,
     COLUMNS,
     HEAD,
-    ONE_PIECE,
+    ONE_COMPONENT,
     ROWS,
     STRANGER_HU,
     TRAINED,
@@ -38,7 +38,7 @@ from train.data.examples import Example, TrainingSlices
 
 
 def test_a_crop_holds_the_box_at_the_scale_asked_for(heads: Prepared) -> None:
-    config = ExampleConfig(box_per="piece", crop_sides=(2, 3), crop_least_px=1)
+    config = ExampleConfig(box_per="component", crop_sides=(2, 3), crop_least_px=1)
     sizes, places = [], []
     for example in examples_of(heads, config, 30):
         x0, y0, x1, y1 = example.box_xyxy
@@ -84,15 +84,15 @@ def test_a_neighbour_counts_where_half_of_it_is_in_the_box() -> None:
     labels[15:18, 15:18] = 3
     assert set(np.unique(labels[examples.prompted(labels, (1,), Box(0, 0, 9, 20))])) == {1}
     assert set(np.unique(labels[examples.prompted(labels, (1,), Box(0, 0, 10, 20))])) == {1, 2}
-    # The piece that the box was drawn around stays, however badly the box was drawn.
+    # The component that the box was drawn around stays, however badly the box was drawn.
     assert set(np.unique(labels[examples.prompted(labels, (1,), Box(5, 5, 7, 7))])) == {1}
 
 
-def test_a_piece_in_the_crop_but_out_of_the_box_is_not_in_the_target(heads: Prepared) -> None:
-    made = TrainingSlices(heads, ["a"], ExampleConfig(box_per="piece", crop_sides=(4, 4)))
+def test_a_component_in_the_crop_but_out_of_the_box_is_not_in_the_target(heads: Prepared) -> None:
+    made = TrainingSlices(heads, ["a"], ExampleConfig(box_per="component", crop_sides=(4, 4)))
     intruded = 0
     for epoch in range(20):
-        example = made.example(1, epoch)  # the 10 x 10 piece; the larger one is 10 rows up
+        example = made.example(1, epoch)  # the 10 x 10 component; the larger one is 10 rows up
         assert ndimage.label(example.target)[1] == 1
         bright = ndimage.binary_opening(
             (example.image > 0.4) & (example.image < 0.75), iterations=4
@@ -183,7 +183,7 @@ def test_negatives_ask_for_what_is_not_there(heads: Prepared) -> None:
 def test_implants_need_slices_without_blood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = case("full", {k: ONE_PIECE for k in range(9)})
+    full = case("full", {k: ONE_COMPONENT for k in range(9)})
     monkeypatch.setattr(cache, "read_cases", lambda *_: iter([full]))
     held = prepare("folder", "unused", tmp_path)
     with pytest.raises(DataError, match="need slices without blood"):

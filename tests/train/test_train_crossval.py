@@ -13,7 +13,9 @@ from train.write.cross_validation import WORST, write_cross_validation
 from train.write.evaluation import write_report
 
 
-def row(patient: str, k: int, dice: float, types: str = "edh", protocol: str = "piece") -> Score:
+def row(
+    patient: str, k: int, dice: float, types: str = "edh", protocol: str = "component"
+) -> Score:
     return Score(patient, patient, k, types, protocol, dice, dice / 2, 0.1, dice, 90, 100, 1, 0.5)
 
 

@@ -18,7 +18,7 @@ from tests.train.heads import (
     COLUMNS,
     EVERYTHING,
     ROWS,
-    TWO_PIECES,
+    TWO_COMPONENTS,
     case,
 )
 from train.data import cache
@@ -62,7 +62,7 @@ def test_the_hash_changes_with_a_single_mask_pixel(
 ) -> None:
     monkeypatch.setattr(cache, "read_cases", lambda *_: iter(CASES))
     assert prepare("folder", "unused", tmp_path / "same").sha256 == heads.sha256
-    other = TWO_PIECES.copy()
+    other = TWO_COMPONENTS.copy()
     other[60, 40] = False
     changed = (case("a", {4: other}), *CASES[1:])
     monkeypatch.setattr(cache, "read_cases", lambda *_: iter(changed))
@@ -165,7 +165,7 @@ def test_a_leaky_split_fails(
 def test_one_patient_under_two_names_is_a_leak(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twins = (*CASES, case("twin", {6: TWO_PIECES}))  # a's marked slice, elsewhere in the stack
+    twins = (*CASES, case("twin", {6: TWO_COMPONENTS}))  # a's marked slice, elsewhere in the stack
     monkeypatch.setattr(cache, "read_cases", lambda *_: iter(twins))
     held = prepare("folder", "unused", tmp_path)
     with pytest.raises(DataError, match="patients a and twin have an image in common"):
@@ -185,7 +185,7 @@ def test_one_patient_under_two_names_is_a_leak(
         ({"crop_sides": (0.5, 2)}, r"from 1 box side up; got \(0\.5, 2\)"),
         ({"crop_sides": (3, 2)}, r"from 1 box side up; got \(3, 2\)"),
         ({"crop_share": 1.5}, r"crop_share is at most 1 and hu_scale below 1; got 1\.5"),
-        ({"box_per": "pixel"}, "slice, piece or both; got 'pixel'"),
+        ({"box_per": "pixel"}, "slice, component or both; got 'pixel'"),
     ],
 )
 def test_a_wrong_setting_is_refused(wrong: dict[str, object], message: str) -> None:
@@ -193,23 +193,23 @@ def test_a_wrong_setting_is_refused(wrong: dict[str, object], message: str) -> N
         ExampleConfig(**wrong)  # type: ignore[arg-type]
 
 
-def test_evaluation_slices_keep_the_whole_truth(heads: Prepared) -> None:
-    slices = list(native_slices(heads, ["a", "clear"], margin_px=0, least_piece_px=100))
+def test_evaluation_slices_keep_the_whole_reference(heads: Prepared) -> None:
+    slices = list(native_slices(heads, ["a", "clear"], margin_px=0, least_component_px=100))
     (only,) = slices
-    np.testing.assert_array_equal(only.mask, TWO_PIECES)  # the speck too
+    np.testing.assert_array_equal(only.mask, TWO_COMPONENTS)  # the speck too
     np.testing.assert_array_equal(only.slice_hu, CASES[0].slice_hu(4))
     assert only.slice_box == Box(40, 60, 80, 110)
-    assert only.piece_boxes == (Box(40, 60, 52, 90), Box(70, 100, 80, 110))
+    assert only.component_boxes == (Box(40, 60, 52, 90), Box(70, 100, 80, 110))
     assert (only.types, only.pixel_spacing_mm, only.slice_height_mm) == (("iph",), None, None)
     (grown,) = native_slices(heads, ["a"], margin_px=3.2)
-    assert len(grown.piece_boxes) == 3  # a speck of 92 px at 512 has a box by default
-    assert grown.piece_boxes[1] == Box(38, 58, 54, 92)
-    assert grown.slice_box == box_from_mask(TWO_PIECES, 2)
+    assert len(grown.component_boxes) == 3  # a speck of 92 px at 512 has a box by default
+    assert grown.component_boxes[1] == Box(38, 58, 54, 92)
+    assert grown.slice_box == box_from_mask(TWO_COMPONENTS, 2)
 
 
 def test_a_slice_with_specks_alone_has_a_box_around_the_largest(heads: Prepared) -> None:
-    (only,) = native_slices(heads, ["a"], margin_px=0, least_piece_px=1e6)
-    assert only.slice_box == Box(40, 60, 52, 90) and len(only.piece_boxes) == 1
+    (only,) = native_slices(heads, ["a"], margin_px=0, least_component_px=1e6)
+    assert only.slice_box == Box(40, 60, 52, 90) and len(only.component_boxes) == 1
 
 
 def test_real_slices_become_examples(shared_data: Path, tmp_path: Path) -> None:

@@ -59,13 +59,18 @@ def test_scores_are_those_of_the_geometry(prepared: Prepared) -> None:
     rows = score(
         FillsTheBox(),
         native_slices(prepared, margin_px=0),
-        [PROTOCOLS["slice"], PROTOCOLS["piece"]],
+        [PROTOCOLS["slice"], PROTOCOLS["component"]],
     )
     got = {(row.patient, row.protocol): row for row in rows}
-    assert got["one", "slice"].dice == got["one", "piece"].dice == got["two", "piece"].dice == 1
+    assert (
+        got["one", "slice"].dice
+        == got["one", "component"].dice
+        == got["two", "component"].dice
+        == 1
+    )
     # one box around both squares is 100 x 20 = 2000 px, of which 800 are blood
     whole = got["two", "slice"]
-    assert (whole.predicted_px, whole.truth_px, whole.pieces) == (2000, 800, 2)
+    assert (whole.predicted_px, whole.reference_px, whole.components) == (2000, 800, 2)
     assert whole.dice == 2 * 800 / 2800
     assert whole.jaccard == 800 / 2000
     assert whole.volume_difference == 1.5
@@ -80,7 +85,7 @@ def test_a_box_that_several_protocols_draw_is_answered_once(prepared: Prepared) 
             return super().predict(embedding, boxes, **rest)
 
     rows = score(Counts(), native_slices(prepared), list(PROTOCOLS.values()))
-    # A box a slice and two around pieces, as they are and jittered by 5 and by 10 px; this method has no second look.
+    # One box per slice and two around components, as they are and jittered by 5 and by 10 px; nothing is refined.
     assert sorted(asked) == [1] * 6 + [2] * 3
     assert len(rows) == 2 * len(PROTOCOLS)
     assert all(row.seconds > 0 for row in rows)
@@ -97,11 +102,11 @@ def test_a_summary_is_over_slices_and_over_patients(prepared: Prepared) -> None:
 
 def test_jittered_boxes_move_within_their_bound_and_alike_for_all(prepared: Prepared) -> None:
     for item in native_slices(prepared, margin_px=0):
-        protocol = PROTOCOLS["piece jitter 10"]
+        protocol = PROTOCOLS["component jitter 10"]
         first, again = prompt_boxes(item, protocol, 0), prompt_boxes(item, protocol, 0)
         assert first == again
         assert first != prompt_boxes(item, protocol, 1)
-        for before, after in zip(item.piece_boxes, first, strict=True):
+        for before, after in zip(item.component_boxes, first, strict=True):
             moved = np.abs(np.subtract(before.xyxy, after.xyxy))
             assert moved.max() <= 10 * 256 / 512
             assert moved.max() > 0
@@ -119,8 +124,8 @@ def test_scores_survive_their_file(prepared: Prepared, tmp_path: Path) -> None:
     rows = score(FillsTheBox(), native_slices(prepared), [PROTOCOLS["slice"]])
     write_rows(tmp_path / "scores.csv", rows)
     back = read_rows(tmp_path / "scores.csv", Score)
-    assert [(row.patient, row.slice, row.truth_px) for row in back] == [
-        (row.patient, row.slice, row.truth_px) for row in rows
+    assert [(row.patient, row.slice, row.reference_px) for row in back] == [
+        (row.patient, row.slice, row.reference_px) for row in rows
     ]
     assert back[0].dice == pytest.approx(rows[0].dice, rel=1e-4)
 
@@ -147,12 +152,12 @@ def test_the_command_scores_a_catalogue_model(prepared: Prepared, tmp_path: Path
         "--out",
         str(tmp_path),
     ]
-    result = CliRunner().invoke(app, [*arguments, "--protocol", "slice", "--protocol", "piece"])
+    result = CliRunner().invoke(app, [*arguments, "--protocol", "slice", "--protocol", "component"])
     assert result.exit_code == 0, result.output
     content = json.loads((tmp_path / "summary.json").read_text())
-    assert content["protocols"]["piece"]["dice"]["mean"] > 0.95
+    assert content["protocols"]["component"]["dice"]["mean"] > 0.95
     with (tmp_path / "scores.csv").open() as file:
-        assert {row["protocol"] for row in csv.DictReader(file)} == {"slice", "piece"}
+        assert {row["protocol"] for row in csv.DictReader(file)} == {"slice", "component"}
 
 
 def test_a_folds_validation_patients_are_scored_apart_from_its_test(
@@ -231,9 +236,9 @@ def test_a_subset_is_not_handed_out_as_all(evaluated: Evaluate) -> None:
 
 def test_scores_are_kept_by_protocol(evaluated: Evaluate) -> None:
     evaluated("full", 2)
-    rows, _ = evaluated("full", 2, ["slice", "piece"])
+    rows, _ = evaluated("full", 2, ["slice", "component"])
     assert len(rows) == 4
-    assert len(evaluated("full", 0, ["piece"])[0]) == 2
+    assert len(evaluated("full", 0, ["component"])[0]) == 2
 
 
 def test_scores_of_another_program_or_of_before_keys_are_made_anew(

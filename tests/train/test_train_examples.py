@@ -20,7 +20,7 @@ from tests.train.heads import (
     HEAD,
     ROWS,
     TRAINED,
-    TWO_PIECES,
+    TWO_COMPONENTS,
     examples_of,
     head,
     inside,
@@ -40,7 +40,7 @@ def test_the_default_example_is_the_papers(heads: Prepared) -> None:
     assert len(made) == made.n_real == 3  # one a slice with blood
     example = made.example(0)
     frame = SliceFrame((ROWS, COLUMNS))
-    without_speck = TWO_PIECES & ~marks((40, 43, 70, 73))
+    without_speck = TWO_COMPONENTS & ~marks((40, 43, 70, 73))
     np.testing.assert_array_equal(example.image, frame.image(CASES[0].slice_hu(4), PAPER))
     np.testing.assert_array_equal(example.target, frame.mask(without_speck))
     # Rows 60..109 and columns 40..79 at 1.6 model pixels each, 3 model pixels more on each side, last pixel included.
@@ -51,10 +51,12 @@ def test_the_default_example_is_the_papers(heads: Prepared) -> None:
     assert (example.patient_id, example.scan_id, example.slice_index) == ("a", "a", 4)
 
 
-def test_small_pieces_are_dropped_by_their_area_at_512(heads: Prepared) -> None:
+def test_small_components_are_dropped_by_their_area_at_512(heads: Prepared) -> None:
     least = 8.99 * (512 / ROWS) ** 2  # just under the speck's own area
-    kept = TrainingSlices(heads, ["a"], ExampleConfig(box_per="piece", min_piece_px=least))
-    dropped = TrainingSlices(heads, ["a"], ExampleConfig(box_per="piece", min_piece_px=least + 1))
+    kept = TrainingSlices(heads, ["a"], ExampleConfig(box_per="component", min_component_px=least))
+    dropped = TrainingSlices(
+        heads, ["a"], ExampleConfig(box_per="component", min_component_px=least + 1)
+    )
     assert (len(kept), len(dropped)) == (3, 2)
 
 
@@ -63,18 +65,18 @@ def test_a_margin_stops_at_the_edge_of_the_slice(heads: Prepared) -> None:
     np.testing.assert_allclose(example.box_xyxy, [0, 0, COLUMNS * 1.6 - 1, 255], rtol=1e-6)
 
 
-def test_one_box_a_piece_prompts_that_piece(heads: Prepared) -> None:
-    made = TrainingSlices(heads, TRAINED, ExampleConfig(box_per="piece"))
+def test_one_box_a_component_prompts_that_component(heads: Prepared) -> None:
+    made = TrainingSlices(heads, TRAINED, ExampleConfig(box_per="component"))
     assert len(made) == 4
     frame = SliceFrame((ROWS, COLUMNS))
-    for i, piece in enumerate([marks((60, 90, 40, 52)), marks((100, 110, 70, 80))]):
-        np.testing.assert_array_equal(made.example(i).target, frame.mask(piece))
+    for i, component in enumerate([marks((60, 90, 40, 52)), marks((100, 110, 70, 80))]):
+        np.testing.assert_array_equal(made.example(i).target, frame.mask(component))
     both = TrainingSlices(heads, TRAINED, ExampleConfig(box_per="both"))
-    assert len(both) == 5  # the slice with two pieces has three boxes, the others one each
+    assert len(both) == 5  # the slice with two components has three boxes, the others one each
 
 
 def test_patients_without_usable_blood_are_an_error(heads: Prepared) -> None:
-    with pytest.raises(DataError, match="the 1 scans given have no piece of 100 px"):
+    with pytest.raises(DataError, match="the 1 scans given have no component of 100 px"):
         TrainingSlices(heads, ["clear"])
     with pytest.raises(IndexError, match="0 to 2; got 3"):
         TrainingSlices(heads, TRAINED).example(3)
@@ -168,7 +170,7 @@ def test_up_down_mirroring_is_exact_along_the_longer_side(heads: Prepared) -> No
     np.testing.assert_array_equal(flipped.target, plain.target[::-1])
 
 
-def test_rotation_turns_the_truth_with_the_image(heads: Prepared) -> None:
+def test_rotation_turns_the_reference_with_the_image(heads: Prepared) -> None:
     config = ExampleConfig(rotation_degrees=30, box_margin_px=0)
     boxes = set()
     for example in examples_of(heads, config, 10):
@@ -189,11 +191,11 @@ def test_rotation_turns_the_truth_with_the_image(heads: Prepared) -> None:
 
 
 def test_a_rotated_crop_is_the_crop_of_the_rotated_slice() -> None:
-    hu = head(TWO_PIECES).astype(np.float32)
+    hu = head(TWO_COMPONENTS).astype(np.float32)
     whole = placement.rotate(hu, 12.5, Box(0, 0, COLUMNS, ROWS))
     part = placement.rotate(hu, 12.5, Box(30, 50, 90, 120))
     np.testing.assert_allclose(part, whole[50:120, 30:90], atol=1e-3)
-    labels = TWO_PIECES.astype(np.int32)
+    labels = TWO_COMPONENTS.astype(np.int32)
     turned = placement.rotate_labels(labels, 12.5)
     matrix, offset = placement.turn(labels.shape, 12.5)
     expected = ndimage.affine_transform(labels, matrix, offset, order=0)
@@ -204,7 +206,7 @@ def test_intensity_changes_leave_bone_white_and_geometry_alone(heads: Prepared) 
     plain = TrainingSlices(heads, ["a"]).example(0)
     bone = SliceFrame((ROWS, COLUMNS)).mask(ndimage.binary_erosion(HEAD & ~BRAIN, iterations=3))
     brain = SliceFrame((ROWS, COLUMNS)).mask(
-        ndimage.binary_erosion(BRAIN & ~TWO_PIECES, iterations=3)
+        ndimage.binary_erosion(BRAIN & ~TWO_COMPONENTS, iterations=3)
     )
     config = ExampleConfig(hu_shift=10, hu_scale=0.2, noise_hu=8)
     made = TrainingSlices(heads, ["a"], config)
@@ -221,7 +223,7 @@ def test_intensity_changes_leave_bone_white_and_geometry_alone(heads: Prepared) 
 
 def test_denoising_and_blur_smooth(heads: Prepared) -> None:
     brain = SliceFrame((ROWS, COLUMNS)).mask(
-        ndimage.binary_erosion(BRAIN & ~TWO_PIECES, iterations=6)
+        ndimage.binary_erosion(BRAIN & ~TWO_COMPONENTS, iterations=6)
     )
     plain = TrainingSlices(heads, ["a"]).example(0)
     median = TrainingSlices(heads, ["a"], ExampleConfig(median_px=3)).example(0)

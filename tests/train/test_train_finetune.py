@@ -52,9 +52,9 @@ SMALL = FinetuneConfig(
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """The bundled sample's two bloodiest slices as one patient, two phantoms as two more."""
     root = tmp_path_factory.mktemp("data")
-    ct, truth = (np.asarray(nib.load(path).dataobj) for path in sample_paths())
-    first = int(np.argmax((truth > 0).sum(axis=(0, 1)))) - 1
-    write_scan(root, "sample", ct[..., first : first + 2], truth[..., first : first + 2] > 0)
+    ct, reference = (np.asarray(nib.load(path).dataobj) for path in sample_paths())
+    first = int(np.argmax((reference > 0).sum(axis=(0, 1)))) - 1
+    write_scan(root, "sample", ct[..., first : first + 2], reference[..., first : first + 2] > 0)
     rng = np.random.default_rng(0)
     x, y, _ = np.mgrid[:128, :128, :3]
     for name, centre, radius in (("phantom-a", (50, 60), 18), ("phantom-b", (80, 70), 12)):
@@ -79,7 +79,7 @@ def test_the_paper_recipe_is_the_papers() -> None:
     assert (paper.batch, paper.accumulate, paper.epochs, paper.betas) == (8, 8, 24, (0.9, 0.999))
     assert paper.examples == ExampleConfig()
     assert (paper.examples.box_per, paper.examples.box_margin_px) == ("slice", 3)
-    assert paper.examples.min_piece_px == 100
+    assert paper.examples.min_component_px == 100
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +150,32 @@ def test_a_saved_adapter_predicts_to_the_bit_what_it_did(tmp_path: Path) -> None
 
 def test_settings_change_one_field_each() -> None:
     config = FinetuneConfig().with_settings(
-        ["rank=8", "loss=bce+dice", "examples.crop_sides=[2, 4]", "examples.box_per=piece"]
+        ["rank=8", "loss=bce+dice", "examples.crop_sides=[2, 4]", "examples.box_per=component"]
     )
     assert (config.rank, config.loss) == (8, "bce+dice")
-    assert (config.examples.crop_sides, config.examples.box_per) == ((2, 4), "piece")
+    assert (config.examples.crop_sides, config.examples.box_per) == ((2, 4), "component")
     for wrong in ("rnk=8", "rank", "examples.nothing=1"):
         with pytest.raises(InputError, match="field=value"):
             FinetuneConfig().with_settings([wrong])
+
+
+def test_the_words_of_before_are_understood() -> None:
+    config = FinetuneConfig().with_settings(
+        ["second_look=true", "examples.box_per=piece", "examples.min_piece_px=50"]
+    )
+    assert (config.refinement, config.examples.box_per) == (True, "component")
+    assert config.examples.min_component_px == 50
+    saved = config.to_json()
+    saved["second_look"] = saved.pop("refinement")
+    saved["examples"] |= {"box_per": "piece", "min_piece_px": 50.0}
+    del saved["examples"]["min_component_px"]
+    assert FinetuneConfig.from_json(json.loads(json.dumps(saved))) == config
+
+
+@pytest.mark.parametrize("name", ["litemedsam-rslora", "folds/litemedsam-rslora/fold-0/adapter"])
+def test_the_shipped_recipe_is_read_from_its_weights(root: Path, name: str) -> None:
+    training = json.loads((root / "weights" / name / "training.json").read_text())
+    assert FinetuneConfig.from_json(training["config"]) == RECIPES["crops"]
 
 
 def test_every_recipe_makes_examples(prepared: Prepared) -> None:
@@ -230,7 +249,7 @@ def test_the_loss_falls_and_the_run_folder_is_whole(run: Path) -> None:
 
 def same_weights(one: Path, other: Path) -> bool:
     """Whether two runs have the same adapter to the bit, and took the same steps."""
-    whole, pieced = (
+    whole, resumed = (
         load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, other)
     )
     columns = [
@@ -238,8 +257,8 @@ def same_weights(one: Path, other: Path) -> bool:
         for run in (one, other)
     ]
     return (
-        whole.keys() == pieced.keys()
-        and all(torch.equal(tensor, pieced[name]) for name, tensor in whole.items())
+        whole.keys() == resumed.keys()
+        and all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
         and columns[0] == columns[1]
     )
 

@@ -43,11 +43,13 @@ def test_pooled_scores_weigh_pixels_within_a_batch_and_batches_alike() -> None:
     one, four = square(0, 1, 0, 1), square(0, 2, 0, 2)
     wrong, empty = square(5, 6, 5, 6), np.zeros((10, 12), bool)
     # First batch: 1 px missed entirely, 4 px right: Dice 2*4 / (5 + 5), Jaccard 4 / 6. Second: perfect.
-    truths, predictions = [one, four, four, empty], [wrong, four, four, empty]
-    pooled_dice, pooled_jaccard = metrics.batch_pooled(predictions, truths, batch_size=2)
+    references, predictions = [one, four, four, empty], [wrong, four, four, empty]
+    pooled_dice, pooled_jaccard = metrics.batch_pooled(predictions, references, batch_size=2)
     assert pooled_dice == pytest.approx((0.8 + 1) / 2)
     assert pooled_jaccard == pytest.approx((4 / 6 + 1) / 2)
-    per_slice = np.nanmean([metrics.dice(a, b) for a, b in zip(predictions, truths, strict=True)])
+    per_slice = np.nanmean(
+        [metrics.dice(a, b) for a, b in zip(predictions, references, strict=True)]
+    )
     assert per_slice == pytest.approx(2 / 3)  # the harder reading of the same masks
 
 
@@ -56,24 +58,24 @@ def test_a_batch_with_nothing_in_it_is_left_out() -> None:
     assert metrics.batch_pooled([empty, full], [empty, full], batch_size=1) == (1.0, 1.0)
     assert all(math.isnan(value) for value in metrics.batch_pooled([empty], [empty]))
     assert all(math.isnan(value) for value in metrics.batch_pooled([], []))
-    with pytest.raises(InputError, match="1 predictions and 2 truths"):
+    with pytest.raises(InputError, match="1 predictions and 2 references"):
         metrics.batch_pooled([full], [full, full])
     with pytest.raises(InputError, match="at least one slice; got 0"):
         metrics.batch_pooled([full], [full], batch_size=0)
 
 
 def test_volume_difference_is_signed_and_weighs_each_slice_by_its_height() -> None:
-    truth = np.zeros((2, 4, 4), bool)
-    truth[:, :2, :2] = True  # 4 px on each slice
-    prediction = truth.copy()
+    reference = np.zeros((2, 4, 4), bool)
+    reference[:, :2, :2] = True  # 4 px on each slice
+    prediction = reference.copy()
     prediction[1] = False
-    assert metrics.volume_difference(prediction, truth) == -0.5
-    assert metrics.volume_difference(truth, prediction) == 1.0
+    assert metrics.volume_difference(prediction, reference) == -0.5
+    assert metrics.volume_difference(reference, prediction) == 1.0
     heights_mm = np.array([4.0, 12.0])[
         :, None, None
     ]  # the lost slice is three quarters of the volume
-    assert metrics.volume_difference(prediction, truth, heights_mm) == -0.75
-    assert math.isnan(metrics.volume_difference(truth, np.zeros_like(truth)))
+    assert metrics.volume_difference(prediction, reference, heights_mm) == -0.75
+    assert math.isnan(metrics.volume_difference(reference, np.zeros_like(reference)))
 
 
 def test_summary_of_known_values() -> None:

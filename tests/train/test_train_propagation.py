@@ -60,39 +60,39 @@ def of(rows: list[Row], patient: str, way: str) -> Row:
     return row
 
 
-def test_lesions_are_the_pieces_of_the_truth_in_space(prepared: Prepared) -> None:
+def test_lesions_are_the_components_of_the_reference_in_space(prepared: Prepared) -> None:
     scan = prepared.scans["two"]
-    truth = np.stack([prepared.mask("two", k) for k in range(9)])
-    lesions = lesions_of(truth, scan)
+    reference = np.stack([prepared.mask("two", k) for k in range(9)])
+    lesions = lesions_of(reference, scan)
     assert sorted(int(lesion.sum()) for lesion in lesions) == [3 * 400, 5 * 900]
-    assert len(prompts_of("one box", truth, lesions, scan)) == 1
-    by_lesion = prompts_of("slice a lesion", truth, lesions, scan)
+    assert len(prompts_of("one box", reference, lesions, scan)) == 1
+    by_lesion = prompts_of("slice per lesion", reference, lesions, scan)
     assert sorted(k for boxes in by_lesion.values() for k in boxes) == [1, 2]
-    assert len(prompts_of(EVERY_SLICE, truth, lesions, scan)[0]) == 6
+    assert len(prompts_of(EVERY_SLICE, reference, lesions, scan)[0]) == 6
     margin = 3 * 128 / 256
-    assert prompts_of("one slice", truth, lesions, scan)[0] == {
+    assert prompts_of("one slice", reference, lesions, scan)[0] == {
         2: [Box(40 - margin, 40 - margin, 70 + margin, 70 + margin)]
     }
 
 
 def test_one_box_finds_one_rod_and_a_box_a_lesion_both(rows: list[Row]) -> None:
     every = of(rows, "one", EVERY_SLICE)
-    assert every.truth_px == 5 * 900 and every.boxes == 5
+    assert every.reference_px == 5 * 900 and every.boxes == 5
     assert every.dice > 0.98 and every.missed_slices == every.false_slices == 0
     one = of(rows, "one", "one slice")
     assert (one.boxes, one.missed_slices, one.false_slices) == (1, 0, 0)
     assert one.dice == pytest.approx(every.dice, abs=0.005)
     assert one.stops == "area:2"
-    two = of(rows, "two", "slice a lesion")
+    two = of(rows, "two", "slice per lesion")
     assert two.boxes == two.lesions == 2
     assert [float(value) > 0.98 for value in two.lesion_dice.split()] == [True, True]
-    assert two.marked_px == pytest.approx(two.truth_px, rel=0.02)
+    assert two.marked_px == pytest.approx(two.reference_px, rel=0.02)
 
 
 def test_false_voxels_are_each_counted_in_one_place(rows: list[Row]) -> None:
     for row in rows:
         where = (row.false_bone, row.false_middle, row.false_bright, row.false_pale, row.false_rest)
-        overlap = row.dice * (row.truth_px + row.marked_px) / 2
+        overlap = row.dice * (row.reference_px + row.marked_px) / 2
         assert sum(where) == pytest.approx(row.marked_px - overlap, abs=0.5)
 
 
@@ -138,10 +138,10 @@ def test_an_unfinished_fold_is_refused(prepared: Prepared, tmp_path: Path) -> No
 
 
 def test_the_samples_boxes_are_within_their_bound() -> None:
-    truth = np.zeros((5, 60, 60), bool)
-    truth[1, 28:32, 28:32] = True  # under a quarter of the largest
-    truth[2:4, 20:40, 20:40] = True
-    boxes = sample_boxes(truth, (0.5, 0.5), 6)
+    reference = np.zeros((5, 60, 60), bool)
+    reference[1, 28:32, 28:32] = True  # under a quarter of the largest
+    reference[2:4, 20:40, 20:40] = True
+    boxes = sample_boxes(reference, (0.5, 0.5), 6)
     assert [k for k, _ in boxes] == [2, 3, 2, 3, 2, 3]
     off = np.abs(np.array([box.xyxy for _, box in boxes]) - (20, 20, 40, 40))
     assert 0 < off.max() <= 3 / 0.5

@@ -63,7 +63,7 @@ class DataError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One head CT with its truth, in memory. Arrays are [z, y, x], foot to head, front to back, right to left.
+    """One head CT with its reference mask, in memory. Arrays are [z, y, x], foot to head, front to back, right to left.
 
     ``stored`` [z, y, x] holds the values as published (uint8, int16 or float32): HU = stored * hu_slope
     + hu_intercept. ``masks`` bool [z, y, x] is any hemorrhage. ``slice_types`` has the types on each

@@ -15,14 +15,14 @@ from train.data.cases import DataError
 class ExampleConfig:
     """How a slice becomes an example. The defaults are the paper's pipeline; every other field is off.
 
-    The paper: window 30 to 100 HU with fixed scaling, pieces under 100 px dropped, slices with blood only, one
+    The paper: window 30 to 100 HU with fixed scaling, components under 100 px dropped, slices with blood only, one
     box around all of it grown by 3 px on each side (of the 256 x 256 mask, as in its code), 256 x 256.
     """
 
-    box_per: Literal["slice", "piece", "both"] = "slice"
-    """One box a slice; one an 8-connected piece; or the pieces and, where there are several, the slice too."""
-    min_piece_px: float = 100.0
-    """Pieces with less area at 512 x 512 are dropped; on another size it scales with the longer side squared."""
+    box_per: Literal["slice", "component", "both"] = "slice"
+    """One box per slice; per 8-connected component; or per component and, where there are several, per slice, too."""
+    min_component_px: float = 100.0
+    """Components with less area at 512 x 512 are dropped; on another size it scales with the longer side squared."""
     box_margin_px: float = 3.0
     """Added on each side of the box, in pixels of the whole slice's 256 x 256 frame."""
 
@@ -76,9 +76,9 @@ class ExampleConfig:
             raise DataError(
                 f"A median has an odd side; got median_px={self.median_px}; give 3 or 5."
             )
-        if self.box_per not in ("slice", "piece", "both"):
+        if self.box_per not in ("slice", "component", "both"):
             raise DataError(
-                f"box_per is slice, piece or both; got '{self.box_per}'; give one of them."
+                f"box_per is slice, component or both; got '{self.box_per}'; give one of them."
             )
         if self.crop_sides is not None and not 1 <= self.crop_sides[0] <= self.crop_sides[1]:
             raise DataError(

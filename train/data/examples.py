@@ -23,7 +23,7 @@ from train.data.cases import DataError
 from train.data.example_config import ExampleConfig
 from train.data.implants import paste
 from train.data.placement import moved, random_crop, rotate, rotate_labels
-from train.data.slices import Labels, bloodless_slices, keep_large, pieces
+from train.data.slices import Labels, bloodless_slices, keep_large, label_components
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +47,16 @@ class Example:
 
 @dataclass(frozen=True)
 class _Item:
-    """A slice and the pieces (labels from 1) that its box is drawn around."""
+    """A slice and the components (labels from 1) that its box is drawn around."""
 
     scan_id: str
     slice_index: int
-    pieces: tuple[int, ...]
+    components: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """A slice before it is framed: HU and labelled pieces, both [y, x], and the labels that a box is drawn around.
+    """A slice before it is framed: HU and labelled components, both [y, x], and the labels that a box is drawn around.
 
     Where ``is_empty`` the prompted label is only a place to look at: there is nothing to find in it.
     """
@@ -98,8 +98,8 @@ class TrainingSlices:
         self._items = [item for scan in self._scans for item in self._items_of(scan)]
         if not self._items:
             raise DataError(
-                f"Training needs a slice with blood; the {len(self._scans)} scans given have no piece of "
-                f"{self.config.min_piece_px:g} px at 512 x 512; add patients or lower min_piece_px."
+                f"Training needs a slice with blood; the {len(self._scans)} scans given have no component of "
+                f"{self.config.min_component_px:g} px at 512 x 512; add patients or lower min_component_px."
             )
         self._bloodless = [pair for scan in self._scans for pair in bloodless_slices(scan)]
         self._implants = round(self.config.implant_share * len(self._items))
@@ -132,7 +132,7 @@ class TrainingSlices:
             item = self._items[index]
             labels = self._labels(item.scan_id, item.slice_index)
             hu = self.prepared.slice_hu(item.scan_id, item.slice_index)
-            scene = _Scene(hu, labels, item.pieces)
+            scene = _Scene(hu, labels, item.components)
             key = f"{item.scan_id}/{item.slice_index}" if self.config.has_fixed_images else None
             where = (item.scan_id, item.slice_index)
         elif index < len(self._items) + self._implants:
@@ -164,20 +164,20 @@ class TrainingSlices:
         for k, entry in enumerate(scan.slices):
             if entry.mask_row is None:
                 continue
-            pieces = tuple(range(1, int(self._labels(scan.scan_id, k).max()) + 1))
+            components = tuple(range(1, int(self._labels(scan.scan_id, k).max()) + 1))
             if (
-                pieces
-                and self.config.box_per != "piece"
-                and not (self.config.box_per == "both" and len(pieces) == 1)
+                components
+                and self.config.box_per != "component"
+                and not (self.config.box_per == "both" and len(components) == 1)
             ):
-                yield _Item(scan.scan_id, k, pieces)
+                yield _Item(scan.scan_id, k, components)
             if self.config.box_per != "slice":
-                yield from (_Item(scan.scan_id, k, (piece,)) for piece in pieces)
+                yield from (_Item(scan.scan_id, k, (component,)) for component in components)
 
     def _labels(self, scan_id: str, k: int) -> Labels:
         scan = self.prepared.scans[scan_id]
-        least = self.config.min_piece_px * scan.reference_scale**2
-        return pieces(self.prepared.mask(scan_id, k), scan.slices[k], least)
+        least = self.config.min_component_px * scan.reference_scale**2
+        return label_components(self.prepared.mask(scan_id, k), scan.slices[k], least)
 
     def _mirrored(self, scene: _Scene, rng: np.random.Generator) -> tuple[_Scene, str]:
         """The scene, mirrored or not as the dice say, and a suffix that names how."""
@@ -252,9 +252,9 @@ class TrainingSlices:
         return np.packbits(intracranial(self.prepared.slice_hu(scan_id, k)))
 
     def _implant(self, rng: np.random.Generator) -> tuple[tuple[str, int], _Scene]:
-        """A bloodless slice with a real piece of blood from another training slice laid into it.
+        """A bloodless slice with a real component of the blood of another training slice laid into it.
 
-        The piece goes to the like place of the other head (or its mirror image), scaled from one skull's
+        The component goes to the like place of the other head (or its mirror image), scaled from one skull's
         inside to the other's, and is cut off at the bone. Blood keeps its own texture and brightness, but for the
         difference between the two brains' medians, and its edge is blended. After 20 pairs that do
         not fit, a negative stands in.
@@ -267,22 +267,22 @@ class TrainingSlices:
             share, share_donor = (np.count_nonzero(m) / m.size for m in (inside, inside_donor))
             if not 0 < 0.6 * share_donor <= share <= 1.6 * share_donor:
                 continue
-            piece = self._labels(*donor) == rng.choice(item.pieces)
+            component = self._labels(*donor) == rng.choice(item.components)
             hu = self.prepared.slice_hu(*where)
-            pasted = paste(self.prepared.slice_hu(*donor), piece, inside_donor, hu, inside, rng)
+            pasted = paste(self.prepared.slice_hu(*donor), component, inside_donor, hu, inside, rng)
             if pasted is None:
                 continue
             hu, blood = pasted
             labels = keep_large(
                 blood,
-                self.config.min_piece_px * self.prepared.scans[where[0]].reference_scale ** 2,
+                self.config.min_component_px * self.prepared.scans[where[0]].reference_scale ** 2,
             )
             if labels.any():
                 return where, _Scene(hu, labels, tuple(range(1, int(labels.max()) + 1)))
         return self._negative(rng)
 
     def _negative(self, rng: np.random.Generator) -> tuple[tuple[str, int], _Scene]:
-        """A bloodless slice with a box of a real piece's size somewhere inside the skull; nothing to find."""
+        """A bloodless slice with a box of a real component's size somewhere inside the skull; nothing to find."""
         for _ in range(100):
             where = self._bloodless[rng.integers(len(self._bloodless))]
             inside = self._intracranial(*where)
@@ -294,7 +294,9 @@ class TrainingSlices:
         place = np.zeros(inside.shape, dtype=np.int32)
         for _ in range(20):
             item = self._items[rng.integers(len(self._items))]
-            size = box_from_mask(np.isin(self._labels(item.scan_id, item.slice_index), item.pieces))
+            size = box_from_mask(
+                np.isin(self._labels(item.scan_id, item.slice_index), item.components)
+            )
             assert size is not None
             scale = max(inside.shape) / max(self.prepared.scans[item.scan_id].shape_zyx[1:])
             i = rng.integers(len(rows))
@@ -311,7 +313,7 @@ class TrainingSlices:
 
 
 def prompted(labels: Labels, prompted: Sequence[int], box: Box) -> Mask:
-    """The pieces that a box asks for: those it was drawn around, and any with half of its area in the box."""
+    """The components that a box asks for: those it was drawn around, and any with half of its area in the box."""
     areas = np.bincount(labels[labels > 0], minlength=max(prompted) + 1)
     inside = labels[box.slices()]
     wanted = 2 * np.bincount(inside[inside > 0], minlength=areas.size) >= np.maximum(areas, 1)

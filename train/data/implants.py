@@ -21,18 +21,18 @@ _STEP = 4
 
 def paste(
     donor_hu: Slice,
-    piece: Mask,
+    component: Mask,
     inside_donor: Mask,
     hu: Slice,
     inside: Mask,
     rng: np.random.Generator,
 ) -> tuple[Slice, Mask] | None:
-    """Lay a donor's piece of blood into another head: (HU, mask of the blood), or None where it does not fit."""
-    head_donor, head, extent = (box_from_mask(mask) for mask in (inside_donor, inside, piece))
+    """Lay a donor's component of blood into another head: (HU, mask of the blood), or None where it does not fit."""
+    head_donor, head, extent = (box_from_mask(mask) for mask in (inside_donor, inside, component))
     if head_donor is None or head is None or extent is None:
         return None
     size_donor, size = (np.array([box.height, box.width]) for box in (head_donor, head))
-    gap_donor, _ = _nearest(piece[::_STEP, ::_STEP], inside_donor[::_STEP, ::_STEP])
+    gap_donor, _ = _nearest(component[::_STEP, ::_STEP], inside_donor[::_STEP, ::_STEP])
     # What lies along the bone stays along it; what lies free may turn and move more.
     most_degrees, most_shift = (5, 0.02) if gap_donor <= 1.5 else (15, 0.04)
     mirror = np.array([1.0, rng.choice([-1.0, 1.0])])
@@ -44,16 +44,16 @@ def paste(
         np.diag(mirror / scale) @ matrix, _centre(extent), _reach(extent, scale), hu.shape
     )
 
-    centre = centre + _way_to_bone(patch, centre, piece, inside, gap_donor)
+    centre = centre + _way_to_bone(patch, centre, component, inside, gap_donor)
     window = patch.window(centre)
     if min(hu[window].shape) < 3:
         return None
     donor = patch.warp(donor_hu, centre)
     room = inside[window] & (hu[window] < HIGHEST_BLOOD_HU) & (donor < HIGHEST_BLOOD_HU)
-    soft = patch.warp(piece, centre) * room
+    soft = patch.warp(component, centre) * room
     blood = np.zeros(hu.shape, dtype=bool)
     blood[window] = soft >= 0.5
-    if blood.sum() < 0.5 * piece.sum() * scale.prod():
+    if blood.sum() < 0.5 * component.sum() * scale.prod():
         return None
     edge_px = 1.2 * max(hu.shape) / REFERENCE_SIDE
     weight = np.clip(ndimage.gaussian_filter(soft, edge_px), 0, 1) * room
@@ -99,7 +99,7 @@ class _Patch:
 def _way_to_bone(
     patch: _Patch,
     centre: npt.NDArray[np.float64],
-    piece: Mask,
+    component: Mask,
     inside: Mask,
     gap_donor: float,
 ) -> npt.NDArray[np.float64]:
@@ -110,7 +110,7 @@ def _way_to_bone(
     of ``_STEP`` pixels, in which all of this is measured; one step either way is left as it is.
     """
     landed = np.zeros(inside.shape, dtype=bool)
-    landed[patch.window(centre)] = patch.warp(piece, centre) >= 0.5
+    landed[patch.window(centre)] = patch.warp(component, centre) >= 0.5
     landed, inside = landed[::_STEP, ::_STEP], inside[::_STEP, ::_STEP]
     depth, inward = _farthest(landed, ~inside)
     if depth > 1:

@@ -22,7 +22,7 @@ def random_crop(
 ) -> Box:
     """A square of whole pixels that holds the box at a random place in it, on the slice as far as it can lie.
 
-    At most as large as the slice's longer side, as in the predictor's second look.
+    At most as large as the slice's longer side, as in the predictor's refinement.
     """
     longest = max(box.width, box.height)
     side = int(np.ceil(min(max(rng.uniform(*sides) * longest, least_px), max(shape_yx))))

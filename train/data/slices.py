@@ -19,11 +19,11 @@ Labels = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class NativeSlice:
-    """A slice at its own size with its truth, untouched, for scoring.
+    """A slice at its own size with its reference mask, untouched, for scoring.
 
-    ``mask`` has all marked blood, the smallest speck included. ``piece_boxes`` has a box for each 8-connected piece of
-    at least ``least_piece_px``, and ``slice_box`` holds those pieces: a stray pixel of a coarse label is nothing
-    a person would draw a box around, but it stays in the truth. Boxes are native pixels.
+    ``mask`` has all marked blood, the smallest speck included. ``component_boxes`` has one box per 8-connected
+    component of at least ``least_component_px``, and ``slice_box`` holds those components: a stray pixel of a coarse
+    label is nothing a person would draw a box around, but it stays in the reference mask. Boxes are native pixels.
     """
 
     patient_id: str
@@ -33,7 +33,7 @@ class NativeSlice:
     slice_hu: Slice
     mask: Mask
     slice_box: Box
-    piece_boxes: tuple[Box, ...]
+    component_boxes: tuple[Box, ...]
     pixel_spacing_mm: tuple[float, float] | None
     slice_height_mm: float | None
 
@@ -43,12 +43,12 @@ def native_slices(
     patients: Iterable[str] | None = None,
     *,
     margin_px: float = 3.0,
-    least_piece_px: float = 10.0,
+    least_component_px: float = 10.0,
 ) -> Iterator[NativeSlice]:
     """Every slice with blood of some patients (all by default), in order.
 
     ``margin_px`` is added to the boxes on each side, in pixels of the 256 x 256 frame as in training;
-    ``least_piece_px`` is an area at 512 x 512. Where no piece is that large, the largest has a box.
+    ``least_component_px`` is an area at 512 x 512. Where no component is that large, the largest has a box.
     """
     for scan in prepared.scans_of(patients):
         margin = margin_px * max(scan.shape_zyx[1:]) / MODEL_SIZE
@@ -56,9 +56,9 @@ def native_slices(
             if entry.mask_row is None:
                 continue
             mask = prepared.mask(scan.scan_id, k)
-            labels = pieces(mask, entry, least_piece_px * scan.reference_scale**2)
+            labels = label_components(mask, entry, least_component_px * scan.reference_scale**2)
             if not labels.any():
-                labels = largest_piece(mask).astype(np.int32)
+                labels = largest_component(mask).astype(np.int32)
             whole = box_from_mask(labels > 0, margin)
             assert whole is not None
             boxes = (box_from_mask(labels == i, margin) for i in range(1, labels.max() + 1))
@@ -71,20 +71,20 @@ def native_slices(
                 slice_hu=prepared.slice_hu(scan.scan_id, k),
                 mask=mask,
                 slice_box=whole,
-                piece_boxes=tuple(box for box in boxes if box is not None),
+                component_boxes=tuple(box for box in boxes if box is not None),
                 pixel_spacing_mm=scan.pixel_spacing_mm,
                 slice_height_mm=None if heights is None else heights[k],
             )
 
 
-def pieces(mask: Mask, entry: SliceEntry, least_px: float) -> Labels:
-    """The 8-connected pieces of at least ``least_px`` pixels, numbered from 1 in scan order: int32 [y, x]."""
+def label_components(mask: Mask, entry: SliceEntry, least_px: float) -> Labels:
+    """The 8-connected components of at least ``least_px`` pixels, numbered from 1 in scan order: int32 [y, x]."""
     extent = Box(*entry.mask_xyxy) if entry.mask_xyxy is not None else None
     return keep_large(mask, least_px, extent)
 
 
 def keep_large(mask: Mask, least_px: float, extent: Box | None = None) -> Labels:
-    """Label a mask's 8-connected pieces from 1, without those under ``least_px`` pixels: int32 [y, x].
+    """Label a mask's 8-connected components from 1, without those under ``least_px`` pixels: int32 [y, x].
 
     ``extent`` is a box known to hold the mask, which saves looking for it.
     """
@@ -99,7 +99,7 @@ def keep_large(mask: Mask, least_px: float, extent: Box | None = None) -> Labels
     return out
 
 
-def largest_piece(mask: Mask) -> Mask:
+def largest_component(mask: Mask) -> Mask:
     labels, count = ndimage.label(mask, EIGHT_CONNECTED)
     if count == 0:
         return np.zeros(mask.shape, dtype=bool)

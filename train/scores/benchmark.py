@@ -38,8 +38,8 @@ from train.scores.runs import parts
 
 Mask = npt.NDArray[np.bool_]
 
-#: One box around all blood of a slice, and one around each piece.
-BENCHMARK_PROTOCOLS = (PROTOCOLS["slice"], PROTOCOLS["piece"])
+#: One box per slice, around all blood, and one per connected component.
+BENCHMARK_PROTOCOLS = (PROTOCOLS["slice"], PROTOCOLS["component"])
 
 #: The row that the others are compared with, and the one whose scores choose the figure's slices.
 ZERO_SHOT, SHIPPED = "litemedsam", "litemedsam-rslora"
@@ -139,13 +139,13 @@ class Row:
     source: str = ""
     """Of the first of its models: a catalogue name or a folder."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Median seconds a slice by protocol, as ``time_slices`` takes them."""
+    """Median seconds per slice by protocol, as ``time_slices`` takes them."""
     recipe: str = ""
     reason: str = ""
     masks: dict[tuple[str, int], Mask] = field(default_factory=dict)
     """By scan and slice: the answer to one box around all blood."""
     small: list[tuple[Mask, Mask]] = field(default_factory=list)
-    """(Prediction, truth) at 256 x 256, in the paper's own protocol, patient after patient."""
+    """(Prediction, reference) at 256 x 256, in the paper's own protocol, patient after patient."""
 
     def of(self, protocol: str) -> list[Score]:
         """The scores of one protocol."""
@@ -219,9 +219,9 @@ def score_patient(task: Task) -> str:
             masks.append(mask)
 
     rows = score(predictor, slices, BENCHMARK_PROTOCOLS, on_mask=keep)
-    small, truths = masks_as_paper(predictor, slices)
+    small, references = masks_as_paper(predictor, slices)
     arrays: dict[str, Any] = {f"mask-{i}": mask for i, mask in enumerate(masks)}
-    arrays |= {"small": np.array(small, bool), "truths": np.array(truths, bool)}
+    arrays |= {"small": np.array(small, bool), "references": np.array(references, bool)}
     task.folder.mkdir(parents=True, exist_ok=True)
     replace_file(task.path("npz"), lambda part: np.savez_compressed(part, **arrays))
     write_rows(task.path("csv"), rows)
@@ -338,4 +338,4 @@ def _gather(row: Row, tasks: Sequence[Task]) -> None:
         first = [one for one in scores if one.protocol == BENCHMARK_PROTOCOLS[0].name]
         with np.load(task.path("npz")) as arrays:
             row.masks |= {(one.scan, one.slice): arrays[f"mask-{i}"] for i, one in enumerate(first)}
-            row.small += list(zip(arrays["small"], arrays["truths"], strict=True))
+            row.small += list(zip(arrays["small"], arrays["references"], strict=True))

@@ -32,6 +32,16 @@ SCORING = (
 )
 
 
+#: What columns were called before 0.2.0.
+_NOW = {
+    "truth_px": "reference_px",
+    "pieces": "components",
+    "second_look": "refinement",
+    "truth_slices": "reference_slices",
+    "truth": "reference",
+}
+
+
 def cache_key(
     predictor: Predictor,
     prepared: Prepared,
@@ -100,14 +110,18 @@ def write_rows(path: Path, rows: Sequence[Any]) -> None:
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """What ``write_rows`` wrote; a column that is not there yet has its default."""
+    """What ``write_rows`` wrote, also before 0.2.0; a column that is not there yet has its default."""
     kinds = {"str": str, "int": int, "float": float}
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     with path.open(newline="") as file:
-        return [
-            kind(**{f.name: kinds[str(f.type)](line[f.name]) for f in fields if f.name in line})
+        lines = [
+            {_NOW.get(key, key): value for key, value in line.items()}
             for line in csv.DictReader(file)
         ]
+    return [
+        kind(**{f.name: kinds[str(f.type)](line[f.name]) for f in fields if f.name in line})
+        for line in lines
+    ]
 
 
 def kept_answer(path: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""How often the truth lies in the range that jittered boxes give (spread.volume_range).
+"""How often the reference volume lies in the range that jittered boxes give (spread.volume_range).
 
 The range is computed by the function that the page and the command line use, on patients the adapter never saw, from
-boxes around the truth's pieces. Where a set gives no pixel size, CT_ICH_ASSUMED_PIXEL_MM stands for it; where it gives
-no slice heights, areas summed over slices stand for volumes, as all slices of a patient count alike.
+boxes around the components of the reference mask. Where a set gives no pixel size, CT_ICH_ASSUMED_PIXEL_MM stands for
+it; where it gives no slice heights, areas summed over slices stand for volumes, as all slices of a patient count alike.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ MOVES = ("together", "apart")
 
 @dataclass(frozen=True)
 class Row:
-    """One patient's truth and range, in pixels weighted by slice height where that is known.
+    """One patient's reference volume and range, in pixels weighted by slice height where that is known.
 
-    ``slices_covered`` counts the slices whose own truth lies in their own range.
+    ``slices_covered`` counts the slices whose own reference area lies in their own range.
     """
 
     patient: str
     moves: str
     slices: int
-    truth: float
+    reference: float
     low: float
     median: float
     high: float
@@ -47,8 +47,8 @@ class Row:
 
     @property
     def covered(self) -> bool:
-        """Whether the truth lies in the range."""
-        return self.low <= self.truth <= self.high
+        """Whether the reference volume lies in the range."""
+        return self.low <= self.reference <= self.high
 
 
 def cover(
@@ -57,7 +57,7 @@ def cover(
     *,
     draws: int = DRAWS,
     jitter_mm: float = JITTER_MM,
-    second_look: bool | None = False,
+    refinement: bool | None = False,
     seed: int = 0,
     on_slice: Callable[[], None] | None = None,
 ) -> list[Row]:
@@ -74,10 +74,10 @@ def cover(
             areas = jittered_areas_px(
                 predictor,
                 embedding,
-                item.piece_boxes,
+                item.component_boxes,
                 jitter_xy_px=(jitter_mm / dx, jitter_mm / dy),
                 draws=draws,
-                second_look=second_look,
+                second_look=refinement,
                 seed=int(np.random.SeedSequence(own).generate_state(1)[0]),
             )
             pair = (height * float(item.mask.sum()), height * areas.astype(np.float64))
@@ -93,11 +93,13 @@ def _row(patient: str, moves: str, pairs: Sequence[tuple[float, npt.NDArray[np.f
         patient=patient,
         moves=moves,
         slices=len(pairs),
-        truth=sum(truth for truth, _ in pairs),
+        reference=sum(reference for reference, _ in pairs),
         low=float(total.min()),
         median=float(np.median(total)),
         high=float(total.max()),
-        slices_covered=sum(bool(areas.min() <= truth <= areas.max()) for truth, areas in pairs),
+        slices_covered=sum(
+            bool(areas.min() <= reference <= areas.max()) for reference, areas in pairs
+        ),
     )
 
 

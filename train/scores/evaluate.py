@@ -1,4 +1,4 @@
-"""Scores of a predictor on slices with a truth, the same function for the trainer, the command and the tests."""
+"""Scores of a predictor on slices with a reference mask: one function for training, the commands and the tests."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Score:
     volume_difference: float
     surface_dice: float
     predicted_px: int
-    truth_px: int
-    pieces: int
+    reference_px: int
+    components: int
     seconds: float
     key: str = ""
     """Of a kept score: what it came from (``cache_key``)."""
@@ -73,8 +73,8 @@ def score(
         answered: dict[Hashable, tuple[npt.NDArray[np.bool_], float]] = {}
         for protocol in protocols:
             boxes = prompt_boxes(item, protocol, seed)
-            # Around the only piece of a slice two protocols draw the same box.
-            again = predictor.second_look if protocol.second_look is None else protocol.second_look
+            # Around the only component of a slice two protocols draw the same box.
+            again = predictor.second_look if protocol.refinement is None else protocol.refinement
             asked = (tuple(boxes), again)
             if asked not in answered:
                 started = time.perf_counter()
@@ -101,26 +101,26 @@ def score_as_paper(predictor: Predictor, slices: Iterable[NativeSlice]) -> tuple
 def masks_as_paper(
     predictor: Predictor, slices: Iterable[NativeSlice]
 ) -> tuple[list[npt.NDArray[np.bool_]], list[npt.NDArray[np.bool_]]]:
-    """(Predictions, truths) in the paper's own protocol, bool [256, 256] each; slices without a truth left are out.
+    """(Predictions, references) in the paper's own protocol, bool [256, 256] each; slices without blood left are out.
 
-    Everything happens at 256 x 256: the slice is resized, pieces under 100 px are dropped from the truth, and the
-    box is the small mask's, grown by 3 px. The image goes in as HU again, so that every method takes it.
+    Everything happens at 256 x 256: the slice is resized, components under 100 px are dropped from the reference
+    mask, and the box is the small mask's, grown by 3 px. The image goes in as HU again, so that every method takes it.
     """
-    predictions, truths = [], []
+    predictions, references = [], []
     for item in slices:
         rows, columns = item.slice_hu.shape
         frame = SliceFrame((rows, columns))
         least_px = 100 * (max(rows, columns) / REFERENCE_SIDE) ** 2
-        truth = frame.mask(keep_large(item.mask, least_px) > 0)
-        box = box_from_mask(truth, 3)
+        reference = frame.mask(keep_large(item.mask, least_px) > 0)
+        box = box_from_mask(reference, 3)
         if box is None:
             continue
         small_hu = frame.image(item.slice_hu) * PAPER.width + PAPER.low
         mask = predictor.predict(predictor.embed(small_hu), [box], second_look=False).union
         predictions.append(mask)
-        truths.append(truth)
-    assert all(truth.shape == (MODEL_SIZE, MODEL_SIZE) for truth in truths)
-    return predictions, truths
+        references.append(reference)
+    assert all(reference.shape == (MODEL_SIZE, MODEL_SIZE) for reference in references)
+    return predictions, references
 
 
 def summary_of(rows: Sequence[Score]) -> dict[str, dict[str, Summary]]:
@@ -173,8 +173,8 @@ def _row(
         if spacing is None
         else surface_dice(mask, item.mask, spacing_mm=spacing),
         predicted_px=int(mask.sum()),
-        truth_px=int(item.mask.sum()),
-        pieces=len(item.piece_boxes),
+        reference_px=int(item.mask.sum()),
+        components=len(item.component_boxes),
         seconds=seconds,
     )
 
@@ -184,8 +184,10 @@ def _patient_volume_differences(rows: Sequence[Score]) -> list[float]:
     out = []
     for patient in dict.fromkeys(row.patient for row in rows):
         mine = [row for row in rows if row.patient == patient]
-        truth = sum(row.truth_px for row in mine)
+        reference = sum(row.reference_px for row in mine)
         out.append(
-            abs(sum(row.predicted_px for row in mine) - truth) / truth if truth else float("nan")
+            abs(sum(row.predicted_px for row in mine) - reference) / reference
+            if reference
+            else float("nan")
         )
     return out

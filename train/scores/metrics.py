@@ -1,4 +1,4 @@
-"""How well a mask matches the truth, and honest summaries of many scores.
+"""How well a mask matches the reference mask, and honest summaries of many scores.
 
 Dice, Jaccard and surface Dice are the library's own (ichseg.measures), here by the same names. Every score takes
 boolean arrays of one shape, of any number of axes. Both masks empty: the overlap scores are NaN, as there was nothing
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def batch_pooled(
-    predictions: Sequence[npt.ArrayLike], truths: Sequence[npt.ArrayLike], batch_size: int = 8
+    predictions: Sequence[npt.ArrayLike], references: Sequence[npt.ArrayLike], batch_size: int = 8
 ) -> tuple[float, float]:
     """Dice and Jaccard as Guo, Law, Park 2024 count them: (mean Dice, mean Jaccard) over batches.
 
@@ -41,18 +41,19 @@ def batch_pooled(
     their code's torchmetrics calls do, and the batches' scores are averaged. Large hematomas weigh most, so
     this reads higher than a mean over slices. Batches without a pixel in either mask are left out.
     """
-    if len(predictions) != len(truths):
+    if len(predictions) != len(references):
         raise InputError(
-            f"There is one truth for each prediction; got {len(predictions)} predictions and {len(truths)} "
-            "truths; pass them slice by slice."
+            f"There is one reference mask per prediction; got {len(predictions)} predictions and {len(references)} "
+            "references; pass them slice by slice."
         )
     if batch_size < 1:
         raise InputError(f"A batch holds at least one slice; got {batch_size}; give 1 or more.")
     scores = []
-    for start in range(0, len(truths), batch_size):
+    for start in range(0, len(references), batch_size):
         stop = start + batch_size
         both = [
-            paired(a, b) for a, b in zip(predictions[start:stop], truths[start:stop], strict=True)
+            paired(a, b)
+            for a, b in zip(predictions[start:stop], references[start:stop], strict=True)
         ]
         overlap = sum(int(np.count_nonzero(a & b)) for a, b in both)
         total = sum(int(np.count_nonzero(a)) + int(np.count_nonzero(b)) for a, b in both)
@@ -65,7 +66,7 @@ def batch_pooled(
 
 
 def volume_difference(
-    prediction: npt.ArrayLike, truth: npt.ArrayLike, weights: npt.ArrayLike | None = None
+    prediction: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> float:
     """Signed relative volume difference (|A| - |B|) / |B|: 0.1 is a tenth too much. NaN when B is empty.
 
@@ -73,7 +74,7 @@ def volume_difference(
     [z, y, x] of an unevenly spaced series, ``slice_heights_mm[:, None, None]``. Only ratios matter, so
     the unit does not. The absolute difference is ``abs`` of this.
     """
-    a, b = paired(prediction, truth)
+    a, b = paired(prediction, reference)
     sizes = np.ones(()) if weights is None else np.asarray(weights, dtype=np.float64)
     volume_a, volume_b = float((a * sizes).sum()), float((b * sizes).sum())
     return _ratio(volume_a - volume_b, volume_b)

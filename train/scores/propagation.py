@@ -1,7 +1,7 @@
 """How much of a hematoma one box finds: python -m train propagate --data DATA --run RUN --out docs/propagation
 
 For every patient with blood, the whole hematoma from boxes on one slice (``ichseg.methods.follow``) is scored beside
-a box on every slice by the truth, through the same predictor. The boxes come from the truth, an optimistic setting.
+boxes on every slice, through the same predictor. The boxes come from the reference mask, an optimistic setting.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ CHOSEN_ON = ("049", "051", "053", "067", "068", "069", "072", "075", "079", "088
 #: CT-ICH's slices are about 5 mm apart; the release gives no positions.
 ASSUMED_GAP_MM = 5.0
 
-#: As in ``native_slices``: the margin of the truth's boxes at 256 x 256, the least piece at 512 x 512.
-BOX_MARGIN_PX, LEAST_PIECE_PX = 3.0, 10.0
+#: As in ``native_slices``: the margin of the boxes at 256 x 256, the least component at 512 x 512.
+BOX_MARGIN_PX, LEAST_COMPONENT_PX = 3.0, 10.0
 
 EVERY_SLICE = "every slice"
 
 WAYS = {
-    EVERY_SLICE: "a box a piece on every slice with blood, by the truth",
-    "one slice": "a box a piece on the slice with most blood, no other",
+    EVERY_SLICE: "one box per connected component on every slice with blood, from the reference mask",
+    "one slice": "one box per connected component on the slice with most blood, no other",
     "one box": "one box around all blood of the slice with most blood, no other",
-    "slice a lesion": "for each lesion (3D piece of the truth) a box a piece on its largest slice",
+    "slice per lesion": "one box per component on the largest slice of each lesion (a 3D component of the reference)",
 }
 
 
@@ -63,9 +63,9 @@ WAYS = {
 class Row:
     """One scan prompted in one way; areas are pixels over all slices.
 
-    ``false_*`` divides the voxels that are marked and not in the truth by where they lie, in this order: within 3 mm of
-    bone; within 4 mm of the head's middle column (the falx); above 80 HU (calcification, metal); below 45 HU (paler
-    than blood); the rest, bright and away from both (tentorium, vessels, the blood's own rim).
+    ``false_*`` divides the voxels that are marked and not in the reference mask by where they lie, in this order:
+    within 3 mm of bone; within 4 mm of the head's middle column (the falx); above 80 HU (calcification, metal); below
+    45 HU (paler than blood); the rest, bright and away from both (tentorium, vessels, the blood's own rim).
     """
 
     patient: str
@@ -73,21 +73,21 @@ class Row:
     part: str
     key: str
     way: str
-    second_look: int
+    refinement: int
     dice: float
-    truth_px: int
+    reference_px: int
     marked_px: int
     boxes: int
-    truth_slices: int
+    reference_slices: int
     false_slices: int
     missed_slices: int
     lesions: int
     lesion_dice: str
-    """One a lesion, in the order of the 3D pieces, joined by ' '; empty unless each lesion was prompted."""
+    """One per lesion, in the order of the 3D components, joined by ' '; empty unless each lesion was prompted."""
     stops: str
     """reason:count, joined by ' '."""
     false_px_beyond: int
-    """Of the false voxels, those on slices without any truth."""
+    """Of the false voxels, those on slices without any reference blood."""
     false_bone: int
     false_middle: int
     false_bright: int
@@ -102,7 +102,7 @@ class Row:
 class Remembering(Predictor):
     """Another predictor that answers the same box on the same slice of one scan only once.
 
-    Several ways ask for the same boxes, and a second look at one costs half a second.
+    Several ways ask for the same boxes, and the refinement of one costs half a second.
     """
 
     def __init__(self, inner: Predictor) -> None:
@@ -148,22 +148,22 @@ def measure_scan(
     part: str,
     keys: Mapping[bool, str],
 ) -> list[Row]:
-    """Every way of prompting one scan, with a second look or without, or both: as ``keys`` has them, each its key."""
+    """Every way of prompting one scan, with refinement or without, or both: as ``keys`` has them, each its key."""
     volume = volume_of(prepared, scan)
-    truth = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
-    lesions = lesions_of(truth, scan)
+    reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
+    lesions = lesions_of(reference, scan)
     near = _Surroundings(volume)
     rows = []
-    for second_look, key in keys.items():
+    for refinement, key in keys.items():
         asking = Remembering(predictor)
         for way in WAYS:
             started, before = time.perf_counter(), asking.answered
-            prompts = prompts_of(way, truth, lesions, scan)
+            prompts = prompts_of(way, reference, lesions, scan)
             if way == EVERY_SLICE:
-                found, mask = None, _answered(asking, volume, prompts[0], second_look)
+                found, mask = None, _answered(asking, volume, prompts[0], refinement)
             else:
                 asked: dict[Hashable, Any] = dict(prompts.items())
-                found = propagate_lesions(asking, volume, asked, rule=rule, second_look=second_look)
+                found = propagate_lesions(asking, volume, asked, rule=rule, second_look=refinement)
                 mask = found.mask_zyx()
             rows.append(
                 Row(
@@ -172,16 +172,16 @@ def measure_scan(
                     part=part,
                     key=key,
                     way=way,
-                    second_look=int(second_look),
-                    dice=dice(mask, truth),
+                    refinement=int(refinement),
+                    dice=dice(mask, reference),
                     boxes=sum(len(boxes) for one in prompts.values() for boxes in one.values()),
                     lesions=len(lesions),
-                    lesion_dice=_lesion_dice(found, lesions) if way == "slice a lesion" else "",
+                    lesion_dice=_lesion_dice(found, lesions) if way == "slice per lesion" else "",
                     stops=_counted(found),
                     answered=asking.answered - before,
                     seconds=time.perf_counter() - started,
                     scan=scan.scan_id,
-                    **_against(mask, truth, near),
+                    **_against(mask, reference, near),
                 )
             )
     return rows
@@ -198,29 +198,33 @@ def volume_of(prepared: Prepared, scan: ScanEntry) -> CTVolume:
     return CTVolume(hu, geometry, name=scan.scan_id)
 
 
-def lesions_of(truth_zyx: Mask, scan: ScanEntry) -> list[Mask]:
-    """The truth's 26-connected pieces that have, on some slice, a piece large enough for a box."""
-    labels, count = ndimage.label(truth_zyx, np.ones((3, 3, 3)))
-    least_px = LEAST_PIECE_PX * scan.reference_scale**2
-    pieces = (labels == number for number in range(1, count + 1))
-    return [piece for piece in pieces if any(keep_large(m, least_px).any() for m in piece)]
+def lesions_of(reference_zyx: Mask, scan: ScanEntry) -> list[Mask]:
+    """The reference mask's 26-connected components that have, on some slice, one large enough for a box."""
+    labels, count = ndimage.label(reference_zyx, np.ones((3, 3, 3)))
+    least_px = LEAST_COMPONENT_PX * scan.reference_scale**2
+    components = (labels == number for number in range(1, count + 1))
+    return [
+        component
+        for component in components
+        if any(keep_large(m, least_px).any() for m in component)
+    ]
 
 
 def prompts_of(
-    way: str, truth_zyx: Mask, lesions: Sequence[Mask], scan: ScanEntry
+    way: str, reference_zyx: Mask, lesions: Sequence[Mask], scan: ScanEntry
 ) -> dict[int, dict[int, list[Box]]]:
     """The boxes that a way of prompting gives: {lesion: {slice: boxes}}."""
-    if way == "slice a lesion":
+    if way == "slice per lesion":
         return {
-            number: {k: _truth_boxes(lesion[k], scan)}
+            number: {k: _reference_boxes(lesion[k], scan)}
             for number, lesion in enumerate(lesions)
             for k in [int(lesion.sum(axis=(1, 2)).argmax())]
         }
     if way == EVERY_SLICE:
-        marked = map(int, np.flatnonzero(truth_zyx.any(axis=(1, 2))))
-        return {0: {k: _truth_boxes(truth_zyx[k], scan) for k in marked}}
-    k = int(truth_zyx.sum(axis=(1, 2)).argmax())
-    boxes = _truth_boxes(truth_zyx[k], scan)
+        marked = map(int, np.flatnonzero(reference_zyx.any(axis=(1, 2))))
+        return {0: {k: _reference_boxes(reference_zyx[k], scan) for k in marked}}
+    k = int(reference_zyx.sum(axis=(1, 2)).argmax())
+    boxes = _reference_boxes(reference_zyx[k], scan)
     if way == "one slice":
         return {number: {k: [box]} for number, box in enumerate(boxes)}
     corners = np.array([box.xyxy for box in boxes])
@@ -228,10 +232,10 @@ def prompts_of(
     return {0: {k: [whole]}}
 
 
-def _truth_boxes(mask: Mask, scan: ScanEntry) -> list[Box]:
-    """A box for each piece that is large enough; where none is, for the whole."""
+def _reference_boxes(mask: Mask, scan: ScanEntry) -> list[Box]:
+    """A box for each component that is large enough; where none is, for the whole."""
     margin_px = BOX_MARGIN_PX * max(mask.shape) / MODEL_SIZE
-    large = keep_large(mask, LEAST_PIECE_PX * scan.reference_scale**2) > 0
+    large = keep_large(mask, LEAST_COMPONENT_PX * scan.reference_scale**2) > 0
     if large.any():
         return boxes_from_mask(large, margin_px)
     whole = box_from_mask(mask, margin_px)
@@ -239,13 +243,13 @@ def _truth_boxes(mask: Mask, scan: ScanEntry) -> list[Box]:
 
 
 def _answered(
-    predictor: Predictor, volume: CTVolume, prompts: Mapping[int, Sequence[Box]], second_look: bool
+    predictor: Predictor, volume: CTVolume, prompts: Mapping[int, Sequence[Box]], refinement: bool
 ) -> Mask:
     mask = np.zeros(volume.shape_zyx, bool)
     for k, boxes in prompts.items():
         hu = volume.hu_zyx[k]
-        embedding = SliceEmbedding(hu) if second_look else predictor.embed(hu)
-        mask[k] = predictor.predict(embedding, boxes, second_look=second_look).union
+        embedding = SliceEmbedding(hu) if refinement else predictor.embed(hu)
+        mask[k] = predictor.predict(embedding, boxes, second_look=refinement).union
     return mask
 
 
@@ -281,10 +285,10 @@ class _Surroundings:
         return near, np.broadcast_to(across, hu.shape)
 
 
-def _against(mask_zyx: Mask, truth_zyx: Mask, near: _Surroundings) -> dict[str, int]:
-    """The counts of a Row that compare a mask with the truth."""
-    marked, true = mask_zyx.any(axis=(1, 2)), truth_zyx.any(axis=(1, 2))
-    wrong = mask_zyx & ~truth_zyx
+def _against(mask_zyx: Mask, reference_zyx: Mask, near: _Surroundings) -> dict[str, int]:
+    """The counts of a Row that compare a mask with the reference mask."""
+    marked, true = mask_zyx.any(axis=(1, 2)), reference_zyx.any(axis=(1, 2))
+    wrong = mask_zyx & ~reference_zyx
     counts: Counter[str] = Counter()
     for k in map(int, np.flatnonzero(wrong.any(axis=(1, 2)))):
         bone, middle = near.of(k)
@@ -301,9 +305,9 @@ def _against(mask_zyx: Mask, truth_zyx: Mask, near: _Surroundings) -> dict[str, 
             left &= ~there
     names = ("bone", "middle", "bright", "pale", "rest")
     return {
-        "truth_px": int(truth_zyx.sum()),
+        "reference_px": int(reference_zyx.sum()),
         "marked_px": int(mask_zyx.sum()),
-        "truth_slices": int(true.sum()),
+        "reference_slices": int(true.sum()),
         "false_slices": int((marked & ~true).sum()),
         "missed_slices": int((true & ~marked).sum()),
         "false_px_beyond": int(wrong[~true].sum()),
@@ -312,17 +316,17 @@ def _against(mask_zyx: Mask, truth_zyx: Mask, near: _Surroundings) -> dict[str, 
 
 
 def sample_boxes(
-    truth_zyx: Mask, spacing_yx_mm: tuple[float, float], count: int = 20, seed: int = 0
+    reference_zyx: Mask, spacing_yx_mm: tuple[float, float], count: int = 20, seed: int = 0
 ) -> list[tuple[int, Box]]:
     """Boxes a person might draw: on slices with a quarter of the largest area or more, each side off by up to 3 mm."""
-    areas = truth_zyx.sum(axis=(1, 2))
+    areas = reference_zyx.sum(axis=(1, 2))
     slices = np.flatnonzero(areas >= areas.max() / 4)
     rng = np.random.default_rng(seed)
-    rows, columns = truth_zyx.shape[1:]
+    rows, columns = reference_zyx.shape[1:]
     out = []
     for number in range(count):
         k = int(slices[number % len(slices)])
-        tight = box_from_mask(truth_zyx[k])
+        tight = box_from_mask(reference_zyx[k])
         assert tight is not None
         out.append((k, jitter(tight, 3 / min(spacing_yx_mm), rng, (rows, columns))))
     return out
@@ -332,20 +336,20 @@ def measure_sample(
     predictor: Predictor,
     rule: Rule | None = None,
     count: int = 20,
-    second_look: bool = False,
+    refinement: bool = False,
 ) -> dict[bool, list[tuple[int, float, float]]]:
-    """The sample's IPH from each of ``sample_boxes``: (slice, volume in units of the truth's, Dice), by second look."""
+    """The sample's IPH from each of ``sample_boxes``: (slice, volume / reference volume, Dice), by refinement."""
     scan, mask = sample_paths()
     volume = read_volume(scan)
-    truth = read_mask(mask, volume) == SAMPLE_IPH
+    reference = read_mask(mask, volume) == SAMPLE_IPH
     out: dict[bool, list[tuple[int, float, float]]] = {}
-    for look in (True, False) if second_look and predictor.second_look else (False,):
+    for look in (True, False) if refinement and predictor.second_look else (False,):
         asking = Remembering(predictor)
-        for k, box in sample_boxes(truth, volume.geometry.spacing_yx_mm, count):
+        for k, box in sample_boxes(reference, volume.geometry.spacing_yx_mm, count):
             found = propagate_lesions(
                 asking, volume, {0: {k: [box]}}, rule=rule, second_look=look
             ).mask_zyx()
-            score = (k, float(found.sum() / truth.sum()), dice(found, truth))
+            score = (k, float(found.sum() / reference.sum()), dice(found, reference))
             out.setdefault(look, []).append(score)
     return out
 
@@ -357,20 +361,20 @@ def measure_run(
     load: Callable[[str], Predictor],
     *,
     rule: Rule | None = None,
-    second_look: bool = False,
+    refinement: bool = False,
     on_scan: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Measure each part (name, model or adapter's folder, patients), writing ``path`` (CSV) after each scan.
 
-    ``second_look`` measures with one, too, where the model has it. What is there from the same model, code, data and
+    ``refinement`` measures with it, too, where the model has it. What is there from the same model, code, data and
     rule (``cache_key``) is not measured again; what came from others leaves the file.
     """
     rule = rule or Rule()
-    kept = KeptRows(path, Row, lambda row: (row.patient, row.scan, -row.second_look))
+    kept = KeptRows(path, Row, lambda row: (row.patient, row.scan, -row.refinement))
     wanted: list[Row] = []
     for part, source, patients in parts:
         predictor = load(source)
-        looks = [True, False] if second_look and predictor.second_look else [False]
+        looks = [True, False] if refinement and predictor.second_look else [False]
         keys = {
             look: cache_key(
                 predictor,

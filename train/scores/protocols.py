@@ -1,6 +1,6 @@
 """How a slice is prompted when it is scored.
 
-Boxes come from the truth, which is an optimistic setting: the jittered protocols say how much it matters.
+Boxes come from the reference mask, which is an optimistic setting: the jittered protocols say how much it matters.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Protocol:
     """How a slice is prompted and scored."""
 
     name: str
-    boxes: Literal["slice", "piece"]
-    """One box around all blood, or one around each piece."""
+    boxes: Literal["slice", "component"]
+    """One box per slice, around all blood, or one per connected component."""
     jitter_px: float = 0.0
     """Each side of a box moves by up to this many pixels at 512 x 512."""
-    second_look: bool | None = None
+    refinement: bool | None = None
     """As in Predictor.predict; None is the model's own setting."""
     edge: bool = False
     """Whether the edge at half height is drawn on the mask, as the page and the command line do by default; where the
@@ -37,22 +37,30 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("slice", "slice"),
-        Protocol("piece", "piece"),
+        Protocol("component", "component"),
         Protocol("slice jitter 5", "slice", jitter_px=5),
         Protocol("slice jitter 10", "slice", jitter_px=10),
-        Protocol("piece jitter 5", "piece", jitter_px=5),
-        Protocol("piece jitter 10", "piece", jitter_px=10),
-        Protocol("slice instant", "slice", second_look=False),
-        Protocol("piece instant", "piece", second_look=False),
+        Protocol("component jitter 5", "component", jitter_px=5),
+        Protocol("component jitter 10", "component", jitter_px=10),
+        Protocol("slice unrefined", "slice", refinement=False),
+        Protocol("component unrefined", "component", refinement=False),
         Protocol("slice edge", "slice", edge=True),
-        Protocol("piece edge", "piece", edge=True),
+        Protocol("component edge", "component", edge=True),
     )
 }
 
 
+#: What the names say, for the foot of a table.
+PROTOCOLS_TEXT = (
+    "*slice*: one box per slice, around all blood; *component*: one box per connected component; *jitter N*: each side "
+    "of a box moved by up to N pixels at 512 x 512; *unrefined*: without refinement; *edge*: with the edge at half "
+    "height."
+)
+
+
 def prompt_boxes(item: NativeSlice, protocol: Protocol, seed: int) -> list[Box]:
     """The boxes that a protocol gives for a slice."""
-    boxes = [item.slice_box] if protocol.boxes == "slice" else list(item.piece_boxes)
+    boxes = [item.slice_box] if protocol.boxes == "slice" else list(item.component_boxes)
     if not protocol.jitter_px:
         return boxes
     rows, columns = item.slice_hu.shape
@@ -61,11 +69,20 @@ def prompt_boxes(item: NativeSlice, protocol: Protocol, seed: int) -> list[Box]:
     return [jitter(box, extent, rng, (rows, columns)) for box in boxes]
 
 
+def current_name(name: str) -> str:
+    """A protocol's name as it is today, from one that was kept before 0.2.0.
+
+    >>> current_name("piece jitter 10"), current_name("slice instant")
+    ('component jitter 10', 'slice unrefined')
+    """
+    return name.replace("piece", "component").replace("instant", "unrefined")
+
+
 def protocols_named(names: Iterable[str]) -> list[Protocol]:
     """The protocols of some names. Raises InputError for a name that is none of PROTOCOLS."""
-    names = list(names)
-    if unknown := set(names) - set(PROTOCOLS):
+    found = [(name, PROTOCOLS.get(current_name(name))) for name in names]
+    if unknown := [name for name, protocol in found if protocol is None]:
         raise InputError(
             f"A protocol is one of {', '.join(PROTOCOLS)}; got '{min(unknown)}'; choose one of them."
         )
-    return [PROTOCOLS[name] for name in names]
+    return [protocol for _, protocol in found if protocol is not None]

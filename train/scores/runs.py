@@ -80,7 +80,7 @@ def _scored(
         protocol.name: cache_key(
             predictor,
             prepared,
-            refinement=protocol.second_look,
+            refinement=protocol.refinement,
             asked=dataclasses.asdict(protocol),
         )
         for protocol in protocols

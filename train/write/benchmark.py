@@ -91,7 +91,7 @@ def difference(row: Row, reference: Row, protocol: str) -> Summary | None:
 
 def as_paper(row: Row) -> tuple[float, float]:
     """Dice and Jaccard at 256 x 256, batches of 8 slices pooled, in the patients' order for every method alike."""
-    return batch_pooled([mask for mask, _ in row.small], [truth for _, truth in row.small])
+    return batch_pooled([mask for mask, _ in row.small], [reference for _, reference in row.small])
 
 
 _SLICE_SCORES = ("dice", "jaccard", "volume_difference")
@@ -173,13 +173,14 @@ def markdown(rows: Sequence[Row], prepared: Prepared) -> str:
         "",
         *_main_table(found),
         "",
-        "Mean ± standard deviation. *A slice*: over slices; *a patient*: over patients, each by the mean of its slices "
-        "(volume: by all its slices taken together). Volume difference is |predicted - true| / true. *Gain* is the "
-        f"paired difference in Dice a slice to un-tuned {_title(rows, ZERO_SHOT)}, with its 95 % bootstrap interval "
-        "over patients. *Boxes*: one around all blood of a slice, or one around each piece. *Takes a box*: where it "
-        "says no, the method runs on the whole slice and its answer is cut to the boxes, which spares it every false "
-        "alarm elsewhere. *Trained*: the share of the parameters that learned from hemorrhage here. *s a slice*: "
-        f"median seconds from a new slice with its boxes to the mask, over {TIMED_SLICES} slices, on {machine()}.",
+        "Mean ± standard deviation. *Per slice*: over slices; *per patient*: over patients, each by the mean of its "
+        "slices (volume: by all its slices taken together). Volume difference is |predicted - true| / true. *Gain* "
+        f"is the paired difference in Dice per slice to un-tuned {_title(rows, ZERO_SHOT)}, with its 95 % bootstrap "
+        "interval over patients. *Boxes*: one per slice, around all blood, or one per connected component. *Takes "
+        "a box*: where it says no, the method runs on the whole slice and its answer is cut to the boxes, which spares "
+        "it every false alarm elsewhere. *Trained*: the share of the parameters that learned from hemorrhage here. "
+        "*s per slice*: median seconds from a new slice with its boxes to the mask, over "
+        f"{TIMED_SLICES} slices, on {machine()}.",
     ]
     if partial:
         told = (f"{title} {count}" for title, count in partial.items())
@@ -195,7 +196,7 @@ def markdown(rows: Sequence[Row], prepared: Prepared) -> str:
 _FIGURE_TEXT = (
     "## The figure",
     "",
-    "![Rows of slices, columns of methods: the outline of each answer and of the truth, and their Dice](figure.png)",
+    "![Rows of slices, columns of methods: outlines of each answer and of the reference mask, and Dice](figure.png)",
     "",
     "Columns are methods; rows are slices that rules choose by their Dice with one method, which is named above the "
     "figure. " + figure.RULES_TEXT[0].upper() + figure.RULES_TEXT[1:],
@@ -206,9 +207,15 @@ _FIGURE_TEXT = (
 
 
 def _main_table(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    heads = ["method", "boxes", "Dice a slice", "Jaccard a slice", "volume difference a slice"]
-    heads += ["Dice a patient", "Jaccard a patient", "volume difference a patient"]
-    heads += ["gain in Dice", "s a slice", "parameters", "trained", "takes a box"]
+    heads = [
+        "method",
+        "boxes",
+        "Dice per slice",
+        "Jaccard per slice",
+        "volume difference per slice",
+    ]
+    heads += ["Dice per patient", "Jaccard per patient", "volume difference per patient"]
+    heads += ["gain in Dice", "s per slice", "parameters", "trained", "takes a box"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for one in found:
         if "not_run_because" in one:
@@ -238,8 +245,8 @@ def _parameters(one: Mapping[str, Any]) -> tuple[str, str]:
 def _paper_table(rows: Sequence[Row]) -> list[str]:
     lines = [
         "Guo, Law and Park (2024), Table I, on their own private scans: other patients, another scanner, other "
-        "raters. The columns on the left are this project's, in the paper's own protocol (256 x 256, pieces under "
-        "100 px dropped, one box a slice, batches of 8 slices pooled), on the data above. The two sides are not the "
+        "raters. The columns on the left are this project's, in the paper's own protocol (256 x 256, components under "
+        "100 px dropped, one box per slice, batches of 8 slices pooled), on the data above. The two sides are not the "
         "same test, and their difference is not a gain or a loss.",
         "",
         "| method | Dice here | Jaccard here | Dice, paper's test | Jaccard, paper's test "

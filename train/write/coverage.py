@@ -26,8 +26,8 @@ def write_coverage(out: Path, rows: Sequence[Row], title: str) -> None:
 def table(rows: Sequence[Row]) -> str:
     """Coverage as a Markdown table, a row for each of MOVES."""
     lines = [
-        "| boxes of one draw move | patients | truth in range | truth below | truth above "
-        "| width / median | slices | truth in the slice's range |",
+        "| boxes of one draw move | patients | reference volume in range | below | above "
+        "| width / median | slices | reference area in the slice's range |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for moves in MOVES:
@@ -37,8 +37,8 @@ def table(rows: Sequence[Row]) -> str:
         inside = sum(row.covered for row in mine)
         low, high = wilson(inside, len(mine))
         below, above = (
-            sum(row.truth < row.low for row in mine),
-            sum(row.truth > row.high for row in mine),
+            sum(row.reference < row.low for row in mine),
+            sum(row.reference > row.high for row in mine),
         )
         widths = [(row.high - row.low) / row.median for row in mine if row.median > 0]
         slices = sum(row.slices for row in mine)
@@ -57,10 +57,10 @@ def report(rows: Sequence[Row], title: str) -> str:
 
 Printed by `python -m train coverage`; a row a patient is in the CSV file beside this one.
 
-For each patient the boxes around the truth's pieces are drawn anew {DRAWS} times, each side up to
-{JITTER_MM:g} mm elsewhere, as the page and the command line do it, without a second look; the least and the
+For each patient the boxes around the reference mask's components are drawn anew {DRAWS} times, each side up to
+{JITTER_MM:g} mm elsewhere, as the page and the command line do it, without refinement; the least and the
 greatest volume are the range. It says how much the box matters. Whether the labelled volume lies in it is
-counted here; it is no interval for the truth, and is not called one anywhere.
+counted here; it is no interval for the reference volume, and is not called one anywhere.
 
 {table(rows)}
 """

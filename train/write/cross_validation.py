@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,16 @@ from ichseg.errors import InputError
 from ichseg.replace_file import write_whole
 from train.scores.cache import read_rows
 from train.scores.evaluate import Score
+from train.scores.protocols import PROTOCOLS_TEXT, current_name
 from train.write.curves import draw_runs
-from train.write.evaluation import OPTIMISTIC, compare
+from train.write.evaluation import OPTIMISTIC, compare, read_summary
 
 #: How many of the worst slices are listed.
 WORST = 20
 
 
 def write_cross_validation(
-    out: Path, scores: Sequence[Path], runs: Sequence[Path], *, protocol: str = "piece"
+    out: Path, scores: Sequence[Path], runs: Sequence[Path], *, protocol: str = "component"
 ) -> str:
     """Write OUT.md and, of the runs' folds, OUT-curves.png; return the Markdown.
 
@@ -40,9 +40,13 @@ def write_cross_validation(
             raise InputError(
                 f"Scores are a folder that `evaluate` wrote; '{folder.name}' has no summary.json; evaluate first."
             )
-    contents = [json.loads((folder / "summary.json").read_text()) for folder in scores]
+    contents = [read_summary(folder / "summary.json") for folder in scores]
     rows = [
-        [row for row in read_rows(folder / "scores.csv", Score) if row.protocol == protocol]
+        [
+            row
+            for row in read_rows(folder / "scores.csv", Score)
+            if current_name(row.protocol) == protocol
+        ]
         for folder in scores
     ]
     titles = [content["title"] for content in contents]
@@ -61,6 +65,7 @@ def write_cross_validation(
     ]
     for name in protocols:
         lines += [compare([folder / "summary.json" for folder in scores], name)]
+    lines += [PROTOCOLS_TEXT, ""]
     lines += _pooled(contents)
     lines += _types(contents, titles, protocol)
     lines += _patients(rows, titles, protocol)
@@ -86,7 +91,7 @@ def _pooled(contents: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
         "## In the paper's protocol",
         "",
-        "At 256 x 256, a box a slice, the pixels of 8 slices pooled into one score: it reads higher, as large "
+        "At 256 x 256, one box per slice, the pixels of 8 slices pooled into one score: it reads higher, as large "
         "hematomas weigh most. The paper reports 0.9249 / 0.8725 for its adapter and 0.8103 / 0.7127 for LiteMedSAM, "
         "on its own private scans.",
         "",
@@ -106,7 +111,7 @@ def _types(
     lines = [
         f"## By type of hemorrhage ({protocol})",
         "",
-        "Dice a slice; a slice with several types counts under each.",
+        "Dice per slice; a slice with several types counts under each.",
         "",
         f"| type | slices | patients | {' | '.join(titles)} |",
         f"|---|---|---|{'---|' * len(titles)}",
@@ -139,12 +144,12 @@ def _worst(rows: Sequence[Score], title: str, protocol: str) -> list[str]:
     lines = [
         f"## The {WORST} worst slices of {title} ({protocol})",
         "",
-        "| patient | slice | types | pieces | true pixels | found pixels | Dice |",
+        "| patient | slice | types | components | true pixels | found pixels | Dice |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: row.dice)[:WORST]:
         lines.append(
-            f"| {row.patient} | {row.slice} | {row.types or 'not recorded'} | {row.pieces} | {row.truth_px} "
+            f"| {row.patient} | {row.slice} | {row.types or 'not recorded'} | {row.components} | {row.reference_px} "
             f"| {row.predicted_px} | {row.dice:.3f} |"
         )
     return [*lines, ""]

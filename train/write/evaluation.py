@@ -13,9 +13,10 @@ from train.data.files import write_json
 from train.scores.cache import write_rows
 from train.scores.evaluate import Score, by_type, summary_of
 from train.scores.metrics import Summary
+from train.scores.protocols import PROTOCOLS_TEXT, current_name
 
 OPTIMISTIC = (
-    "Boxes come from the truth, on slices with blood: an optimistic setting. "
+    "Boxes come from the reference mask, on slices with blood: an optimistic setting. "
     "Jittered boxes stand for a person's. Intervals are 95 % bootstrap over patients."
 )
 
@@ -55,8 +56,8 @@ def _markdown(
         "",
         f"{content['slices']} slices of {content['patients']} patients. {OPTIMISTIC}",
         "",
-        "| protocol | Dice a slice | 95 % | Jaccard | abs. volume difference "
-        "| Dice a patient | volume difference a patient |",
+        "| protocol | Dice per slice | 95 % | Jaccard | abs. volume difference "
+        "| Dice per patient | volume difference per patient |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, scores in summary.items():
@@ -69,7 +70,9 @@ def _markdown(
     first = next(iter(summary))
     lines += [
         "",
-        f"Dice a slice by type of hemorrhage ({first}):",
+        PROTOCOLS_TEXT,
+        "",
+        f"Dice per slice by type of hemorrhage ({first}):",
         "",
         "| type | Dice | slices | patients |",
     ]
@@ -91,14 +94,22 @@ def _spread(value: Summary) -> str:
     return f"{value.mean:.3f} ± {value.sd:.3f}"
 
 
+def read_summary(path: Path) -> dict[str, Any]:
+    """What ``write_report`` wrote as summary.json, with the protocols by the names they have today."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    for table in ("protocols", "dice_by_type"):
+        content[table] = {current_name(name): value for name, value in content[table].items()}
+    return content
+
+
 def compare(summaries: Sequence[Path], protocol: str) -> str:
     """One Markdown row for each summary.json: the cross-validation table."""
     lines = [
-        f"| method ({protocol}) | Dice a slice | 95 % | Jaccard | abs. volume difference | Dice a patient |",
+        f"| method ({protocol}) | Dice per slice | 95 % | Jaccard | abs. volume difference | Dice per patient |",
         "|---|---|---|---|---|---|",
     ]
     for path in summaries:
-        content = json.loads(path.read_text())
+        content = read_summary(path)
         scores = content["protocols"][protocol]
         low, high = scores["dice"]["interval"]
         cells = [

@@ -25,12 +25,12 @@ Scored = tuple[NativeSlice, float]
 RULES_TEXT = (
     "*best*, *median*, *worst*: the highest, the middle and the lowest Dice; *small*, *irregular*: of the tenth of "
     "slices with the least blood, and of the tenth with the lowest circularity (4 pi area / perimeter squared of the "
-    "largest piece, holes filled), the case of median Dice; *with holes*, *several pieces*: of the slices whose blood "
-    "encloses other tissue, and of those with three pieces or more (two, where none has three), the case of median "
-    "Dice. No slice is taken twice."
+    "largest component, holes filled), the case of median Dice; *with holes*, *several components*: of the slices "
+    "whose blood encloses other tissue, and of those with three components or more (two, where none has three), the "
+    "case of median Dice. No slice is taken twice."
 )
-RULES = ("best", "median", "worst", "small", "irregular", "with holes", "several pieces")
-TRUTH, ANSWER, BOX = "#0072b2", "#d55e00", "#777777"  # told apart by colour-blind readers too
+RULES = ("best", "median", "worst", "small", "irregular", "with holes", "several components")
+REFERENCE, ANSWER, BOX = "#0072b2", "#d55e00", "#777777"  # distinct for colour-blind readers, too
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _several(scored: list[Scored]) -> list[Scored]:
         (
             group
             for least in (3, 2)
-            if (group := [pair for pair in scored if len(pair[0].piece_boxes) >= least])
+            if (group := [pair for pair in scored if len(pair[0].component_boxes) >= least])
         ),
         [],
     )
@@ -99,7 +99,7 @@ def has_hole(mask: Mask) -> bool:
 
 
 def circularity(mask: Mask) -> float:
-    """4 pi area / perimeter squared of a mask's largest piece, holes filled: 1 for a disc, near 0 for a thread.
+    """4 pi area / perimeter squared of a mask's largest component, holes filled: 1 for a disc, near 0 for a thread.
 
     The perimeter is Crofton's estimate from the changes along rows, columns and both diagonals (Serra 1982).
     """
@@ -107,14 +107,14 @@ def circularity(mask: Mask) -> float:
     if count == 0:
         return 0.0
     largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    piece = np.pad(ndimage.binary_fill_holes(largest), 1)
-    straight = np.count_nonzero(piece[1:] ^ piece[:-1]) + np.count_nonzero(
-        piece[:, 1:] ^ piece[:, :-1]
+    component = np.pad(ndimage.binary_fill_holes(largest), 1)
+    straight = np.count_nonzero(component[1:] ^ component[:-1]) + np.count_nonzero(
+        component[:, 1:] ^ component[:, :-1]
     )
-    slanted = np.count_nonzero(piece[1:, 1:] ^ piece[:-1, :-1])
-    slanted += np.count_nonzero(piece[1:, :-1] ^ piece[:-1, 1:])
+    slanted = np.count_nonzero(component[1:, 1:] ^ component[:-1, :-1])
+    slanted += np.count_nonzero(component[1:, :-1] ^ component[:-1, 1:])
     perimeter = np.pi / 8 * (straight + slanted / np.sqrt(2))
-    return float(4 * np.pi * np.count_nonzero(piece) / perimeter**2)
+    return float(4 * np.pi * np.count_nonzero(component) / perimeter**2)
 
 
 def draw(
@@ -149,10 +149,12 @@ def draw(
                 0.04, 0.95, said, transform=axes.transAxes, fontsize=10, va="top",
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
             )  # fmt: skip
-    for axes, title in zip(grid[0], ["truth", *(one.title for one in columns)], strict=True):
+    for axes, title in zip(
+        grid[0], ["reference mask", *(one.title for one in columns)], strict=True
+    ):
         short = (textwrap.wrap(line, 14) for line in title.splitlines())
         axes.set_title("\n".join(itertools.chain.from_iterable(short)), fontsize=9)
-    told = f"Rows by the Dice of {chosen_by}. Blue: truth; orange: the method; dashed: the box; number: Dice."
+    told = f"Rows by the Dice of {chosen_by}. Blue: reference mask; orange: the method; dashed: the box; number: Dice."
     if empty := [rule for rule in RULES if rule not in {case.rule for case in cases}]:
         told += f" No slice for: {', '.join(empty)}."
     lines = textwrap.wrap(f"{told} Research only.", int(14 * sheet.get_figwidth()))
@@ -161,7 +163,7 @@ def draw(
 
 
 def _cell(axes: Any, item: NativeSlice, mask: Mask | None, with_images: bool) -> None:
-    """One crop: the truth's outline, the method's where there is one, and the box."""
+    """One crop: the reference mask's outline, the method's where there is one, and the box."""
     rows, columns = item.mask.shape
     region = crop_region(item.slice_box, (rows, columns), sides=1.2)
     axes.set_facecolor("#f6f6f6")
@@ -172,8 +174,8 @@ def _cell(axes: Any, item: NativeSlice, mask: Mask | None, with_images: bool) ->
         axes.contourf(mask, levels=[0.5, 1], colors=[ANSWER], alpha=0.15 if with_images else 0.35)
         axes.contour(mask, levels=[0.5], colors=[ANSWER], linewidths=0.9)
     elif mask is None and not with_images:
-        axes.contourf(item.mask, levels=[0.5, 1], colors=[TRUTH], alpha=0.2)
-    axes.contour(item.mask, levels=[0.5], colors=[TRUTH], linewidths=1.1)
+        axes.contourf(item.mask, levels=[0.5, 1], colors=[REFERENCE], alpha=0.2)
+    axes.contour(item.mask, levels=[0.5], colors=[REFERENCE], linewidths=1.1)
     box = item.slice_box
     axes.plot(
         np.array([box.x0, box.x1, box.x1, box.x0, box.x0]) - 0.5,

@@ -65,29 +65,29 @@ def report(
 
 
 _INTRODUCTION = (
-    "Whole-hematoma Dice a patient at native resolution: all slices of the scan together, those with blood on which",
+    "Whole-hematoma Dice per patient at native resolution: all slices of the scan together, those with blood on which",
     "nothing was marked and those marked without blood included. CT-ICH gives no spacing, so 0.35 mm a pixel and 5 mm",
-    "a slice are assumed for the rule's millimetres. Boxes come from the truth, grown by 3 px at 256 x 256: an",
-    "optimistic setting. A lesion that does not touch the prompted one is out of reach of a single box: many of these",
-    "patients have several, which is what the last way and the Dice a lesion are for.",
+    "between slices are assumed for the rule's millimetres. Boxes come from the reference mask, grown by 3 px at",
+    "256 x 256: an optimistic setting. A lesion that does not touch the prompted one is out of reach of a single box:",
+    "many of these patients have several, which is what the last way and the Dice per lesion are for.",
     "",
 )
 
 
 def _summary(rows: Sequence[Row]) -> Iterator[str]:
     yield (
-        "| prompts | second look | Dice a patient | 95 % | less than a box on every slice by | Dice a lesion "
+        "| prompts | refinement | Dice per patient | 95 % | less than a box on every slice by | Dice per lesion "
         "| boxes |"
     )
     yield "|---|---|---|---|---|---|---|"
-    for second_look in sorted({row.second_look for row in rows}, reverse=True):
-        every = _of(rows, EVERY_SLICE, second_look)
+    for refinement in sorted({row.refinement for row in rows}, reverse=True):
+        every = _of(rows, EVERY_SLICE, refinement)
         for way in WAYS:
-            mine = _of(rows, way, second_look)
+            mine = _of(rows, way, refinement)
             value = summarise(row.dice for row in mine)
             loss = paired_difference([r.dice for r in every], [r.dice for r in mine])
             yield (
-                f"| {way} | {'yes' if second_look else 'no'} | {_spread(value)} "
+                f"| {way} | {'yes' if refinement else 'no'} | {_spread(value)} "
                 f"| {value.interval[0]:.3f} to {value.interval[1]:.3f} "
                 f"| {'' if way == EVERY_SLICE else _interval(loss)} "
                 f"| {_lesions(mine)} | {sum(row.boxes for row in mine) / len(mine):.1f} |"
@@ -99,44 +99,44 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "| prompts | second look | false slices | missed slices | of slices with blood | stops | boxes answered |"
+        "| prompts | refinement | false slices | missed slices | of slices with blood | stops | boxes answered |"
     )
     yield "|---|---|---|---|---|---|---|"
-    for way, second_look, mine in _groups(rows):
+    for way, refinement, mine in _groups(rows):
         stops: Counter[str] = Counter()
         for row in mine:
             stops.update({k: int(v) for k, v in (s.split(":") for s in row.stops.split())})
         yield (
-            f"| {way} | {'yes' if second_look else 'no'} | {sum(r.false_slices for r in mine)} "
-            f"| {sum(r.missed_slices for r in mine)} | {sum(r.truth_slices for r in mine)} "
+            f"| {way} | {'yes' if refinement else 'no'} | {sum(r.false_slices for r in mine)} "
+            f"| {sum(r.missed_slices for r in mine)} | {sum(r.reference_slices for r in mine)} "
             f"| {', '.join(f'{k} {v}' for k, v in stops.most_common())} | {sum(r.answered for r in mine)} |"
         )
     yield ""
     yield "Where the false voxels lie (shares of all false voxels):"
     yield ""
     yield (
-        "| prompts | second look | false, of marked | beyond the last true slice | at bone (3 mm) | falx (4 mm of the "
+        "| prompts | refinement | false, of marked | beyond the last true slice | at bone (3 mm) | falx (4 mm of the "
         "middle) | above 80 HU | below 45 HU | the rest |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
     names = ("false_bone", "false_middle", "false_bright", "false_pale", "false_rest")
-    for way, second_look, mine in _groups(rows):
+    for way, refinement, mine in _groups(rows):
         parts = [sum(getattr(row, name) for row in mine) for name in names]
         wrong = max(sum(parts), 1)
         beyond = sum(row.false_px_beyond for row in mine)
         marked = max(sum(row.marked_px for row in mine), 1)
         cells = " | ".join(f"{part / wrong:.0%}" for part in (beyond, *parts))
-        yield f"| {way} | {'yes' if second_look else 'no'} | {sum(parts) / marked:.0%} | {cells} |"
+        yield f"| {way} | {'yes' if refinement else 'no'} | {sum(parts) / marked:.0%} | {cells} |"
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
-    for second_look in sorted({row.second_look for row in rows}, reverse=True):
+    for refinement in sorted({row.refinement for row in rows}, reverse=True):
         for way in WAYS:
-            yield way, second_look, _of(rows, way, second_look)
+            yield way, refinement, _of(rows, way, refinement)
 
 
-def _of(rows: Sequence[Row], way: str, second_look: int) -> list[Row]:
-    mine = [row for row in rows if (row.way, row.second_look) == (way, second_look)]
+def _of(rows: Sequence[Row], way: str, refinement: int) -> list[Row]:
+    mine = [row for row in rows if (row.way, row.refinement) == (way, refinement)]
     return sorted(mine, key=lambda row: row.patient)
 
 
@@ -149,12 +149,12 @@ def _lesions(rows: Sequence[Row]) -> str:
 
 
 def _patients(rows: Sequence[Row]) -> Iterator[str]:
-    looks = sorted({row.second_look for row in rows}, reverse=True)
-    names = [f"{way}{' (instant)' if not look else ''}" for look in looks for way in WAYS]
+    looks = sorted({row.refinement for row in rows}, reverse=True)
+    names = [f"{way}{' (unrefined)' if not look else ''}" for look in looks for way in WAYS]
     yield f"| patient | kind | part | lesions | {' | '.join(names)} |"
     yield "|---" * (4 + len(names)) + "|"
     for patient in sorted({row.patient for row in rows}):
-        mine = {(r.way, r.second_look): r for r in rows if r.patient == patient}
+        mine = {(r.way, r.refinement): r for r in rows if r.patient == patient}
         first = next(iter(mine.values()))
         cells = [
             f"{mine[way, look].dice:.3f}" if (way, look) in mine else ""
@@ -171,13 +171,13 @@ def _sample_lines(sample: Mapping[bool, Sequence[tuple[int, float, float]]]) -> 
     yield "slice with at least a quarter of the largest area; by the model, or the run's first part."
     yield "These boxes were looked at, with two adapters, while the rule was made: not an independent test."
     yield ""
-    yield "| second look | boxes | within 10 % | volume / truth | Dice |"
+    yield "| refinement | boxes | within 10 % | volume / reference | Dice |"
     yield "|---|---|---|---|---|"
-    for second_look, results in sample.items():
+    for refinement, results in sample.items():
         ratios = [ratio for _, ratio, _ in results]
         within = sum(abs(ratio - 1) <= 0.1 for ratio in ratios)
         yield (
-            f"| {'yes' if second_look else 'no'} | {len(results)} | {within} "
+            f"| {'yes' if refinement else 'no'} | {len(results)} | {within} "
             f"| {min(ratios):.3f} to {max(ratios):.3f} | {_spread(summarise(d for *_, d in results))} |"
         )
 
