@@ -171,9 +171,7 @@ def evaluate_command(
         list[str] | None, typer.Option(help="Only these protocols; all by default.")
     ] = None,
     paper: Annotated[bool, typer.Option(help="Score in the paper's own protocol, too.")] = True,
-    patient: Annotated[
-        list[str] | None, typer.Option(help="Only these patients (with --model).")
-    ] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Only these patients.")] = None,
     part: Annotated[
         str,
         typer.Option(
@@ -262,9 +260,7 @@ def coverage_command(
     model: Annotated[
         str | None, typer.Option(help="A catalogue name or an adapter's folder, on every patient.")
     ] = None,
-    patient: Annotated[
-        list[str] | None, typer.Option(help="Only these patients (with --model).")
-    ] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Only these patients.")] = None,
 ) -> None:
     """Measure how often the true volume lies in the range that jittered boxes give, per patient."""
     from train.scores.coverage import cover_parts
