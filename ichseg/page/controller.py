@@ -45,7 +45,7 @@ from ichseg.page.work import Reply, Work, check_slice
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 
-#: How long a refinement waits for people to rest before the page is asked to come again.
+#: How long a refinement waits until nobody asks for anything, before the page is asked to come again.
 ASIDE_PATIENCE_SECONDS = 2.0
 
 #: How long the background keeps still once a person has begun to draw.

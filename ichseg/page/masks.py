@@ -126,7 +126,7 @@ class Masks:
                     _log.exception("the refinement by %s failed on slice %d", model, k)
                     case.refinement_failed.add((k, model, box))
                     trouble[model] = (
-                        f"{title_of(model)} could not look closer at slice {k + 1} ({type(error).__name__}); "
+                        f"{title_of(model)} could not refine its mask on slice {k + 1} ({type(error).__name__}); "
                         "what is shown is its first answer; try again, or choose another method."
                     )
                     break

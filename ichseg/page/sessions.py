@@ -82,7 +82,7 @@ class Case:
         self.measuring = Measuring()
 
     def _voxels(self) -> CTVolume:
-        """The scan, for a step on masks: it is there while something is marked, if it did not rest before."""
+        """The scan, for a step on masks: there while something is marked; read again where it was put aside."""
         if self.volume is None:
             self.volume = self.read()
         return self.volume
@@ -313,7 +313,7 @@ class SessionStore:
                 case.volume = case.read()
             except (InputError, OSError) as error:
                 raise VolumeError(
-                    "A scan that rested was put aside to make room, and its upload can no longer be "
+                    "A scan that was not used for a while was put aside to make room, and its upload can no longer be "
                     f"read ({error}); open it again."
                 ) from error
             self._shrink(case)
@@ -354,7 +354,7 @@ class SessionStore:
         return [case for session in self._sessions.values() for case in session.cases.values()]
 
     def _shrink(self, keep: Case) -> None:
-        """Drop the volumes that rested longest until the budget is met; never the one in use."""
+        """Drop the volumes that were used least recently until the budget is met; never the one in use."""
         evicted = []
         with self._lock:
             held = [case for case in self._cases() if case.volume is not None]

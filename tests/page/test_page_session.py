@@ -748,7 +748,7 @@ def test_a_download_looks_at_everything_first_and_says_how_far_it_is(
     op = {"op": "export", "id": page.last, "kind": "record"}
     *progress, reply = controller.work("x", {"case": page.case, "ops": [op]})
     assert [one["progress"]["text"] for one in progress] == [
-        "Looking closer at slice 5",
+        "Refining the mask on slice 5",
         "Writing the file",
     ]
     assert reply["slices"]["4"]["ml"]["one"] == area_ml(6)
@@ -817,10 +817,10 @@ def test_a_second_look_that_fails_is_told_once_and_stops_no_box_but_the_download
 
     monkeypatch.setattr(closer, "predict", fail)
     reply = controller.aside("x", {"case": page.case, "aside": {"slice": 1}})
-    assert "could not look closer at slice 2 (RuntimeError)" in reply["trouble"]["one"]
+    assert "could not refine its mask on slice 2 (RuntimeError)" in reply["trouble"]["one"]
     assert reply["slices"]["1"]["rough"] == []  # so that the page does not ask for ever
     assert reply["totals"]["one"] == area_ml(16)
-    assert "could not look closer" in page.ask("export", kind="mask")["error"]["text"]
+    assert "could not refine its mask" in page.ask("export", kind="mask")["error"]["text"]
     monkeypatch.undo()
 
 

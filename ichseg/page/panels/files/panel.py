@@ -164,7 +164,7 @@ def _refine(
         case, volume = work.case(session)
     rough = [k for k in slices if work.masks.rough(case, k, model, again=True)]
     for number, k in enumerate(rough):
-        yield progress(f"Looking closer at slice {k + 1}", number / len(rough))
+        yield progress(f"Refining the mask on slice {k + 1}", number / len(rough))
         work.masks.refine(session, case, volume, k, [model], reply["trouble"], None)
         with session.lock:
             work.show(case, volume, k, reply)
