@@ -28,9 +28,10 @@ KEPT_TO = {
     "pydicom": (
         "ichseg/scan/dicom",
         "ichseg/files/dicom_seg.py",
+        "ichseg/files/dicom_seg_read.py",
         "ichseg/files/segments.py",
     ),
-    "highdicom": ("ichseg/files/dicom_seg.py",),
+    "highdicom": ("ichseg/files/dicom_seg.py", "ichseg/files/dicom_seg_read.py"),
     "SimpleITK": ("ichseg/scan/nrrd.py",),
     "gdcm": ("ichseg/scan/dicom",),
     "torch": TORCH_ROOMS,
@@ -40,7 +41,7 @@ KEPT_TO = {
     "transformers": ("ichseg/methods/sam.py",),
     "ray": ("ichseg/cohort/pool.py",),
     "trimesh": ("ichseg/files/mesh.py",),
-    "reportlab": ("ichseg/files/report.py",),
+    "reportlab": ("ichseg/files/report.py", "ichseg/files/report_"),
 }
 HEAVY = (
     *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),

@@ -86,7 +86,7 @@ class MaskReader:
 
 
 def _read_dicom(path: Path, volume: CTVolume) -> MaskContent:
-    from ichseg.files.dicom_seg import read_segmentation
+    from ichseg.files.dicom_seg_read import read_segmentation
 
     return read_segmentation(path, volume)
 

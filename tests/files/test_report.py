@@ -16,7 +16,8 @@ import pytest
 from ichseg import NOTICE
 from ichseg.files import export
 from ichseg.files.names import with_label
-from ichseg.files.report import key_slices, report_pdf
+from ichseg.files.report import report_pdf
+from ichseg.files.report_pictures import key_slices
 from ichseg.marks.box import Box
 from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.assessment import Assessment, OtherScan, assess
