@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +19,7 @@ from ichseg.methods.bases import load_base
 from ichseg.methods.network import BoxNetwork
 from ichseg.methods.predictor import NetworkPredictor
 from ichseg.methods.torch_backend import TorchBackend
+from ichseg.replace_file import write_whole
 from train.data.cache import Prepared
 from train.data.example_config import ExampleConfig
 from train.data.examples import Example, TrainingSlices, chunks
@@ -205,10 +206,8 @@ class AdapterLearner(Learner):
         self.model.save_pretrained(str(part), save_embedding_layers=False)
         final.mkdir(parents=True, exist_ok=True)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
-            os.replace(part / name, final / name)
-        for left in part.iterdir():
-            left.unlink()
-        part.rmdir()
+            write_whole(final / name, (part / name).read_bytes())
+        shutil.rmtree(part)
         inference = {"second_look": self.config.refinement, "crop_sides": self.config.crop_sides}
         told = {"inference": inference, "base_sha256": self.base_sha256, "epoch": epoch}
         write_json(final / "training.json", told | self.run.training())
