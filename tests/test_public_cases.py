@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 from ichseg import cohort
 from ichseg.cli.main import app
 from ichseg.errors import InputError, VolumeError
-from ichseg.files.export import scan_record
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.records import scan_record
 from ichseg.measures.volume import volume_ml
 from ichseg.page.controller import Controller
 from ichseg.sample import sample_paths

@@ -24,8 +24,9 @@ from ichseg.cli.options import (
     Slices,
 )
 from ichseg.cli.show import print_json, print_people, with_bar
-from ichseg.files import export
 from ichseg.files.mask import read_labelled_mask
+from ichseg.files.records import scan_record
+from ichseg.marks.record import boxes_record
 from ichseg.methods.backends import use_backend
 from ichseg.methods.catalogue import load_predictor, mask_identity
 
@@ -94,8 +95,8 @@ def compare(
     if as_json:
         print_json(
             {
-                "scan": export.scan_record(volume),
-                "boxes": export.boxes_record({k: marked.boxes(k) for k in boxed}),
+                "scan": scan_record(volume),
+                "boxes": boxes_record({k: marked.boxes(k) for k in boxed}),
                 "models": results,
                 "caveat": caveat,
             }

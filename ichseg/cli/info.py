@@ -10,7 +10,7 @@ from rich.table import Table
 from ichseg.cli.inputs import read_scan
 from ichseg.cli.options import AddOffset, AsJson, Scan, Series
 from ichseg.cli.show import print_json, print_people
-from ichseg.files import export
+from ichseg.files.records import scan_record
 
 if TYPE_CHECKING:
     pass
@@ -28,7 +28,7 @@ def info(
     volume = read_scan(scan, series, add_offset)
     hu_range = [float(volume.hu_zyx.min()), float(volume.hu_zyx.max())]
     record = {
-        "scan": export.scan_record(volume),
+        "scan": scan_record(volume),
         "hu_range": hu_range,
         "other_series": [asdict(other) for other in volume.series],
     }

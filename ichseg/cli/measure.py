@@ -24,9 +24,10 @@ from ichseg.cli.options import (
 )
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
 from ichseg.cli.show import print_json, print_people, volume_table
-from ichseg.files import export, labels, write
+from ichseg.files import labels, write
 from ichseg.files.mask import LabelledMask, read_labelled_mask
 from ichseg.files.names import with_label
+from ichseg.files.records import scan_record, table_record
 from ichseg.files.regular_grid import regular_grid_files
 from ichseg.marks.lesion import TYPES, UNSPECIFIED
 from ichseg.measures import fields, followup, growth
@@ -220,11 +221,11 @@ def _measured(found: Assessment, notes: Iterable[str], ivh_told_apart: bool) -> 
     """The record of one scan and its mask."""
     blood, hu = found.blood, found.total.hu
     return {
-        "scan": export.scan_record(found.volume),
+        "scan": scan_record(found.volume),
         "volume_ml": found.total.volume_ml,
         "iph_ml": blood.parenchymal_ml,
         "ivh_ml": blood.ivh_ml if ivh_told_apart else None,
-        "slices": export.table_record(found.blood_zyx, found.volume),
+        "slices": table_record(found.blood_zyx, found.volume),
         "hu": None if hu is None else asdict(hu),
         "total": fields.measures_record(found.total),
         "lesions": [

@@ -33,9 +33,10 @@ from ichseg.cli.options import (
 from ichseg.cli.outputs import check_folder, check_out, is_evidence, write_copies, write_evidence
 from ichseg.cli.show import print_json, print_people, volume_table, with_bar
 from ichseg.errors import InputError
-from ichseg.files import export, write
+from ichseg.files import write
 from ichseg.files.names import with_label
 from ichseg.files.regular_grid import aslant_note, regular_grid_files
+from ichseg.files.session import SessionRecord, load_session, same_mask_note, segmentation_record
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import TYPES
@@ -129,7 +130,7 @@ def segment(
                 "A session brings its own boxes, model and edge; got --session with --slice, --box, --model, "
                 "--propagate, --edge or --no-edge; leave them out."
             )
-        saved = export.load_session(session)
+        saved = load_session(session)
     prompts = saved.boxes if saved else boxes_by_slice(slices, boxes)
     volume = with_label(read_scan(scan, series, add_offset), scan_label)
     if saved:
@@ -194,7 +195,7 @@ class _Case:
         )
         return _Done(self, marked, refinement=self.predictor.second_look)
 
-    def run_again(self, saved: export.Session) -> _Done:
+    def run_again(self, saved: SessionRecord) -> _Done:
         """A saved record's masks, made once more."""
         changed = saved.check_model(self.predictor)
         with Console(stderr=True).status(self.predictor.title):
@@ -244,7 +245,7 @@ class _Done:
     def record(self) -> dict[str, Any]:
         """The JSON object; itself a record for --session."""
         predictor = self.case.predictor
-        record = export.segmentation_record(
+        record = segmentation_record(
             self.case.volume,
             self.marked,
             model=predictor.name,
@@ -274,7 +275,7 @@ class _Done:
             )
         if self.same_mask is not None:
             changed = list(self.changed)
-            notes += [export.same_mask_note(self.same_mask, changed), *changed]
+            notes += [same_mask_note(self.same_mask, changed), *changed]
         return notes
 
     def assessment(self) -> Assessment:

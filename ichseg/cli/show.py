@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ichseg.files import export
+from ichseg import NOTICE
+from ichseg.files.records import json_bytes, versions
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.scan.volume import CTVolume
 
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 def print_json(record: Mapping[str, Any]) -> None:
     """One object on stdout, with versions and notice."""
-    versions = {"versions": export.versions(), "notice": export.NOTICE}
-    sys.stdout.write(export.json_bytes({**record, **versions}).decode())
+    said = {"versions": versions(), "notice": NOTICE}
+    sys.stdout.write(json_bytes({**record, **said}).decode())
 
 
-def print_people(table: Table, notes: Iterable[str], last: str = export.NOTICE) -> None:
+def print_people(table: Table, notes: Iterable[str], last: str = NOTICE) -> None:
     """A table, then notes, each on a line, then the notice."""
     console = Console(highlight=False)
     console.print(table)

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ichseg import NOTICE
 from ichseg.cohort.manifest import COLUMNS, Entry, parse_boxes
 from ichseg.errors import InputError
-from ichseg.files import export, write
+from ichseg.files import write
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.names import lesions_path, mask_name
+from ichseg.files.records import json_bytes, scan_record, versions
+from ichseg.files.session import SessionRecord, load_session, segmentation_record
 from ichseg.json_fields import RecordError, json_field, load_json
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
+from ichseg.marks.record import boxes_record
 from ichseg.measures.agreement import dice
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import load_predictor, mask_identity
@@ -101,7 +105,7 @@ class Segment:
         write.save_marked(
             mask_path, marked, predictor.name, volume, made=identity.short, inputs=inputs
         )
-        record = export.segmentation_record(
+        record = segmentation_record(
             volume,
             marked,
             model=predictor.name,
@@ -115,7 +119,7 @@ class Segment:
             record["session_notes"] = changed
         if truth_zyx is not None:
             record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
-        write_whole(path, export.json_bytes(record), inputs=inputs)
+        write_whole(path, json_bytes(record), inputs=inputs)
         return Outcome(entry, "done", record)
 
 
@@ -153,14 +157,14 @@ class Compare:
         truth_zyx = _truth(entry, volume)
         results = [_compared(volume, boxes, one, truth_zyx, edge=self.edge) for one in predictors]
         record = {
-            "scan": export.scan_record(volume),
-            "boxes": export.boxes_record(boxes),
+            "scan": scan_record(volume),
+            "boxes": boxes_record(boxes),
             "models": results,
-            "versions": export.versions(),
-            "notice": export.NOTICE,
+            "versions": versions(),
+            "notice": NOTICE,
             "key": key,
         }
-        write_whole(path, export.json_bytes(record), inputs=(*entry.inputs, *self.inputs))
+        write_whole(path, json_bytes(record), inputs=(*entry.inputs, *self.inputs))
         return Outcome(entry, "done", record)
 
 
@@ -252,7 +256,7 @@ def _truth(entry: Entry, volume: CTVolume) -> npt.NDArray[np.bool_] | None:
     return None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
 
 
-def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]:
+def _prompts(entry: Entry) -> tuple[SessionRecord | None, dict[int, list[Box]]]:
     """An entry's session where it has one, and its boxes by slice."""
     if (entry.session is None) != bool(entry.boxes):
         got = "both" if entry.session else "neither"
@@ -262,7 +266,7 @@ def _prompts(entry: Entry) -> tuple[export.Session | None, dict[int, list[Box]]]
         )
     if entry.session is None:
         return None, parse_boxes(entry.boxes)
-    saved = export.load_session(entry.session)
+    saved = load_session(entry.session)
     return saved, {k: list(boxes) for k, boxes in saved.boxes.items()}
 
 

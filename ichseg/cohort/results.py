@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ichseg import NOTICE
 from ichseg.cohort.jobs import Outcome
-from ichseg.files import export
 from ichseg.files.tables import csv_bytes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def results_csv(outcomes: Sequence[Outcome]) -> bytes:
     notice; empty where there is nothing to say.
     """
     rows = (row for outcome in outcomes for row in result_rows(outcome))
-    return csv_bytes(_RESULT_COLUMNS, ({**row, "notice": export.NOTICE} for row in rows))
+    return csv_bytes(_RESULT_COLUMNS, ({**row, "notice": NOTICE} for row in rows))
 
 
 def result_rows(outcome: Outcome) -> list[dict[str, Any]]:

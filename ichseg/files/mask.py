@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError, VolumeError, refusal
 from ichseg.files.archive import SLICE_NAME, read_slices
-from ichseg.files.export import read_lesion_rows
 from ichseg.files.mask_header import MaskContent, checked_record, parse_record
 from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import read_nifti_mask
 from ichseg.files.sidecar import read_sidecar
 from ichseg.json_fields import RecordError
 from ichseg.marks.lesion import Lesion
+from ichseg.marks.record import read_lesion_rows
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.hounsfield import check_size
 from ichseg.scan.intake import kind_on_disk

@@ -25,7 +25,7 @@ from reportlab.platypus import (
 )
 
 from ichseg import NOTICE
-from ichseg.files import export
+from ichseg.files.records import versions
 from ichseg.files.report_pictures import grid, picture, pictures, plot
 from ichseg.files.report_style import (
     FRAME_PADDING,
@@ -395,8 +395,8 @@ def _origin(found: Assessment, most: int) -> list[Flowable]:
         )
     for file, sha in found.weights_sha256.items():
         lines.append(f"<b>Weights</b>  {printable(file)}, SHA-256 {sha}")
-    versions = ", ".join(f"{name} {version}" for name, version in export.versions().items())
-    lines.append(f"<b>Versions</b>  {versions}")
+    known = ", ".join(f"{name} {version}" for name, version in versions().items())
+    lines.append(f"<b>Versions</b>  {known}")
     if found.identity is not None:
         lines.append(f"<b>Identity of method, code and settings</b>  {found.identity.short}")
     lines.append(

@@ -9,11 +9,12 @@ from typing import Any
 import numpy.typing as npt
 
 from ichseg.errors import InputError
-from ichseg.files.export import json_bytes, lesions_record, read_lesion_rows
 from ichseg.files.mask_header import checked_record
 from ichseg.files.names import lesions_path
+from ichseg.files.records import json_bytes, lesions_record
 from ichseg.json_fields import RecordError, json_field, load_json
 from ichseg.marks.lesion import Lesion
+from ichseg.marks.record import read_lesion_rows
 from ichseg.scan.volume import CTVolume
 
 

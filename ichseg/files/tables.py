@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import NOTICE
-from ichseg.files import export
+from ichseg.files.records import scan_record, versions
 from ichseg.marks.lesion import Lesion
 from ichseg.measures import fields
 from ichseg.measures.assessment import Assessment
@@ -211,7 +211,7 @@ def _how_cells(found: Assessment, lesion: int | None) -> dict[str, Any]:
             for stop in ends
         ),
         "weights_sha256": " ".join(f"{file}:{sha}" for file, sha in found.weights_sha256.items()),
-        "ichseg_version": export.versions()["ichseg"],
+        "ichseg_version": versions()["ichseg"],
     }
 
 
@@ -255,7 +255,7 @@ def _score_rows(scores: Iterable[Score]) -> Iterable[dict[str, Any]]:
 def measures_record(found: Assessment) -> dict[str, Any]:
     """All measures for a JSON document, lengths, areas and volumes with their units in the keys.
 
-    Keys: ``schema_version``; ``scan`` and ``other_scan`` (``export.scan_record``; the second of a growth, or null);
+    Keys: ``schema_version``; ``scan`` and ``other_scan`` (``scan_record``; the second of a growth, or null);
     ``warnings``, of both; ``model``, ``model_title``, ``weights_sha256``, ``second_look``; ``identity``
     (``Identity.record``, null without a model); ``boxes`` (slice from 0, lesion, box_xyxy); ``slices_by``; ``stops``
     (lesion, and ``propagate.Stop.record``); ``total`` and ``lesions``, each the fields of ``Measures`` with ``range``
@@ -265,8 +265,8 @@ def measures_record(found: Assessment) -> dict[str, Any]:
     """
     return {
         "schema_version": 1,
-        "scan": export.scan_record(found.volume),
-        "other_scan": None if found.other is None else export.scan_record(found.other.volume),
+        "scan": scan_record(found.volume),
+        "other_scan": None if found.other is None else scan_record(found.other.volume),
         "warnings": list(found.warnings),
         "model": found.model,
         "model_title": found.model_title,
@@ -287,7 +287,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
         "role": found.role,
         "scores": [asdict(score) for score in found.scores],
         "notes": list(found.notes),
-        "versions": export.versions(),
+        "versions": versions(),
         "notice": NOTICE,
     }
 

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from ichseg.errors import InputError, VolumeError
 from ichseg.files import tables
 from ichseg.files.archive import slices_zip
-from ichseg.files.export import json_bytes
 from ichseg.files.mask_header import mask_record
 from ichseg.files.names import ending_of, mask_name
+from ichseg.files.records import json_bytes
 from ichseg.files.sidecar import is_sidecar, sidecar_bytes
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion

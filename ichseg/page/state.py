@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ichseg.files import export
+from ichseg import NOTICE
+from ichseg.files.records import scan_record, versions
+from ichseg.files.session import SCHEMA_VERSION
 from ichseg.measures.volume import blood_ml, slice_ml
 from ichseg.page.sessions import BoolArray, Case
 from ichseg.scan.series_info import SeriesInfo
@@ -92,10 +94,10 @@ def scan_state(case: Case, volume: CTVolume, voxels: Path | None) -> dict[str, A
         "spacing": [round(float(mm), 4) for mm in volume.spacing_mm],
         "name": volume.name,
         "record": {
-            "schema_version": export.SCHEMA_VERSION,
-            "scan": export.scan_record(volume),
-            "versions": export.versions(),
-            "notice": export.NOTICE,
+            "schema_version": SCHEMA_VERSION,
+            "scan": scan_record(volume),
+            "versions": versions(),
+            "notice": NOTICE,
         },
         "warnings": list(volume.warnings),
         "notes": list(volume.notes),

@@ -19,11 +19,12 @@ import numpy as np
 import phantoms
 import pytest
 
+from ichseg import NOTICE
 from ichseg.cli import main as cli
-from ichseg.files import export
-from ichseg.files.export import NOTICE
 from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.records import json_bytes
+from ichseg.files.session import segmentation_record
 from ichseg.files.sidecar import read_lesions
 from ichseg.files.write import save_mask
 from ichseg.marks import edit
@@ -328,7 +329,7 @@ def a_session_with_corrections(path: Path, scan: Path, model: str) -> Segmentati
         marked.set_boxes(k, lesion, [boxes[k, lesion]], {model: masks[k, lesion]})
     marked.set_propagated({4: masks[4, 1]}, 1, model, {4: [boxes[4, 1]]}, {"margin_mm": 3.0})
     marked.apply_edit(2, 2, edit.stroke((64, 64), [(36, 27), (44, 27)], 9.0, (3.0, 3.0)), model)
-    record = export.segmentation_record(
+    record = segmentation_record(
         volume,
         marked,
         model=model,
@@ -336,7 +337,7 @@ def a_session_with_corrections(path: Path, scan: Path, model: str) -> Segmentati
         identity=identity_of(predictor, refinement=predictor.second_look),
         second_look=predictor.second_look,
     )
-    path.write_bytes(export.json_bytes(record))
+    path.write_bytes(json_bytes(record))
     return marked
 
 

@@ -16,13 +16,14 @@ import numpy as np
 import phantoms
 import pytest
 
-from ichseg import cohort
+from ichseg import NOTICE, cohort
 from ichseg.cli import main as cli
 from ichseg.cohort import pool
 from ichseg.errors import InputError
-from ichseg.files.export import NOTICE, json_bytes, load_session, segmentation_record
 from ichseg.files.names import lesions_path, mask_name
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.records import json_bytes
+from ichseg.files.session import load_session, segmentation_record
 from ichseg.marks.document import Segmentation
 from ichseg.marks.reading import Part
 from ichseg.methods.catalogue import load_predictor

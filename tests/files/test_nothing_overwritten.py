@@ -18,9 +18,10 @@ import pytest
 from ichseg import cohort
 from ichseg.cli import main as cli
 from ichseg.errors import InputError
-from ichseg.files import export
 from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import write_mask
+from ichseg.files.records import json_bytes
+from ichseg.files.session import segmentation_record
 from ichseg.files.write import save_mask, save_measures
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import assess
@@ -120,9 +121,9 @@ def two(tmp_path: Path) -> list[dict[str, object]]:
     a, b = scan_at(tmp_path / "a.nii.gz"), scan_at(tmp_path / "b.nii.gz")
     volume, predictor = read_volume(b), load_predictor("threshold")
     marked, _ = cohort.predict(volume, cohort.parse_boxes(f"3:{BOX}"), predictor)
-    record = export.segmentation_record(volume, marked, model="threshold", weights_sha256={})
+    record = segmentation_record(volume, marked, model="threshold", weights_sha256={})
     for name in ("s-lesions.json", "scan-0001.json"):
-        (tmp_path / name).write_bytes(export.json_bytes(record))
+        (tmp_path / name).write_bytes(json_bytes(record))
     phantoms.save_nifti(tmp_path / "truth.nii.gz", phantoms.head_hu()[1].astype(np.uint8))
     second = {"scan": b, "session": "s-lesions.json", "truth": "truth.nii.gz"}
     return [{"scan": a, "boxes": f"3:{BOX}"}, second]

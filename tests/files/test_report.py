@@ -14,8 +14,8 @@ import pypdfium2.raw
 import pytest
 
 from ichseg import NOTICE
-from ichseg.files import export
 from ichseg.files.names import with_label
+from ichseg.files.records import versions
 from ichseg.files.report import report_pdf
 from ichseg.files.report_pictures import key_slices
 from ichseg.marks.box import Box
@@ -110,7 +110,7 @@ def test_one_lesion_is_one_page_with_its_numbers() -> None:
         "--slice 4 --box 20,30,41,52.5 (slice 5)",
         SHA["litemedsam/model.safetensors"],
         found.volume.sha256[:16],
-        f"ichseg {export.versions()['ichseg']}",
+        f"ichseg {versions()['ichseg']}",
         "Page 1 of 1",
     ):
         assert wanted in text, wanted

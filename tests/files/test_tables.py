@@ -19,7 +19,7 @@ import pytest
 
 from ichseg import NOTICE
 from ichseg.errors import InputError
-from ichseg.files import export
+from ichseg.files.records import scan_record
 from ichseg.files.write import WRITERS, by_key, encode, save_measures
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -270,7 +270,7 @@ def test_the_record_holds_all_of_it() -> None:
     found = assessed(growth=growth(0.5, 0.8, hours=3), role="baseline")
     record = json.loads(encode(".json", found)[".json"])
     assert record["notice"] == NOTICE
-    assert record["scan"] == json.loads(json.dumps(export.scan_record(volume)))
+    assert record["scan"] == json.loads(json.dumps(scan_record(volume)))
     assert record["boxes"] == [{"slice": 2, "lesion": 1, "box_xyxy": [9, 9, 21, 21.5]}]
     assert record["weights_sha256"] == SHA
     assert [(one["id"], one["is_blood"]) for one in record["lesions"]] == [

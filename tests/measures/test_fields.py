@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ichseg.cli.main import app
-from ichseg.files import export
+from ichseg.files.records import json_bytes
 from ichseg.files.tables import measures_record
 from ichseg.files.write import encode
 from ichseg.marks.lesion import Lesion
@@ -67,7 +67,7 @@ def test_a_new_measure_is_in_the_csv_tables(assessed: Assessment) -> None:
 
 
 def test_a_new_measure_is_in_the_record(assessed: Assessment) -> None:
-    record = json.loads(export.json_bytes(measures_record(assessed)))
+    record = json.loads(json_bytes(measures_record(assessed)))
     assert [one["across_px"] for one in record["lesions"]] == [7, 13]
     assert record["total"]["across_px"] is None and "across_px" in record["total"]["not_computed"]
 

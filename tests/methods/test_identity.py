@@ -21,7 +21,14 @@ from safetensors.torch import save_file
 import ichseg
 from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.files import export
+from ichseg.files.records import json_bytes
+from ichseg.files.session import (
+    BEFORE_IDENTITY,
+    SessionRecord,
+    load_session,
+    same_mask_note,
+    segmentation_record,
+)
 from ichseg.methods import catalogue, identity
 from ichseg.methods import weights as weight_files
 from ichseg.methods.catalogue import load_predictor
@@ -195,7 +202,7 @@ def record(tmp_path: Path) -> dict[str, Any]:
 def recorded(scan: Path, model: str) -> dict[str, Any]:
     volume, predictor = read_volume(scan), load_predictor(model)
     marked, _ = cohort.predict(volume, cohort.parse_boxes(f"3:{BOX}"), predictor)
-    return export.segmentation_record(
+    return segmentation_record(
         volume,
         marked,
         model=predictor.name,
@@ -205,10 +212,10 @@ def recorded(scan: Path, model: str) -> dict[str, Any]:
     )
 
 
-def loaded(tmp_path: Path, record: dict[str, Any]) -> export.Session:
+def loaded(tmp_path: Path, record: dict[str, Any]) -> SessionRecord:
     path = tmp_path / "session.json"
-    path.write_bytes(export.json_bytes(record))
-    return export.load_session(path)
+    path.write_bytes(json_bytes(record))
+    return load_session(path)
 
 
 def test_a_record_is_run_again_with_its_own_model_alone(
@@ -237,8 +244,8 @@ def test_what_changed_since_a_record_was_made_is_said(
     (note,) = replace(session, identity=changed).check_model(load_predictor(session.model))
     assert "numpy 1.0 and " + np.__version__ in note
     assert "the program (abababababab and " + code_sha256()[:12] in note
-    assert export.same_mask_note(False, [note]).endswith("voxels.")
-    assert "processor" in export.same_mask_note(False, [])
+    assert same_mask_note(False, [note]).endswith("voxels.")
+    assert "processor" in same_mask_note(False, [])
 
 
 def test_an_older_record_says_what_it_cannot_know(tmp_path: Path, record: dict[str, Any]) -> None:
@@ -248,7 +255,7 @@ def test_an_older_record_says_what_it_cannot_know(tmp_path: Path, record: dict[s
         file: sha for file, sha in record["weights_sha256"].items() if "config" not in file
     }
     session = loaded(tmp_path, record)
-    assert session.check_model(load_predictor(session.model)) == [export.BEFORE_IDENTITY]
+    assert session.check_model(load_predictor(session.model)) == [BEFORE_IDENTITY]
     record["weights_sha256"]["adapter/adapter_model.safetensors"] = "cd" * 32
     with pytest.raises(InputError, match="its own weights"):
         loaded(tmp_path, record).check_model(load_predictor(session.model))

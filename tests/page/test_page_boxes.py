@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ichseg.files import export
+from ichseg.files.session import load_session
 from ichseg.marks.box import Box
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller
+from ichseg.scan.volume import content_sha256
 from tests.pages import (
     COLUMNS,
     ROWS,
@@ -212,7 +213,7 @@ def test_a_download_looks_at_everything_first_and_says_how_far_it_is(
     ]
     assert reply["slices"]["4"]["ml"]["one"] == area_ml(6)
     assert reply["totals"]["one"] == pytest.approx(area_ml(10))
-    session = export.load_session(reply["download"]["path"])
+    session = load_session(reply["download"]["path"])
     case = controller.store.get("x").case
     assert case is not None and case.volume is not None and session.second_look is True
     again = np.zeros(case.volume.shape_zyx, dtype=bool)  # as the command line makes it
@@ -220,7 +221,7 @@ def test_a_download_looks_at_everything_first_and_says_how_far_it_is(
         embedding = closer.embed(case.volume.hu_zyx[k])
         found = closer.predict(embedding, list(boxes), second_look=session.second_look)
         again[k] = found.masks.any(axis=0)
-    assert session.mask_sha256 == export.content_sha256(again)
+    assert session.mask_sha256 == content_sha256(again)
 
 
 def test_who_draws_is_answered_before_the_second_look_goes_on(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from ichseg.errors import VolumeError
-from ichseg.files import export
 from ichseg.files.names import MASK_SLICES
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.session import load_session
 from ichseg.marks.box import Box
 from ichseg.page.controller import Controller
 from ichseg.scan.series_info import SeriesError, SeriesInfo
-from ichseg.scan.volume import CTVolume
+from ichseg.scan.volume import CTVolume, content_sha256
 from tests import phantoms
 from tests.pages import (
     COLUMNS,
@@ -158,9 +158,9 @@ def test_downloads_hold_what_was_marked(controller: Controller, tmp_path: Path) 
     assert [row[name] for name in numbers] == ["1", "3", "2", "8.7500", "5.0000"]
     assert {path.name.split("-")[1] for path in paths.values()} == {case.volume.sha256[:8]}
     assert paths["picture"].read_bytes().startswith(b"\x89PNG")
-    session = export.load_session(paths["record"])
+    session = load_session(paths["record"])
     assert session.boxes == {2: (Box(3, 4, 10, 9),)} and session.model == "one"
-    assert session.mask_sha256 == export.content_sha256(case.segmentation.mask_zyx("one"))
+    assert session.mask_sha256 == content_sha256(case.segmentation.mask_zyx("one"))
     session.check_scan(case.volume)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ichseg.files import export
 from ichseg.files.names import lesions_path
 from ichseg.files.nifti_mask import write_mask
+from ichseg.files.session import load_session, segmentation_record
 from ichseg.files.write import save_mask
 from ichseg.marks.lesion import Lesion
 from ichseg.methods.predictor import SliceMasks
@@ -350,7 +350,7 @@ def test_what_the_page_kept_of_a_lost_scan_is_put_back_by_the_weights_that_are_h
     fakes["one"].weights_sha256 = {"adapter.safetensors": "0" * 64}  # another version by now
     refused = again.ask("load", files=[uploaded(kept, tmp_path / "first")])
     assert "its own weights" in refused["error"]["text"]
-    assert export.load_session(kept).identity is not None
+    assert load_session(kept).identity is not None
     reply = again.ask("load", anew=True, files=[uploaded(kept, tmp_path / "second")])
     assert reply["error"] is None and reply["method"]["weights_sha256"]
     assert reply["slices"]["3"]["origin"] == {"1": "edited"}
@@ -456,12 +456,12 @@ def test_what_was_followed_and_corrected_is_made_again_from_its_record(
     page.ask("correct", tool="erase", slice=4, lesion=1, points=[[40.5, 40.5]], radius_mm=3)
     case = bright.store.get("x").case
     assert case is not None and case.volume is not None
-    record = export.segmentation_record(
+    record = segmentation_record(
         case.volume, case.segmentation, model="one", weights_sha256={}, second_look=False
     )
     path = tmp_path / "session.json"
     path.write_text(json.dumps(record))
-    again = export.load_session(path).run(BrightModel("one"), case.volume)
+    again = load_session(path).run(BrightModel("one"), case.volume)
     assert np.array_equal(again.labels_zyx("one"), case.segmentation.labels_zyx("one"))
 
 

@@ -17,9 +17,10 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from ichseg.files import export
+from ichseg import NOTICE
 from ichseg.files.names import file_name, lesions_path, mask_name
 from ichseg.files.nifti_mask import read_mask
+from ichseg.files.session import SCHEMA_VERSION, load_session
 from ichseg.files.sidecar import read_lesions
 from ichseg.files.write import by_key, endings
 from ichseg.marks.box import Box, jitter
@@ -352,14 +353,14 @@ def test_the_record_of_more_than_boxes_makes_the_same_mask_again(
     controller: Controller, fakes: dict[str, BoxModel]
 ) -> None:
     plain = json.loads(Path(marked_record(marked_page(controller, 1))).read_text())
-    assert plain["schema_version"] == export.SCHEMA_VERSION
+    assert plain["schema_version"] == SCHEMA_VERSION
     controller.drop("x")
     page = two_lesions(controller)
     marked, volume = case_of(controller)
     corrected = np.zeros(volume.shape_zyx[1:], bool)
     corrected[8:11, 5:9] = True
     marked.apply_edit(1, 1, corrected, "one")
-    session = export.load_session(marked_record(page))
+    session = load_session(marked_record(page))
     again = session.run(fakes["one"], volume)  # type: ignore[arg-type]
     assert session.is_same(again, "one") is True
     assert np.array_equal(again.labels_zyx("one"), marked.labels_zyx("one"))
@@ -480,7 +481,7 @@ def test_every_file_of_evidence_is_what_its_name_says(
         record["total"]["range"]["low_ml"], abs=1e-4
     )
     pages = pypdfium2.PdfDocument(download("pdf"))
-    assert 1 <= len(pages) <= 2 and export.NOTICE in pages[0].get_textpage().get_text_range()
+    assert 1 <= len(pages) <= 2 and NOTICE in pages[0].get_textpage().get_text_range()
     assert len(meshio.read(download("stl")).points)
     nodes = [node.name for node in pygltflib.GLTF2().load(download("glb")).nodes]
     assert {"Lesion 1", "Lesion 2", "Lesion 3"} <= set(nodes)

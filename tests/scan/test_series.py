@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ichseg.errors import VolumeError
-from ichseg.files.export import scan_record
+from ichseg.files.records import scan_record
 from ichseg.scan.dicom import list_series
 from ichseg.scan.read import read_volume
 from ichseg.scan.series import has_contrast, is_elsewhere, sharpness

@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 from ichseg import cohort
 from ichseg.errors import InputError
-from ichseg.files import export
+from ichseg.files.records import versions
 from ichseg.methods.adapter import base_of
 from ichseg.methods.bases import load_base
 from ichseg.methods.catalogue import CATALOGUE, available, fetch, load_predictor
@@ -225,7 +225,7 @@ def score_patient(task: Task) -> str:
     task.folder.mkdir(parents=True, exist_ok=True)
     replace_file(task.path("npz"), lambda part: np.savez_compressed(part, **arrays))
     write_rows(task.path("csv"), rows)
-    write_json(task.path("json"), {"versions": export.versions()})
+    write_json(task.path("json"), {"versions": versions()})
     return task.patient
 
 

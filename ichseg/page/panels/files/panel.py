@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ichseg.errors import InputError, VolumeError
-from ichseg.files import export
 from ichseg.files.labels import with_usual_types
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.names import lesions_path, with_label
+from ichseg.files.session import load_session, same_mask_note
 from ichseg.files.write import by_key
 from ichseg.page import growth
 from ichseg.page.measuring import Measured
@@ -86,7 +86,7 @@ def _load_session(
     work: Work, session: Session, path: Path, reply: Reply, anew: bool
 ) -> Generator[Reply, None, None]:
     """Make again what a session's record says, in the place of all that is marked; undo brings that back."""
-    record = export.load_session(path)
+    record = load_session(path)
     with session.lock:
         case, volume = work.case(session)
     record.check_scan(volume)
@@ -105,7 +105,7 @@ def _load_session(
         reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
         if not anew:
             same = record.is_same(made, model)
-            reply["said"] = [export.same_mask_note(False, changed)] * (same is False) + changed
+            reply["said"] = [same_mask_note(False, changed)] * (same is False) + changed
 
 
 def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[Reply]:

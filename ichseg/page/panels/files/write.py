@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ichseg.arrays import Labels
-from ichseg.files import export, write
+from ichseg.files import write
 from ichseg.files.names import SESSION, SLICES, file_name, lesions_path, mask_name, picture_ending
 from ichseg.files.picture import slice_png
+from ichseg.files.records import json_bytes
 from ichseg.files.regular_grid import regular_grid_files
+from ichseg.files.session import segmentation_record, session_record
 from ichseg.files.tables import slices_csv
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
@@ -100,7 +102,7 @@ def write_marked(
         write_whole(path, content)
         return [path]
     path = folder / file_name(volume, SESSION)
-    write_whole(path, export.json_bytes(_record(marked, volume, method)))
+    write_whole(path, json_bytes(_record(marked, volume, method)))
     return [path]
 
 
@@ -132,8 +134,6 @@ def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str,
         part.origin == "box" and part.from_boxes for part in marked.parts(method.name)
     )
     if not plain:
-        return export.segmentation_record(volume, marked, **given)
+        return segmentation_record(volume, marked, **given)
     boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
-    return export.session_record(
-        volume, boxes, marked.mask_zyx(method.name), edge=marked.edge, **given
-    )
+    return session_record(volume, boxes, marked.mask_zyx(method.name), edge=marked.edge, **given)

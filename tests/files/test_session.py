@@ -24,9 +24,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from ichseg import __version__
+from ichseg import NOTICE, __version__
 from ichseg.errors import InputError, VolumeError
-from ichseg.files import export
 from ichseg.files.archive import slices_zip
 from ichseg.files.names import (
     LESIONS_NAME,
@@ -39,6 +38,8 @@ from ichseg.files.names import (
 )
 from ichseg.files.nifti_mask import read_mask
 from ichseg.files.picture import render_slice, slice_png
+from ichseg.files.records import json_bytes, scan_record
+from ichseg.files.session import SCHEMA_VERSION, load_session, segmentation_record, session_record
 from ichseg.files.sidecar import read_lesions
 from ichseg.files.tables import slices_csv
 from ichseg.files.write import save_mask
@@ -47,12 +48,13 @@ from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.marks.reading import Part
+from ichseg.marks.record import Edit
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.predictor import SliceMasks
 from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.replace_file import write_whole
 from ichseg.scan.read import read_volume
-from ichseg.scan.volume import CTVolume
+from ichseg.scan.volume import CTVolume, content_sha256
 
 UNEVEN_MM = (0, 4, 8, 15)
 BOXES = {2: (Box(1, 2, 9, 8.5), Box(10, 2, 12, 4)), 1: (Box(0, 0, 4, 4),)}
@@ -67,7 +69,7 @@ def marked(volume: CTVolume) -> npt.NDArray[np.bool_]:
 
 
 def record(volume: CTVolume) -> dict[str, Any]:
-    return export.session_record(
+    return session_record(
         volume,
         BOXES,
         marked(volume),
@@ -105,7 +107,7 @@ def test_the_table_has_a_row_for_each_slice_of_each_lesion_and_no_other_row() ->
         "scan_sha256": volume.sha256,
         "method": "threshold",
         "warnings": "The voxel's size is in doubt. A slice is missing.",
-        "notice": export.NOTICE,
+        "notice": NOTICE,
     }
     first = {"lesion": "1", "name": "Left", "type": "unspecified", "is_blood": "yes"}
     second = {"lesion": "2", "name": "'=rim", "type": "oedema", "is_blood": "no"}
@@ -139,7 +141,7 @@ def test_every_file_is_named_after_its_scan() -> None:
     assert mask_name(other) == f"hematoma-{other.sha256[:8]}-mask-slices.zip"
     assert mask_name(with_label(other, " A_1 ")) == "hematoma-A_1-mask-slices.zip"
     assert with_label(other, "").called == other.sha256[:8]
-    assert export.scan_record(with_label(other, "A"))["label"] == "A"
+    assert scan_record(with_label(other, "A"))["label"] == "A"
 
 
 @pytest.mark.parametrize(
@@ -167,9 +169,9 @@ def test_the_archive_holds_every_slice_as_a_picture_and_the_table() -> None:
     for k, name in enumerate(sorted(pictures)):
         assert pictures[name].mode == "L"
         np.testing.assert_array_equal(np.asarray(pictures[name]), mask[k] * 255)
-        assert export.NOTICE in pictures[name].text.values()  # type: ignore[attr-defined]
+        assert NOTICE in pictures[name].text.values()  # type: ignore[attr-defined]
     assert table == slices_csv(mask, volume)
-    assert export.NOTICE in readme
+    assert NOTICE in readme
 
 
 def test_the_archive_is_the_same_bytes_each_time_and_bears_no_date() -> None:
@@ -231,7 +233,7 @@ def test_the_picture_is_the_rendered_slice_with_the_notice_drawn_and_written() -
     )
     picture = Image.open(io.BytesIO(content))
     assert picture.format == "PNG" and picture.mode == "RGB"
-    assert picture.text["Disclaimer"] == export.NOTICE  # type: ignore[attr-defined]
+    assert picture.text["Disclaimer"] == NOTICE  # type: ignore[attr-defined]
     bare = render_slice(volume, 1, mask_yx=mask_yx, boxes=[Box(15, 15, 40, 40)], scale=2)
     shown = np.asarray(picture)
     np.testing.assert_array_equal(shown[:128], bare)
@@ -272,7 +274,7 @@ def test_the_archive_and_the_list_of_lesions_say_the_warnings(tmp_path: Path) ->
 def test_a_record_says_what_was_done_on_what_with_what() -> None:
     volume = phantoms.scan(UNEVEN_MM, spacing_yx_mm=(0.5, 0.4), tilt_degrees=10, notes=("tilted",))
     document = record(volume)
-    assert document["schema_version"] == export.SCHEMA_VERSION
+    assert document["schema_version"] == SCHEMA_VERSION
     scan = document["scan"]
     assert scan["shape_zyx"] == [4, 12, 16]
     assert scan["slice_heights_mm"] == pytest.approx(
@@ -291,37 +293,37 @@ def test_a_record_says_what_was_done_on_what_with_what() -> None:
     assert document["volume_ml"] == pytest.approx(sum(r["volume_ml"] for r in document["slices"]))
     assert document["versions"]["ichseg"] == __version__
     assert {"python", "numpy", "torch"} <= set(document["versions"])
-    assert document["notice"] == export.NOTICE
+    assert document["notice"] == NOTICE
 
 
 def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
     volume = phantoms.scan(UNEVEN_MM)
     document = record(volume)
     path = tmp_path / SESSION
-    write_whole(path, export.json_bytes(document))
-    session = export.load_session(path)
+    write_whole(path, json_bytes(document))
+    session = load_session(path)
     assert session.boxes == BOXES
     assert (session.model, session.second_look) == ("litemedsam", False)
     assert session.shape_zyx == volume.shape_zyx
-    assert session.mask_sha256 == export.content_sha256(marked(volume))
+    assert session.mask_sha256 == content_sha256(marked(volume))
     session.check_scan(volume)
     session.check_weights(document["weights_sha256"])
 
 
 def test_a_record_is_refused_on_another_scan(tmp_path: Path) -> None:
     volume = phantoms.scan()
-    session = export.load_session(saved(tmp_path, record(volume)))
+    session = load_session(saved(tmp_path, record(volume)))
     hu_zyx = volume.hu_zyx.copy()
     hu_zyx[3, 11, 15] += 1
     other = CTVolume(hu_zyx, volume.geometry, "other")
-    expected, got = (export.content_sha256(v.hu_zyx)[:12] for v in (volume, other))
+    expected, got = (content_sha256(v.hu_zyx)[:12] for v in (volume, other))
     sentence = rf"SHA-256 {expected}; those of other have {got}; open that scan"
     with pytest.raises(InputError, match=sentence):
         session.check_scan(other)
 
 
 def test_a_record_is_refused_with_other_weights(tmp_path: Path) -> None:
-    session = export.load_session(saved(tmp_path, record(phantoms.scan())))
+    session = load_session(saved(tmp_path, record(phantoms.scan())))
     with pytest.raises(
         InputError, match=r"expected litemedsam/model\.safetensors abab.*, got none; fetch"
     ):
@@ -375,7 +377,7 @@ def test_a_damaged_record_is_refused_with_its_name(
     document = record(phantoms.scan())
     edit(document)
     with pytest.raises(InputError, match=re.escape(why)) as refused:
-        export.load_session(saved(tmp_path, document))
+        load_session(saved(tmp_path, document))
     assert "hematoma-session.json" in str(refused.value)
     assert str(tmp_path) not in str(refused.value)
 
@@ -393,9 +395,9 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, why: str) 
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"notes\.txt is not: .*{why}"):
-        export.load_session(path)
+        load_session(path)
     with pytest.raises(InputError, match=r"absent\.json cannot \(No such file"):
-        export.load_session(tmp_path / "absent.json")
+        load_session(tmp_path / "absent.json")
 
 
 # The record of a segmentation
@@ -451,16 +453,14 @@ def corrected(volume: CTVolume, predictor: Boxed) -> Segmentation:
 
 
 def document_of(volume: CTVolume, marked: Segmentation, model: str = "threshold") -> dict[str, Any]:
-    return export.segmentation_record(
-        volume, marked, model=model, weights_sha256={}, second_look=True
-    )
+    return segmentation_record(volume, marked, model=model, weights_sha256={}, second_look=True)
 
 
 def test_a_segmentation_is_made_again_from_its_record_bit_for_bit(tmp_path: Path) -> None:
     volume, predictor = tilted_uneven_scan(), Boxed()
     marked = corrected(volume, predictor)
     document = document_of(volume, marked)
-    session = export.load_session(saved(tmp_path, document))
+    session = load_session(saved(tmp_path, document))
     session.check_scan(volume)
     predictor.asked.clear()
     done: list[float] = []
@@ -484,8 +484,8 @@ def test_a_record_of_a_segmentation_says_all_of_it() -> None:
     volume, predictor = tilted_uneven_scan(), Boxed()
     marked = corrected(volume, predictor)
     document = document_of(volume, marked)
-    assert document["schema_version"] == export.SCHEMA_VERSION
-    assert document["notice"] == export.NOTICE
+    assert document["schema_version"] == SCHEMA_VERSION
+    assert document["notice"] == NOTICE
     labels = marked.labels_zyx("threshold")
     assert [
         (row["id"], row["name"], row["type"], row["locked"], row["visible"])
@@ -517,8 +517,8 @@ def test_a_record_of_a_segmentation_says_all_of_it() -> None:
         (3, 1): "box",
         (4, 1): "edited",
     }
-    assert document["mask_sha256"] == export.content_sha256((labels == 1) | (labels == 2))
-    assert document["labels_sha256"] == export.content_sha256(labels)
+    assert document["mask_sha256"] == content_sha256((labels == 1) | (labels == 2))
+    assert document["labels_sha256"] == content_sha256(labels)
 
 
 def test_the_record_of_the_other_pane_knows_nothing_of_the_corrections(tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_the_record_of_the_other_pane_knows_nothing_of_the_corrections(tmp_path:
     marked = corrected(volume, predictor)
     document = document_of(volume, marked, "litemedsam")
     assert document["edits"] == [] and document["propagated"] == []
-    assert export.load_session(saved(tmp_path, document)).boxes == {
+    assert load_session(saved(tmp_path, document)).boxes == {
         2: (REST,),
         3: (HALF, REST),
     }
@@ -536,15 +536,15 @@ def test_a_corrected_slice_costs_a_record_little() -> None:
     volume = phantoms.scan(shape_yx=(512, 512))
     marked = Segmentation(volume.shape_zyx)
     marked.apply_edit(1, 1, edit.stroke((512, 512), [(200, 200), (300, 320)], 60.0), "threshold")
-    before = len(export.json_bytes(document_of(volume, Segmentation(volume.shape_zyx))))
-    after = len(export.json_bytes(document_of(volume, marked)))
+    before = len(json_bytes(document_of(volume, Segmentation(volume.shape_zyx))))
+    after = len(json_bytes(document_of(volume, marked)))
     assert after - before < 4096
 
 
 @settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_any_mask_comes_back_from_its_runs(mask: npt.NDArray[np.bool_]) -> None:
-    kept = export.Edit.of(Part(0, 1, "edited", mask))
+    kept = Edit.of(Part(0, 1, "edited", mask))
     np.testing.assert_array_equal(kept.mask_yx(mask.shape), mask)
     assert sum(kept.runs) <= mask.size and (not kept.runs) == (not mask.any())
 
@@ -553,17 +553,17 @@ def test_a_record_of_the_first_schema_is_run_as_ever(tmp_path: Path) -> None:
     volume, predictor = tilted_uneven_scan(), Boxed()
     mask_zyx = np.zeros(volume.shape_zyx, dtype=bool)
     mask_zyx[3] = predicted(volume, predictor, 3, [HALF, REST])
-    document = export.session_record(
+    document = session_record(
         volume, {3: [HALF, REST]}, mask_zyx, model="threshold", weights_sha256={}
     )
     document["schema_version"] = 1
     del document["identity"]
-    session = export.load_session(saved(tmp_path, document))
+    session = load_session(saved(tmp_path, document))
     again = session.run(predictor, volume)
     np.testing.assert_array_equal(again.mask_zyx("threshold"), mask_zyx)
     assert session.is_same(again, "threshold") is True and again.lesions == [Lesion(1)]
     del document["mask_sha256"]
-    assert export.load_session(saved(tmp_path, document)).is_same(again, "threshold") is None
+    assert load_session(saved(tmp_path, document)).is_same(again, "threshold") is None
 
 
 @pytest.mark.parametrize(
@@ -614,7 +614,7 @@ def test_a_damaged_record_of_a_segmentation_is_refused_with_its_name(
     document = document_of(volume, corrected(volume, predictor))
     edit_record(document)
     with pytest.raises(InputError, match=re.escape(why)) as refused:
-        export.load_session(saved(tmp_path, document))
+        load_session(saved(tmp_path, document))
     assert str(refused.value).startswith("A session is a record that this program saved; hematoma-")
     assert str(tmp_path) not in str(refused.value) and "\n" not in str(refused.value)
 
@@ -624,7 +624,7 @@ def test_a_record_whose_shape_was_changed_is_refused_on_its_scan(tmp_path: Path)
     document = document_of(volume, Segmentation(volume.shape_zyx))
     document["scan"]["shape_zyx"] = [8, 128, 32]
     with pytest.raises(InputError, match="belongs to the scan it was made on"):
-        export.load_session(saved(tmp_path, document)).check_scan(volume)
+        load_session(saved(tmp_path, document)).check_scan(volume)
 
 
 # Labels
@@ -647,7 +647,7 @@ def test_labels_are_written_on_the_scans_grid_with_what_they_stand_for_beside_th
     assert sorted(np.unique(sitk.GetArrayFromImage(other))) == [0, 1, 2, 3]
     assert read_lesions(path) == marked.lesions
     beside = json.loads((tmp_path / "mask-lesions.json").read_text())
-    assert beside["notice"] == export.NOTICE
+    assert beside["notice"] == NOTICE
     voxel_ml = np.prod(phantoms.HEAD_SPACING_MM) / 1000
     for row in beside["lesions"]:
         assert row["volume_ml"] == pytest.approx((labels == row["id"]).sum() * voxel_ml)
@@ -664,7 +664,7 @@ def test_a_written_mask_is_gone_on_with(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.labels_zyx("threshold"), marked.labels_zyx("threshold"))
     unlocked = [replace(lesion, locked=False) for lesion in marked.lesions]
     assert again.lesions == unlocked, "to go on with it"
-    session = export.load_session(saved(tmp_path, document_of(volume, again)))
+    session = load_session(saved(tmp_path, document_of(volume, again)))
     assert session.prompts == {} and session.is_same(session.run(predictor, volume), "threshold")
 
 
@@ -766,15 +766,15 @@ def test_a_hash_is_of_values_and_shape_and_not_of_their_layout() -> None:
     flipped = values[:, ::-1][:, ::-1]
     big_endian = values.astype(">i2")
     fortran = np.asfortranarray(values)
-    same = {export.content_sha256(array) for array in (values, flipped, big_endian, fortran)}
-    assert same == {export.content_sha256(values.copy())}
-    assert export.content_sha256(values.reshape(3, 2, 4)) not in same
-    assert export.content_sha256(values + 1) not in same
+    same = {content_sha256(array) for array in (values, flipped, big_endian, fortran)}
+    assert same == {content_sha256(values.copy())}
+    assert content_sha256(values.reshape(3, 2, 4)) not in same
+    assert content_sha256(values + 1) not in same
 
 
 def test_a_record_with_nan_is_never_written() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        export.json_bytes({"dice": float("nan")})
+        json_bytes({"dice": float("nan")})
 
 
 def test_nothing_that_is_exported_names_the_patient(tmp_path: Path) -> None:
@@ -785,12 +785,12 @@ def test_nothing_that_is_exported_names_the_patient(tmp_path: Path) -> None:
     volume = read_volume(path)
     mask_path = tmp_path / mask_name(volume)
     save_mask(mask_path, blood, volume)
-    document = export.session_record(volume, {}, blood, model="threshold", weights_sha256={})
+    document = session_record(volume, {}, blood, model="threshold", weights_sha256={})
     everything = b"".join(
         [
             gzip.decompress(mask_path.read_bytes()),
             mask_path.read_bytes()[:64],  # a gzip header may hold the file's name
-            export.json_bytes(document),
+            json_bytes(document),
             slices_csv(blood, volume),
             slices_zip(blood, volume),
             slice_png(volume, 3, mask_yx=blood[3]),
@@ -846,12 +846,12 @@ def test_a_record_says_whether_the_edge_was_on_and_gives_the_same_mask(tmp_path:
         marked.set_boxes(1, 1, [box], {"litemedsam": generous})
         document = document_of(volume, marked, "litemedsam")
         assert document["edge"] is edge
-        session = export.load_session(saved(tmp_path, document))
+        session = load_session(saved(tmp_path, document))
         again = session.run(Generous(), volume)
         assert session.is_same(again, "litemedsam") is True
         assert again.edge is edge
         masks[edge] = again.slice_mask("litemedsam", 1)
         del document["edge"]  # a record of before
-        assert export.load_session(saved(tmp_path, document)).edge is False
+        assert load_session(saved(tmp_path, document)).edge is False
     np.testing.assert_array_equal(masks[False], generous)
     assert masks[True].sum() * 0.25 == pytest.approx(np.pi * 100, rel=0.03)

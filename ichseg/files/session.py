@@ -1,111 +1,44 @@
-"""What leaves the program: mask, table, picture, and the record from which the same mask is made again.
+"""The record of a session: one method's masks of a scan, and all that makes them again.
 
-Nothing here carries a patient's name: a scan is known by the SHA-256 of its voxels and a label that a person typed, and
-no header, label or time of the source is copied. Every file with a number states the notice and the scan's warnings.
+What of it is marks alone is ``marks.record``'s. Nothing in it carries a patient's name: a scan is known by the
+SHA-256 of its voxels and a label that a person typed. It states the notice and the scan's warnings.
 """
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ichseg import NOTICE as NOTICE
-from ichseg import __version__
-from ichseg.errors import InputError, LesionError
+from ichseg import NOTICE
+from ichseg.errors import InputError
 from ichseg.json_fields import RecordError, json_field, load_json, of_kind
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.marks.reading import Part
-from ichseg.marks.state import ORIGINS, Origin
-from ichseg.measures.volume import slice_table, volume_ml
+from ichseg.marks.state import Origin
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import mask_identity
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.identity import Identity
-from ichseg.scan.volume import CTVolume
-from ichseg.scan.volume import content_sha256 as content_sha256
+from ichseg.scan.volume import CTVolume, content_sha256
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor, SliceEmbedding
-
-
-def lesions_record(
-    labels_zyx: npt.NDArray[Any], volume: CTVolume, lesions: Sequence[Lesion]
-) -> list[dict[str, Any]]:
-    """Lesions for a JSON document: the fields of ``Lesion`` and volume_ml, from a mask of their numbers [z, y, x]."""
-    return [
-        {**asdict(lesion), "volume_ml": volume_ml(labels_zyx == lesion.id, volume)}
-        for lesion in lesions
-    ]
-
-
-def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
-    """Lesions from a JSON document. Raises RecordError where a field is missing or cannot be a lesion's.
-
-    A mask's header has no ``locked`` and ``visible``: they are then as of a new lesion.
-    """
-    lesions = []
-    for number, row in enumerate(of_kind(rows, "a list", "its list of lesions"), 1):
-        which = f"lesion {number} of its list"
-        given = {
-            "id": json_field(row, "id", "a whole number", which),
-            **{key: json_field(row, key, "text", which) for key in ("name", "type", "colour")},
-            "locked": json_field(row, "locked", "true or false", which, default=False),
-            "visible": json_field(row, "visible", "true or false", which, default=True),
-        }
-        try:
-            lesions.append(Lesion(**given))
-        except LesionError as error:
-            raise RecordError(f"{which} is none: {str(error).rstrip('.')}") from error
-    if not lesions or len({lesion.id for lesion in lesions}) < len(lesions):
-        raise RecordError("lesions are at least one, each with a number of its own")
-    return tuple(lesions)
-
+from ichseg.files.records import lesions_record, scan_record, table_record, versions
+from ichseg.marks.record import Edit, boxes_record, marks_record, read_marks, second_look_in
 
 #: Of the session record; from 3 on it has the identity of what made its masks. A reader refuses a later one.
 SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A mask that boxes do not give: one that a person made, or that lost voxels to another lesion."""
-
-    k: int
-    lesion: int
-    origin: Origin
-    runs: tuple[int, ...]
-    """How many pixels, row by row, are off, then on, then off, and so on; the last that are off are left out."""
-
-    @classmethod
-    def of(cls, part: Part) -> Edit:
-        """A mask as its runs.
-
-        >>> mask = np.array([[0, 1, 1], [0, 0, 1]], dtype=bool)
-        >>> Edit.of(Part(4, 1, "edited", mask)).runs
-        (1, 2, 2, 1)
-        """
-        flat = np.concatenate([[0], part.mask_yx.ravel().astype(np.int8), [0]])
-        runs = np.diff(np.flatnonzero(np.diff(flat)), prepend=0)
-        return cls(part.k, part.lesion, part.origin, tuple(runs.tolist()))
-
-    def mask_yx(self, shape_yx: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """The mask, bool [y, x], on a slice of (rows, columns)."""
-        out = np.zeros(shape_yx[0] * shape_yx[1], dtype=bool)
-        flat = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
-        out[: flat.size] = flat
-        return out.reshape(shape_yx)
-
-
-@dataclass(frozen=True)
-class Session:
+class SessionRecord:
     """The record of one model's mask on one scan: enough to make the same mask again.
 
     ``prompts`` maps (slice from 0, lesion) to the boxes that a person drew there, ``propagated`` to those that a
@@ -265,31 +198,11 @@ BEFORE_IDENTITY = (
 
 
 def same_mask_note(same: bool, changed: Sequence[str]) -> str:
-    """Whether a session's mask came out again, in a sentence; ``changed`` is what ``Session.check_model`` said."""
+    """Whether a session's mask came out again, in a sentence; ``changed``: what ``SessionRecord.check_model`` said."""
     if same:
         return "The mask is the session's, voxel for voxel."
     why = "" if changed else ": all that its record says is as it was, so the processor differs"
     return f"The mask differs from the session's in some voxels{why}."
-
-
-def scan_record(volume: CTVolume) -> dict[str, Any]:
-    """What a document says of a scan, without a name: content hash, grid, spacing, what was odd about it.
-
-    Keys: ``sha256`` (``content_sha256`` of the HU), ``label`` (what a person calls it, or null), ``shape_zyx``,
-    ``spacing_mm`` (z, y, x; z is the median height), ``slice_heights_mm``, ``tilt_degrees``, ``evenly_spaced``,
-    ``notes`` (without the names of files), ``warnings`` (sentences that make a millilitre doubtful).
-    """
-    return {
-        "sha256": volume.sha256,
-        "label": volume.label or None,
-        "shape_zyx": [int(size) for size in volume.shape_zyx],
-        "spacing_mm": [float(size) for size in volume.spacing_mm],
-        "slice_heights_mm": [float(height) for height in volume.slice_heights_mm],
-        "tilt_degrees": float(volume.geometry.tilt_degrees),
-        "evenly_spaced": bool(volume.geometry.is_even),
-        "notes": [getattr(note, "nameless", note) for note in volume.notes],
-        "warnings": list(volume.warnings),
-    }
 
 
 def session_record(
@@ -348,34 +261,11 @@ def segmentation_record(
     edge at half height is on; it is drawn on what boxes give, where the model takes it (``models.takes_edge``).
     """
     labels, mask = marked.labels_zyx(model), marked.mask_zyx(model)
-    parts = marked.parts(model)
     return {
         "schema_version": SCHEMA_VERSION,
         "scan": scan_record(volume),
         "lesions": lesions_record(labels, volume, marked.lesions),
-        "boxes": [
-            {"slice": k, "lesion": lesion, "box_xyxy": [float(value) for value in box.xyxy]}
-            for (k, lesion), boxes in marked.prompts().items()
-            for box in boxes
-        ],
-        "propagated": [
-            {
-                "lesion": lesion.id,
-                "parameters": marked.parameters(model, lesion.id),
-                "boxes": boxes_record(boxes),
-            }
-            for lesion in marked.lesions
-            if (boxes := _propagated_boxes(parts, lesion.id))
-        ],
-        "edits": [
-            {
-                "slice": edit.k,
-                "lesion": edit.lesion,
-                "origin": edit.origin,
-                "runs": " ".join(map(str, edit.runs)),
-            }
-            for edit in (Edit.of(part) for part in parts if not part.from_boxes)
-        ],
+        **marks_record(marked, model),
         "model": model,
         "weights_sha256": dict(weights_sha256),
         "second_look": second_look,
@@ -390,54 +280,7 @@ def segmentation_record(
     }
 
 
-def _propagated_boxes(parts: Sequence[Part], lesion: int) -> dict[int, tuple[Box, ...]]:
-    """The boxes of a lesion's propagated masks, by slice, where those give the mask."""
-    return {
-        part.k: part.boxes
-        for part in parts
-        if part.lesion == lesion and part.origin == "propagated" and part.from_boxes
-    }
-
-
-def boxes_record(boxes: Mapping[int, Sequence[Box]]) -> list[dict[str, Any]]:
-    """Boxes by slice index for a JSON document: {slice from 0, box_xyxy} a box."""
-    return [
-        {"slice": int(k), "box_xyxy": [float(value) for value in box.xyxy]}
-        for k in sorted(boxes)
-        for box in boxes[k]
-    ]
-
-
-def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, Any]]:
-    """``volume.slice_table`` for a JSON document: {slice from 0, area_mm2, height_mm, volume_ml} a row."""
-    return [
-        {
-            "slice": row.slice_index,
-            "area_mm2": row.area_mm2,
-            "height_mm": row.height_mm,
-            "volume_ml": row.volume_ml,
-        }
-        for row in slice_table(mask_zyx, volume)
-    ]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a mask depends on; a package that is not installed is left out."""
-    found = {"ichseg": __version__, "python": platform.python_version()}
-    for package in ("numpy", "scipy", "torch", "openvino", "nibabel", "pydicom"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def json_bytes(record: Mapping[str, Any]) -> bytes:
-    """A record as JSON in UTF-8, indented for people. NaN is refused: a record says null."""
-    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
-
-
-def load_session(path: str | Path) -> Session:
+def load_session(path: str | Path) -> SessionRecord:
     """Read a session record. Raises InputError where the file is not one, or is of a later schema."""
     path = Path(path)
     try:
@@ -463,85 +306,33 @@ def load_session(path: str | Path) -> Session:
         raise _not_a_session(path, str(error).rstrip(".")) from error
 
 
-def _session(record: Mapping[str, Any]) -> Session:
+def _session(record: Mapping[str, Any]) -> SessionRecord:
     scan = json_field(record, "scan", "an object")
     depth, rows, columns = _whole_numbers(scan, "shape_zyx", 3, "its scan")
     plain = record["schema_version"] != 2 and "lesions" not in record  # what boxes alone gave
-    lesions = (Lesion(1),) if plain else read_lesion_rows(json_field(record, "lesions", "a list"))
-    known = {lesion.id for lesion in lesions}
-
-    def place(entry: Any, lesion: Any, what: str) -> tuple[int, int]:
-        k = json_field(entry, "slice", "a whole number", what)
-        if not 0 <= k < depth:
-            raise RecordError(f"{what} is on slice {k} of {depth}")
-        return k, listed(lesion, what)
-
-    def listed(lesion: Any, what: str) -> int:
-        if of_kind(lesion, "a whole number", f"the lesion of {what}") not in known:
-            raise RecordError(f"lesion {lesion} is not among its lesions")
-        return int(lesion)
-
-    def add(found: dict[tuple[int, int], tuple[Box, ...]], entry: Any, lesion: Any) -> None:
-        where = place(entry, lesion, "a box")
-        corners = json_field(entry, "box_xyxy", "a list", "a box")
-        if len(corners) != 4:
-            raise RecordError(f"a box has {len(corners)} numbers, not x0, y0, x1 and y1")
-        x0, y0, x1, y1 = (float(of_kind(one, "a number", "a side of a box")) for one in corners)
-        box = Box(x0, y0, x1, y1).validate((rows, columns))
-        found[where] = (*found.get(where, ()), box)
-
-    prompts: dict[tuple[int, int], tuple[Box, ...]] = {}
-    propagated: dict[tuple[int, int], tuple[Box, ...]] = {}
-    parameters, edits = {}, []
-    for entry in json_field(record, "boxes", "a list"):
-        add(prompts, entry, json_field(entry, "lesion", "a whole number", "a box", default=1))
-    for one in json_field(record, "propagated", "a list", default=()):
-        what = "a propagation"
-        lesion = listed(json_field(one, "lesion", "a whole number", what), what)
-        parameters[lesion] = json_field(one, "parameters", "an object", what)
-        _second_look(parameters[lesion], what)
-        for entry in json_field(one, "boxes", "a list", what):
-            add(propagated, entry, lesion)
-    for entry in json_field(record, "edits", "a list", default=()):
-        k, lesion = place(
-            entry, json_field(entry, "lesion", "a whole number", "an edit"), "an edit"
-        )
-        runs = _runs(json_field(entry, "runs", "text", "an edit"), k, (rows, columns))
-        origin = json_field(entry, "origin", "text", "an edit")
-        if origin not in ORIGINS:
-            raise RecordError(f"the origin of an edit is none of {', '.join(ORIGINS)}")
-        edits.append(Edit(k, lesion, origin, runs))
+    marks = read_marks(record, (depth, rows, columns), plain=plain)
     identity = json_field(record, "identity", "an object", default=None, or_null=True)
-    if twice := prompts.keys() & propagated.keys():
-        raise RecordError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
     files = json_field(record, "weights_sha256", "an object")
     hashes = {
         key: json_field(record, key, "text", default=None, or_null=True)
         for key in ("mask_sha256", "labels_sha256")
     }
-    return Session(
+    return SessionRecord(
         scan_sha256=json_field(scan, "sha256", "text", "its scan"),
         shape_zyx=(depth, rows, columns),
-        prompts=prompts,
+        prompts=marks.prompts,
         model=json_field(record, "model", "text"),
         weights_sha256={file: str(sha) for file, sha in files.items()},
-        second_look=_second_look(record, "it"),
+        second_look=second_look_in(record, "it"),
         mask_sha256=hashes["mask_sha256"],
         labels_sha256=hashes["labels_sha256"],
-        lesions=lesions,
-        propagated=propagated,
-        parameters=parameters,
-        edits=tuple(edits),
+        lesions=marks.lesions,
+        propagated=marks.propagated,
+        parameters=marks.parameters,
+        edits=marks.edits,
         identity=None if identity is None else Identity.from_record(identity),
         edge=json_field(record, "edge", "true or false", default=False),
     )
-
-
-def _second_look(row: Any, where: str) -> bool | None:
-    found: bool | None = json_field(
-        row, "second_look", "true or false", where, default=None, or_null=True
-    )
-    return found
 
 
 def _whole_numbers(row: Any, key: str, count: int, where: str) -> list[int]:
@@ -552,16 +343,6 @@ def _whole_numbers(row: Any, key: str, count: int, where: str) -> list[int]:
     if len(numbers) != count:
         raise RecordError(f'"{key}" of {where} has {len(numbers)} numbers, not {count}')
     return numbers
-
-
-def _runs(text: str, k: int, shape: tuple[int, int]) -> tuple[int, ...]:
-    """The lengths in an edit's text, refused where they do not fit a slice's rows and columns."""
-    words, pixels = text.split(), shape[0] * shape[1]
-    short = all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words)
-    runs = tuple(map(int, words)) if short else ()
-    if not short or sum(runs) > pixels:
-        raise RecordError(f"the runs of slice {k} do not fit its {shape[1]} x {shape[0]} pixels")
-    return runs
 
 
 def _not_a_session(path: Path, why: str) -> InputError:
