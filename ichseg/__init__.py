@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ichseg.methods.follow import propagate
     from ichseg.scan.read import read_volume
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Stands on the page and in every file that leaves the program.
 NOTICE = "Research software. Not a medical device. Not for clinical use."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ichseg import __version__
+from ichseg.commit import commit
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.scan.volume import CTVolume
@@ -61,8 +62,10 @@ def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, An
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a mask depends on; a package that is not installed is left out."""
+    """Versions of what a mask depends on, and this program's commit; what is not installed or not known is left out."""
     found = {"ichseg": __version__, "python": platform.python_version()}
+    if commit():
+        found["commit"] = commit()
     for package in ("numpy", "scipy", "torch", "openvino", "nibabel", "pydicom"):
         try:
             found[package] = metadata.version(package)
