@@ -37,8 +37,8 @@ from ichseg.marks.document import Segmentation  # noqa: E402
 from ichseg.measures.agreement import compare  # noqa: E402
 from ichseg.methods import backends  # noqa: E402
 from ichseg.methods.catalogue import default_baseline, default_model, load_predictor  # noqa: E402
-from ichseg.methods.follow import propagate  # noqa: E402
 from ichseg.methods.predictor import NetworkPredictor, Predictor  # noqa: E402
+from ichseg.methods.propagation import propagate  # noqa: E402
 from ichseg.page.controller import Controller  # noqa: E402
 from ichseg.page.embeddings import Embeddings, Key  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402

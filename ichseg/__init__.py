@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ichseg.files.nifti_mask import write_mask
     from ichseg.measures.volume import volume_ml
     from ichseg.methods.catalogue import load_predictor
-    from ichseg.methods.follow import propagate
+    from ichseg.methods.propagation import propagate
     from ichseg.scan.read import read_volume
 
 __version__ = "0.2.0"
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOME = {
     "load_predictor": "ichseg.methods.catalogue",
-    "propagate": "ichseg.methods.follow",
+    "propagate": "ichseg.methods.propagation",
     "read_volume": "ichseg.scan.read",
     "volume_ml": "ichseg.measures.volume",
     "write_mask": "ichseg.files.nifti_mask",

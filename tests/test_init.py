@@ -47,10 +47,11 @@ def test_only_a_loaded_model_brings_torch(use: str) -> None:
 def test_each_name_is_the_function_of_its_room() -> None:
     from ichseg.files import nifti_mask
     from ichseg.measures.volume import volume_ml
-    from ichseg.methods import catalogue
+    from ichseg.methods import catalogue, propagation
     from ichseg.scan import read
 
     assert ichseg.volume_ml is volume_ml
+    assert ichseg.propagate is propagation.propagate
     assert ichseg.load_predictor is catalogue.load_predictor
     assert ichseg.read_volume is read.read_volume
     assert ichseg.write_mask is nifti_mask.write_mask

@@ -47,8 +47,9 @@ from ichseg.measures.volume import volume_ml
 from ichseg.methods.backends import use_backend
 from ichseg.methods.catalogue import CATALOGUE, edge_setting, load_predictor, mask_identity
 from ichseg.methods.edge_step import step_of
-from ichseg.methods.follow import Stop, propagate_lesions
+from ichseg.methods.follow_rule import Stop
 from ichseg.methods.model_error import model_error
+from ichseg.methods.propagation import propagate_lesions
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:

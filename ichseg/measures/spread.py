@@ -22,7 +22,8 @@ import numpy.typing as npt
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box, box_from_mask, boxes_from_mask, jitter
 from ichseg.measures.volume import volume_ml
-from ichseg.methods.follow import Rule, propagate_lesions
+from ichseg.methods.follow_rule import Rule
+from ichseg.methods.propagation import propagate_lesions
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ from ichseg.measures.spread import (
     starts,
 )
 from ichseg.methods.edge_step import step_of
-from ichseg.methods.follow import Rule
+from ichseg.methods.follow_rule import Rule
 from ichseg.methods.identity import Identity
 from ichseg.scan.volume import CTVolume
 

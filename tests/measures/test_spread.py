@@ -12,7 +12,7 @@ from ichseg.marks.box import Box
 from ichseg.measures import spread
 from ichseg.measures.spread import DRAWS
 from ichseg.measures.volume import volume_ml
-from ichseg.methods.follow import propagate_lesions
+from ichseg.methods.propagation import propagate_lesions
 from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.scan.volume import CTVolume
 

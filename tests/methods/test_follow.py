@@ -7,7 +7,6 @@ the share of it that is well above the threshold. What is tested is where it is 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,16 +24,10 @@ from ichseg.errors import BoxError
 from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
-from ichseg.methods.follow import (
-    Found,
-    Propagation,
-    Rule,
-    Stop,
-    follow,
-    propagate,
-    propagate_lesions,
-)
+from ichseg.methods.follow import follow
+from ichseg.methods.follow_rule import Found, Rule, Stop
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
+from ichseg.methods.propagation import Propagation, propagate, propagate_lesions
 from ichseg.scan.volume import CTVolume
 from train.scores.propagation import measure_sample
 
@@ -469,16 +462,6 @@ def test_boxes_off_the_scan_are_refused_before_any_work() -> None:
     with pytest.raises(BoxError, match="112 columns by 96 rows"):
         follow(predictor, volume, {"a": {1: [Box(200, 1, 205, 5)]}})
     assert predictor.asked == 0
-
-
-@pytest.mark.parametrize(
-    "first", ["pass", "import ichseg.methods.follow", "import ichseg.cli.main"]
-)
-def test_the_library_offers_the_function_whatever_was_imported_first(first: str) -> None:
-    """The module has the function's name, and the import system would put it in the function's place."""
-    code = f"{first}\nimport ichseg\nichseg.propagate()"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "propagate() missing 3 required positional arguments" in ended.stderr
 
 
 # --- The command line, and the sample ----------------------------------------------------------------

@@ -27,8 +27,9 @@ from ichseg.marks.box import Box, jitter
 from ichseg.marks.document import Segmentation
 from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
 from ichseg.measures.volume import volume_ml
-from ichseg.methods.follow import Rule, propagate
+from ichseg.methods.follow_rule import Rule
 from ichseg.methods.predictor import SliceMasks
+from ichseg.methods.propagation import propagate
 from ichseg.page.controller import Controller
 from ichseg.page.measuring import Lines, Measuring, Method, Snapshot, work_for
 from ichseg.page.panels.measure import panel as measure_panel

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ichseg.marks.edge import Edge
-from ichseg.methods.follow import Rule
+from ichseg.methods.follow_rule import Rule
 from ichseg.scan import limits
 
 _OWN = re.compile(r"(?im)^\s*\w*bone\w*_hu\s*(:[^=]*)?=\s*-?[0-9]|hu\w*\s*>=?\s*(95|120|150|300)\b")

@@ -13,7 +13,7 @@ from ichseg.errors import InputError
 from ichseg.marks.box import Box
 from ichseg.methods import identity
 from ichseg.methods.catalogue import load_predictor
-from ichseg.methods.follow import Rule
+from ichseg.methods.follow_rule import Rule
 from tests.train.scans import write_scan
 from train.__main__ import app
 from train.data.cache import Prepared, prepare

@@ -20,9 +20,10 @@ from scipy import ndimage
 
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask, jitter
-from ichseg.methods.follow import Propagation, Rule, propagate_lesions
+from ichseg.methods.follow_rule import Rule
 from ichseg.methods.frame import MODEL_SIZE
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
+from ichseg.methods.propagation import Propagation, propagate_lesions
 from ichseg.sample import sample_paths
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.limits import HIGHEST_BLOOD_HU

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ichseg.methods.follow import Rule
+from ichseg.methods.follow_rule import Rule
 from ichseg.replace_file import write_whole
 from train.scores.metrics import Summary, paired_difference, summarise
 from train.scores.propagation import CHOSEN_ON, EVERY_SLICE, WAYS, Row

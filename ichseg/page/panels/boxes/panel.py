@@ -13,7 +13,9 @@ from pydantic import Field
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box
 from ichseg.methods.catalogue import title_of
-from ichseg.methods.follow import Propagation, Rule, follow
+from ichseg.methods.follow import follow
+from ichseg.methods.follow_rule import Rule
+from ichseg.methods.propagation import Propagation
 from ichseg.page.panel import Operation
 from ichseg.page.progress import progress
 from ichseg.page.protocol import LesionId, Nothing, SliceIndex
