@@ -19,7 +19,8 @@ from ichseg.files.nifti_mask import mask_bytes, scan_bytes
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.geometry import Geometry
-from ichseg.scan.hounsfield import LOWEST_HU, check_size
+from ichseg.scan.hounsfield import check_size
+from ichseg.scan.scale import LOWEST_HU
 from ichseg.scan.volume import CTVolume
 
 SCAN_NAME, MASK_NAME = "regular-grid-scan.nii.gz", "regular-grid-mask.nii.gz"

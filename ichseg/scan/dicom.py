@@ -29,6 +29,7 @@ from ichseg.scan.hounsfield import (
 )
 from ichseg.scan.intake import FileNote
 from ichseg.scan.lost_slices import frame_warnings, hole_warnings
+from ichseg.scan.scale import mixed_scale_doubts
 from ichseg.scan.series import has_contrast, is_processed, sharpness
 from ichseg.scan.series_info import SeriesError, SeriesInfo
 from ichseg.scan.volume import CTVolume, ScanPath
@@ -119,6 +120,7 @@ def _open(study: Study, one: Series, add_offset: int) -> CTVolume:
             *hole_warnings(one.holes),
             *one.ends,
             *frame_warnings([each.traits for each in one.slices]),
+            *mixed_scale_doubts(hu_zyx, [(each.slope, each.intercept) for each in slices]),
             *_series_warnings(one),
             *_end_warnings(elsewhere),
         ),

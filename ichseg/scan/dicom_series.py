@@ -102,6 +102,7 @@ def study_of(given: intake.Given) -> Study:
     grouped: dict[tuple[str, ...], list[Image]] = {}
     for image in images:
         grouped.setdefault(_group_key(image), []).append(image)
+    _join_lone(grouped)
     localizers = [image for image in images if _is_localizer(image)]
     series = [
         _ends_checked(one, [*group, *localizers])
@@ -141,10 +142,25 @@ def _no_images(
 
 def _group_key(image: Image) -> tuple[str, ...]:
     """What images of one series share: its UID, or, where an anonymiser took that out, what else there is."""
-    if uid := image.text("SeriesInstanceUID"):
-        return (uid,)
+    uid = image.text("SeriesInstanceUID")
+    return (uid,) if uid else _traits_key(image)
+
+
+def _traits_key(image: Image) -> tuple[str, ...]:
     words = ("StudyInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
     return "", *map(image.text, words)
+
+
+def _join_lone(grouped: dict[tuple[str, ...], list[Image]]) -> None:
+    """Give images without a series UID to the one series that has one and shares with them what else there is."""
+    for key in [key for key in grouped if not key[0]]:
+        alike = [
+            other
+            for other, images in grouped.items()
+            if other[0] and _traits_key(images[0]) == key and any(key[2:4])
+        ]
+        if len(alike) == 1:
+            grouped[alike[0]] += grouped.pop(key)
 
 
 def _is_localizer(image: Image) -> bool:

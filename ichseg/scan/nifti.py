@@ -31,7 +31,6 @@ from ichseg.scan.formats import InputFile
 from ichseg.scan.geometry import Geometry, check_spacing, display_axes, spacing_notes
 from ichseg.scan.hounsfield import (
     MAX_BYTES,
-    Hounsfield,
     Plane,
     check_size,
     offset_notes,
@@ -39,6 +38,7 @@ from ichseg.scan.hounsfield import (
 )
 from ichseg.scan.nifti_grid import NiftiGrid, nifti_geometry
 from ichseg.scan.nifti_header import Placement, place_voxels, size_text, voxel_size_mm
+from ichseg.scan.scale import Hounsfield
 from ichseg.scan.volume import CTVolume
 
 nib.imageglobals.logger.setLevel(

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ichseg.arrays import EIGHT_CONNECTED
-from ichseg.scan.hounsfield import Hounsfield
 from ichseg.scan.limits import SOLID_BONE_HU
+from ichseg.scan.scale import Hounsfield
 
 if TYPE_CHECKING:
     from ichseg.scan.geometry import Geometry

@@ -14,10 +14,7 @@ from ichseg.errors import VolumeError, refusal
 from ichseg.replace_file import inputs_of
 from ichseg.scan import formats, intake, plausible
 from ichseg.scan.formats import READERS, InputFile
-from ichseg.scan.hounsfield import (
-    offset_doubts,
-    scale_doubts,
-)
+from ichseg.scan.scale import offset_doubts, scale_doubts
 from ichseg.scan.volume import CTVolume, ScanPath
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ichseg.arrays import Float
 from ichseg.scan.dicom_source import DicomSource
 from ichseg.scan.geometry import FileAxes, Geometry
-from ichseg.scan.hounsfield import Hounsfield
+from ichseg.scan.scale import Hounsfield
 from ichseg.scan.series_info import SeriesInfo
 
 if TYPE_CHECKING:

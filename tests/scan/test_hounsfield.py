@@ -16,11 +16,11 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from ichseg.errors import VolumeError
 from ichseg.sample import sample_paths
-from ichseg.scan import hounsfield
+from ichseg.scan import hounsfield, scale
 from ichseg.scan.hounsfield import Plane, padding_mask, stack_hounsfield
 from ichseg.scan.read import read_volume
 
-AIR = hounsfield.LOWEST_HU
+AIR = scale.LOWEST_HU
 SHAPE = (6, 64, 64)
 
 
@@ -269,9 +269,9 @@ def test_an_offset_that_was_asked_for_and_is_wrong_is_a_warning(
 ) -> None:
     right, _ = stack(np.maximum(head.astype(np.int32) + 1000, 0), intercept=-1000)
     wrong, _ = stack(np.maximum(head.astype(np.int32) + 1000, 0), intercept=-1024)
-    assert hounsfield.offset_doubts(right, -1000) == ()
-    assert hounsfield.offset_doubts(head, 0) == ()
-    (warning,) = hounsfield.offset_doubts(wrong, -1024)
+    assert scale.offset_doubts(right, -1000) == ()
+    assert scale.offset_doubts(head, 0) == ()
+    (warning,) = scale.offset_doubts(wrong, -1024)
     assert "soft tissue lies at 11 HU" in warning and "with -1000 they would lie at 35" in warning
 
 
@@ -341,7 +341,7 @@ def test_no_tissue_that_heads_have_is_called_an_offset(
 ) -> None:
     """An infant's brain is darker and an enhanced one brighter than 35 HU."""
     hu = np.where(head < -900, air, np.where(head < 100, head - 35 + tissue, head))
-    assert hounsfield.offset_doubts(hu.astype(np.int16), 0) == ()
+    assert scale.offset_doubts(hu.astype(np.int16), 0) == ()
 
 
 @pytest.mark.parametrize(
@@ -349,17 +349,17 @@ def test_no_tissue_that_heads_have_is_called_an_offset(
 )
 def test_a_slice_without_its_intercept_is_a_warning(odd: tuple[int, ...], off: int) -> None:
     images = phantoms.speckled_head((9, 64, 64)).astype(np.int32)
-    assert hounsfield.scale_doubts(images.astype(np.int16)) == ()
+    assert scale.scale_doubts(images.astype(np.int16)) == ()
     for index in odd:
         images[index] = np.maximum(images[index] + off, AIR)
-    (warning,) = hounsfield.scale_doubts(images.astype(np.int16))
+    (warning,) = scale.scale_doubts(images.astype(np.int16))
     assert f"slice {', '.join(str(index + 1) for index in odd)} lie off" in warning
 
 
 def test_no_slice_of_an_ordinary_head_is_in_doubt() -> None:
     for path in (sample_paths()[0], sample_paths()[0].with_name("head_ct_followup.nii.gz")):
         hu_zyx = read_volume(path).hu_zyx
-        assert hounsfield.scale_doubts(hu_zyx) == hounsfield.scale_doubts(hu_zyx[::2]) == ()
+        assert scale.scale_doubts(hu_zyx) == scale.scale_doubts(hu_zyx[::2]) == ()
 
 
 # --- Size ------------------------------------------------------------------------------------------

@@ -614,3 +614,38 @@ def test_two_kernels_under_one_series_are_numbered_through(tmp_path: Path) -> No
     assert read_volume(folder).warnings == ()
     warnings = read_volume(folder, series="2:2").warnings
     assert not any("missing" in one for one in warnings)
+
+
+def test_images_that_lost_their_series_uid_go_back_to_their_series(tmp_path: Path) -> None:
+    found = images()
+    for image in found[::2]:
+        del image.SeriesInstanceUID
+    assert same_head(read_volume(save(tmp_path, found)))
+
+
+def test_images_without_a_series_uid_stay_apart_where_two_series_could_be_theirs(
+    tmp_path: Path,
+) -> None:
+    first, second, lone = images(), images(1), images(2)
+    for image in (*second, *lone):
+        image.StudyInstanceUID = first[0].StudyInstanceUID
+    for image in lone:
+        del image.SeriesInstanceUID
+    assert [one.slices for one in list_series(save(tmp_path, [*first, *second, *lone]))] == [
+        9,
+        9,
+        9,
+    ]
+
+
+@pytest.mark.parametrize(("intercept", "is_off"), [(-1000, True), (-1024, False), (-1030, False)])
+def test_slices_with_another_intercept_whose_tissue_is_elsewhere_are_a_warning(
+    tmp_path: Path, intercept: int, is_off: bool
+) -> None:
+    found = images()
+    for image in found[6:]:
+        image.RescaleIntercept = intercept
+    warnings = read_volume(save(tmp_path, found)).warnings
+    said = "Slices 7, 8, 9 are stored with another slope or intercept than the rest"
+    assert any(one.startswith(said) for one in warnings) == is_off
+    assert bool(warnings) == is_off
