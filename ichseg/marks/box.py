@@ -1,4 +1,4 @@
-"""Boxes: what a person draws on a slice, and what the truth's box would have been."""
+"""Boxes: what a person draws on a slice, and what the reference mask's box would have been."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ichseg.arrays import EIGHT_CONNECTED
 from ichseg.errors import BoxError
-
-#: Pieces of a mask are 8-connected: blood that touches at a corner is one piece to a reader.
-EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def box_from_mask(mask_yx: npt.NDArray[np.bool_], margin_px: float = 0) -> Box |
 
 
 def boxes_from_mask(mask_yx: npt.NDArray[np.bool_], margin_px: float = 0) -> list[Box]:
-    """One box for each 8-connected piece of a mask [y, x], in scan order, each grown by a margin."""
+    """One box for each 8-connected component of a mask [y, x], in scan order, each grown by a margin."""
     labels, _ = ndimage.label(mask_yx, structure=EIGHT_CONNECTED)
     shape_yx = mask_yx.shape
     return [

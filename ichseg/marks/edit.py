@@ -106,7 +106,7 @@ def erase(
 
 
 def piece_at(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
-    """The connected piece of a mask that holds a voxel; empty where the voxel is not in the mask.
+    """The connected component of a mask that holds a voxel; empty where the voxel is not in the mask.
 
     ``mask`` is [y, x] or [z, y, x] and ``index`` a voxel's place in it; voxels that touch at a corner are connected.
     Raises InputError for a voxel that is not on the mask's grid.
@@ -124,7 +124,7 @@ def piece_at(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
 
 
 def erase_piece(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
-    """A mask without its piece at a voxel (``piece_at``); unchanged where the voxel is not in it."""
+    """A mask without its connected component at a voxel (``piece_at``); unchanged where the voxel is not in it."""
     return mask & ~piece_at(mask, index)
 
 
@@ -136,12 +136,12 @@ def fill_holes(mask_yx: BoolArray) -> BoolArray:
 def smooth(
     mask_yx: BoolArray, radius_mm: float, spacing_yx_mm: tuple[float, float] = (1.0, 1.0)
 ) -> BoolArray:
-    """A mask with a calmer outline, each piece as large as before.
+    """A mask with a calmer outline, each connected component as large as before.
 
-    Every 8-connected piece is blurred by a Gaussian whose standard deviation is ``radius_mm``, and as many pixels as
+    Every 8-connected component is blurred by a Gaussian of standard deviation ``radius_mm``, and as many pixels as
     it had are kept, those with the highest values: corners and threads go, dents fill. Nothing is lost for being small.
-    Drift: a piece's pixel count changes only where pixels tie at the cut (in or out together, whichever is nearer), and
-    the total where two pieces grow into each other; on discs and ellipses of 3 to 20 mm it stays below 2 %.
+    Drift: a component's pixel count changes only where pixels tie at the cut (in or out together, whichever is nearer),
+    and the total where two components grow into each other; on discs and ellipses of 3 to 20 mm it stays below 2 %.
 
     Raises InputError for a radius or a spacing that is not above 0.
     """

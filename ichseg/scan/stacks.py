@@ -19,7 +19,7 @@ SAME_PLACE_MM = 0.01
 """Closer than this along the normal, two slices lie at one place."""
 
 MOST_STACKS = 4
-"""Kernels or phases under one series UID that are told apart; more are a perfusion or other time series."""
+"""Kernels or phases under one series UID that are opened separately; more are a perfusion or other time series."""
 
 _CROWDED = 0.25
 
