@@ -166,12 +166,12 @@ def skull_mesh(volume: CTVolume, most_faces: int = SKULL_FACES) -> trimesh.Trime
     hu = np.pad(
         blocks.mean(axis=(2, 4), dtype=np.float32), ((0, 0), (1, 1), (1, 1)), constant_values=-1000
     )
-    pieces, _ = ndimage.label(hu >= SOLID_BONE_HU, np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces.ravel())
+    components, _ = ndimage.label(hu >= SOLID_BONE_HU, np.ones((3, 3, 3)))
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
     if not sizes.any():
         return None
-    kept = np.isin(pieces, np.flatnonzero(sizes >= LEAST_SHARE * sizes.sum()))
+    kept = np.isin(components, np.flatnonzero(sizes >= LEAST_SHARE * sizes.sum()))
     # Within a pixel of the bone the HU themselves place the surface; beyond, headrest and calcium are left out.
     hu[~ndimage.binary_dilation(kept, np.ones((3, 3, 3)))] = -1000
     points, faces, _, _ = marching_cubes(  # type: ignore[no-untyped-call]

@@ -65,7 +65,7 @@ def abc2(
 ) -> ABC2 | None:
     """Estimate a hematoma's volume as A x B x C / 2; None for an empty mask.
 
-    A is the longest line of the largest piece on the slice with the largest area, B the longest chord of that piece at
+    A is the longest line of the largest connected component on the slice with the largest area, B its longest chord at
     right angles to A, from its first blood to its last. Of each slice's own height C takes all where its area is over
     75 % of the largest slice's, half from 25 to 75 %, nothing below (Kothari et al., Stroke 1996; the weights were not
     read at the source, so they are given with the answer). Reports of its error run from -19 % to +45 %; an ellipsoid
@@ -81,14 +81,20 @@ def abc2(
         return None
     k = int(counts.argmax())
     plane = Plane(volume.geometry)
-    piece, (top, left) = max(components(mask[k], EIGHT_CONNECTED), key=lambda item: item[0].sum())
+    component, (top, left) = max(
+        components(mask[k], EIGHT_CONNECTED), key=lambda item: item[0].sum()
+    )
     if a_px is None:
-        ends_px = corners_px(piece, left, top)
+        ends_px = corners_px(component, left, top)
         start, end = farthest(plane.to_mm(ends_px))
         a = plane.line(k, ends_px[start], ends_px[end])
     else:
         a = _given_line("A", k, plane, a_px)
-    b = _across(a, piece, (left, top), plane) if b_px is None else _given_line("B", k, plane, b_px)
+    b = (
+        _across(a, component, (left, top), plane)
+        if b_px is None
+        else _given_line("B", k, plane, b_px)
+    )
     slices = tuple(
         WeightedSlice(
             int(j),
@@ -127,24 +133,24 @@ def _given_line(name: str, k: int, plane: Plane, ends_px: Sequence[float]) -> Li
     return line
 
 
-def _across(a: Line, piece: Mask, corner_px: tuple[int, int], plane: Plane) -> Line:
-    """The longest chord of a piece at right angles to A, read off at a quarter of a pixel.
+def _across(a: Line, component: Mask, corner_px: tuple[int, int], plane: Plane) -> Line:
+    """The longest chord of a component at right angles to A, read off at a quarter of a pixel.
 
-    Where A was moved off the piece there is none, and the answer is a line without length at A's start.
+    Where A was moved off the component there is none, and the answer is a line without length at A's start.
     """
     start, end = plane.to_mm([(a.x0_px, a.y0_px), (a.x1_px, a.y1_px)])
     along = (end - start) / np.linalg.norm(end - start)
     beside = np.array([-along[1], along[0]])
     step = plane.finest_mm / 4
-    reach = plane.to_mm(corners_px(piece, *corner_px)) - start
+    reach = plane.to_mm(corners_px(component, *corner_px)) - start
     u = np.arange((reach @ along).min() + step / 2, (reach @ along).max(), step)
     v = np.arange((reach @ beside).min() + step / 2, (reach @ beside).max(), step)
     grid_mm = start + u[:, None, None] * along + v[None, :, None] * beside
     x, y = np.floor(plane.to_px(grid_mm.reshape(-1, 2)) - corner_px).astype(int).T
-    rows, columns = piece.shape
+    rows, columns = component.shape
     on_box = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
     hit = np.zeros(len(x), dtype=bool)
-    hit[on_box] = piece[y[on_box], x[on_box]]
+    hit[on_box] = component[y[on_box], x[on_box]]
     inside = hit.reshape(len(u), len(v))
     first, last = inside.argmax(axis=1), len(v) - 1 - inside[:, ::-1].argmax(axis=1)
     lengths = np.where(inside.any(axis=1), last - first + 1, 0)

@@ -1,4 +1,4 @@
-"""How well two masks agree: overlap, surface and volume, of a method with the truth or of two methods.
+"""How well two masks agree: overlap, surface and volume, of a method with the reference mask or of two methods.
 
 The overlap and surface scores take boolean arrays of one shape, of any number of axes. Both masks empty: they are
 NaN, as there was nothing to find and nothing was found. One mask empty: they are 0.
@@ -75,7 +75,7 @@ def compare(
 
     Args:
         mask_zyx: [z, y, x] of the scan's shape; not 0 is in.
-        reference_zyx: likewise: the truth, or another method's mask.
+        reference_zyx: likewise: the reference mask, or another method's mask.
         volume: the scan, for millilitres (each slice by its own height) and spacing.
         slices: only these slices, from 0. Their boundaries are those in the plane, counted together, since
             the neighbours that a boundary in depth would need are left out. None is the whole scan, whose boundaries

@@ -113,8 +113,8 @@ class Growth:
     ``growth_percent`` is of the baseline, None where that is empty; ``growth_ml_per_hour`` is None where the hours
     between the scans are not known. ``within_measurement_error`` says whether the change, either way, is smaller than
     what two raters' manual volumes can tell (``reading_error.between_raters_ml``). ``ivh_growth_ml`` is None where
-    intraventricular blood was not told apart. ``of`` says which blood was counted, ``notes`` are sentences to read with
-    it. ``model_error`` is None where that was not measured for what made the masks.
+    intraventricular blood was not labelled separately. ``of`` says which blood was counted, ``notes`` are sentences to
+    read with it. ``model_error`` is None where that was not measured for what made the masks.
     """
 
     baseline_ml: float
@@ -183,7 +183,7 @@ def growth(
         baseline_ml: the blood that is counted, on the first scan.
         followup_ml: the same on the second.
         hours: from the first scan to the second, more than 0.
-        ivh_ml: intraventricular blood on the (first, second) scan, where it is told apart.
+        ivh_ml: intraventricular blood on the (first, second) scan, where it is labelled separately.
         reading_error: PARENCHYMAL, or WITH_IVH where there is intraventricular blood.
         thresholds: other numbers than the published ones, or > in place of >=.
         of: which blood the two volumes are of.

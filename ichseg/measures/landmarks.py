@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: Bone in one piece of less than this share of all bone is calcium, metal or dust.
+#: A connected component of less than this share of all bone is calcium, metal or dust.
 LEAST_SHARE = 0.01
 
 _GRID_MM = 2.5  # of the bone on which symmetry is looked for
@@ -157,7 +157,7 @@ class Landmarks:
 
     @cached_property
     def _bone_zyx(self) -> Mask:
-        """Bone, without small pieces of it."""
+        """Bone, without its small connected components."""
         hu = self._volume.hu_zyx
         step = self._step
         coarse, _ = ndimage.label(
@@ -174,7 +174,7 @@ class Landmarks:
 
     @property
     def _step(self) -> int:
-        """Every how many pixels the bone is looked at for its pieces and its symmetry."""
+        """Every how many pixels the bone is looked at for its components and its symmetry."""
         return max(1, round(2.0 / min(self._volume.geometry.spacing_yx_mm)))
 
     @cached_property

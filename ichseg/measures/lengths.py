@@ -57,10 +57,10 @@ class Span:
 
 
 def longest_in_plane(mask_zyx: npt.ArrayLike, volume: CTVolume) -> Line | None:
-    """The longest line on any slice between two points of one piece of a mask; None for an empty mask.
+    """The longest line on any slice between two points of one connected component of a mask; None for an empty mask.
 
-    It runs from a pixel's outer corner to another's, so a row of n pixels is n pixels long. Pieces are 8-connected on
-    their slice: a line never spans from one to another. It may leave a piece that is bent.
+    It runs from a pixel's outer corner to another's, so a row of n pixels is n pixels long. Components are 8-connected
+    on their slice: a line never spans from one to another. It may leave a component that is bent.
     """
     mask, (z, y, x) = cropped(in_mask(mask_zyx, volume))
     plane = Plane(volume.geometry)
@@ -77,9 +77,9 @@ def longest_in_plane(mask_zyx: npt.ArrayLike, volume: CTVolume) -> Line | None:
 
 
 def longest_in_3d(mask_zyx: npt.ArrayLike, volume: CTVolume) -> Span | None:
-    """The longest line in 3D between two points of one piece of a mask; None for an empty mask.
+    """The longest line in 3D between two points of one connected component of a mask; None for an empty mask.
 
-    It runs between outer corners of voxels, each as high as its slice's own height. Pieces are 26-connected.
+    It runs between outer corners of voxels, each as high as its slice's own height. Components are 26-connected.
     """
     mask, (z, y, x) = cropped(in_mask(mask_zyx, volume))
     best: Span | None = None
@@ -145,7 +145,7 @@ def cropped(mask_zyx: Mask) -> tuple[Mask, tuple[int, int, int]]:
 def components(
     mask: Mask, structure: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[Mask, tuple[int, ...]]]:
-    """A mask's connected pieces, the largest box first: each cut out, and where its box begins."""
+    """A mask's connected components, the largest box first: each cut out, and where its box begins."""
     if not mask.size:
         return
     labels, _ = ndimage.label(mask, structure=structure)

@@ -128,7 +128,7 @@ moved by up to 3 mm. It covers the choice of slice and box, not how far the mode
         return replace(made, carried_over=any(one.carried_over for one in ranges))
 
     def carried_to(self, ml: float) -> VolumeRange:
-        """The same extent about another volume: for an answer with a second look, which 16 draws of would take long.
+        """The same extent about another volume: for an answer with refinement, which 16 draws of would take long.
 
         A range about nothing stays as it is.
         """

@@ -59,7 +59,7 @@ def _outline_distances(mask: Mask, spacing_yx_mm: tuple[float, float]) -> npt.ND
         # Smoothing takes the pixels' steps off the outline, but moves no pixel across it.
         least = 0.01 * min(spacing_yx_mm)
         out[k] = np.where(mask[k], np.minimum(smooth, -least), np.maximum(smooth, least))
-    # A piece that ends between two slices does so within half of the way.
+    # A component that ends between two slices does so within half of the way.
     np.minimum(out, deepest.max(), out=out)
     beside = np.maximum(np.roll(deepest, 1), np.roll(deepest, -1))  # the ends are padding
     for k in np.flatnonzero(~marked):
