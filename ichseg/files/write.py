@@ -114,6 +114,7 @@ class Writer:
         offered: where it can be asked for.
         needs: what has to be there, checked before any work is done.
         beside: other files that come with it, by how their names end in place of ``ending``; None is written as none.
+        note: what the page's menu of downloads says of it beside the title; not in that menu where it is empty.
 
     """
 
@@ -125,6 +126,7 @@ class Writer:
     offered: frozenset[Offer]
     needs: frozenset[Need] = frozenset()
     beside: Mapping[str, Callable[[Content], bytes | None]] = field(default_factory=dict)
+    note: str = ""
 
 
 # --- The functions, each with its library imported only when it is asked for -----------------------
@@ -207,7 +209,16 @@ WRITERS: tuple[Writer, ...] = (
     Writer(
         "nii", "Mask", ".nii", "mask.nii", _nifti, _MASK, _EVEN, {"-lesions.json": _labels_beside}
     ),
-    Writer("pdf", "Report", ".pdf", "report.pdf", _report, _MEASURES, _RANGE),
+    Writer(
+        "pdf",
+        "Report",
+        ".pdf",
+        "report.pdf",
+        _report,
+        _MEASURES,
+        _RANGE,
+        note="PDF, two pages at most",
+    ),
     Writer(
         "csv",
         "Measures, table",
@@ -222,6 +233,7 @@ WRITERS: tuple[Writer, ...] = (
             "-growth.csv": lambda it: tables.growth_csv(it.measured),
             "-scores.csv": lambda it: tables.scores_csv(it.measured),
         },
+        note="CSV",
     ),
     Writer(
         "json",
@@ -231,9 +243,10 @@ WRITERS: tuple[Writer, ...] = (
         lambda it: json_bytes(tables.measures_record(it.measured)),
         _MEASURES,
         _RANGE,
+        note="JSON",
     ),
-    Writer("stl", "Mesh", ".stl", "surface.stl", _stl, _MEASURES),
-    Writer("glb", "Mesh", ".glb", "surface.glb", _glb, _MEASURES),
+    Writer("stl", "Mesh", ".stl", "surface.stl", _stl, _MEASURES, note="STL, in millimetres"),
+    Writer("glb", "Mesh", ".glb", "surface.glb", _glb, _MEASURES, note="GLB, in metres"),
     Writer("dcm", "DICOM-SEG", ".dcm", "seg.dcm", _dicom_seg, _MEASURES, frozenset({"dicom"})),
     Writer(
         "seg.nrrd",

@@ -53,7 +53,8 @@ class Panel:
 
     ``folder`` may hold ``panel.js``, ``panel.html`` and ``panel.css`` beside the panel's Python. ``always`` has what a
     message may ask for with any answer, by its key in the message, such as the growth while that panel is open;
-    ``unopened`` what a request in passing may ask for without an open scan.
+    ``unopened`` what a request in passing may ask for without an open scan. ``fills`` makes what stands in its markup
+    in place of ``<!-- fill: NAME -->``, such as what a table has a row for.
     """
 
     name: str
@@ -63,3 +64,4 @@ class Panel:
     passing: tuple[InPassing, ...] = ()
     always: Mapping[str, Callable[[Session], Reply]] = field(default_factory=dict)
     unopened: Mapping[str, Callable[[], Reply]] = field(default_factory=dict)
+    fills: Mapping[str, Callable[[], str]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def style(panels: Iterable[Panel] = PANELS) -> str:
     return "\n".join(_texts("viewer.css", "panel.css", panels))
 
 
-def markup(panels: Iterable[Panel] = PANELS) -> str:
+def markup(panels: Sequence[Panel] = PANELS) -> str:
     """The viewer's HTML: that of the core, with each panel's parts in the slots they name, in the panels' order."""
     core, *own = _texts("viewer.html", "panel.html", panels)
     parts: dict[str, str] = {name: "" for name in _SLOT.findall(core)}
@@ -93,7 +93,11 @@ def markup(panels: Iterable[Panel] = PANELS) -> str:
             )
         for name, part in zip(pairs[::2], pairs[1::2], strict=True):
             parts[name] += part.strip() + "\n"
-    return _SLOT.sub(lambda slot: parts[slot[1]], core)
+    text = _SLOT.sub(lambda slot: parts[slot[1]], core)
+    for panel in panels:
+        for name, make in panel.fills.items():
+            text = text.replace(f"<!-- fill: {name} -->", make())
+    return text
 
 
 @lru_cache(maxsize=1)

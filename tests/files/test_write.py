@@ -17,6 +17,7 @@ from ichseg.files import write
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import assess
 from ichseg.page.panels.files import write as downloads
+from ichseg.page.viewer import markup
 from ichseg.sample import sample_paths
 
 
@@ -81,8 +82,9 @@ def test_a_new_format_for_masks_is_one_of_a_cohort(
 def test_a_new_format_for_what_was_measured_is_one_of_the_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = write.Writer(**{**vars(COUNTS), "offered": frozenset({"measures"})})
+    row = write.Writer(**{**vars(COUNTS), "offered": frozenset({"measures"}), "note": "text"})
     monkeypatch.setattr(write, "WRITERS", (*write.WRITERS, row))
+    assert 'data-save="counts">Voxel counts <small>text</small>' in markup()
     volume, labels = two_lesions()
     found = assess(labels, volume, [Lesion(1), Lesion(2)])
     asked = write.by_key("counts")

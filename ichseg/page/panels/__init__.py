@@ -32,5 +32,5 @@ PANELS = (
     ),
     Panel("measure", "Measurement", _HERE / "measure", measure.OPERATIONS, measure.PASSING),
     Panel("followup", "Follow-up", _HERE / "followup", followup.OPERATIONS, always=followup.ALWAYS),
-    Panel("files", "Files", _HERE / "files", files.OPERATIONS),
+    Panel("files", "Files", _HERE / "files", files.OPERATIONS, fills=files.FILLS),
 )

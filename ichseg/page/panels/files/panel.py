@@ -189,3 +189,5 @@ OPERATIONS = (
     Operation("load", Load, _load),
     Operation("export", Export, _export),
 )
+
+FILLS = {"writers": write.menu_items}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,16 @@ OWN_KINDS = ("mask", "table", "picture", "record", "regular")
 def kinds() -> tuple[str, ...]:
     """All kinds of download: OWN_KINDS, and the keys of the writers of what was measured."""
     return (*OWN_KINDS, *(row.key for row in write.WRITERS if "measures" in row.offered))
+
+
+def menu_items() -> str:
+    """The items of the menu of downloads, one for each writer with a note for it."""
+    return "\n    ".join(
+        f'<button type="button" role="menuitem" tabindex="-1" data-save="{escape(row.key)}">'
+        f"{escape(row.title)} <small>{escape(row.note)}</small></button>"
+        for row in write.WRITERS
+        if "measures" in row.offered and row.note
+    )
 
 
 @dataclass(frozen=True)
