@@ -56,7 +56,7 @@ AGREEMENT_SLICES = 10
 
 
 class Sample:
-    """The sample scan, its truth, and a box around the blood of the slice with most of it."""
+    """The sample scan, its reference mask, and a box around the blood of the slice with most of it."""
 
     def __init__(self) -> None:
         scan, truth = sample_paths()
@@ -157,7 +157,7 @@ def encoder_rows(sample: Sample, runs: int) -> list[Row]:
             "ms",
             plain=[sum(pair) for pair in zip(*(times[f"plain {n}"] for n in names), strict=True)],
             dice=agreements(looked, plain[names[0]], sample, second_look=True),
-        )._replace(what="embed a slice for both panes; Dice: the default's second look")
+        )._replace(what="embed a slice for both panes; Dice: the default's refinement")
     )
     return rows
 

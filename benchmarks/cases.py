@@ -11,13 +11,13 @@ from PIL import Image
 
 from ichseg.marks.box import Box, boxes_from_mask
 
-#: Pieces of blood that are smaller are left out: on these a pixel more or less is a tenth.
+#: Components of blood that are smaller are left out: on these a pixel more or less is a tenth.
 LEAST_PIECE_PX = 100
 MARGIN_PX = 6
 
 
 class RealSlice(NamedTuple):
-    """A slice of CT-ICH 1.0.0 [y, x] in HU, a box around each larger piece of blood, and the blood itself."""
+    """A slice of CT-ICH 1.0.0 [y, x] in HU, a box around each larger component of blood, and the blood itself."""
 
     slice_hu: npt.NDArray[np.float32]
     boxes: list[Box]

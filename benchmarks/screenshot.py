@@ -1,6 +1,6 @@
 """The picture in the README, taken of the page itself: python benchmarks/screenshot.py
 
-Opens the sample, draws a box around each piece of blood of its truth on every slice, and writes
+Opens the sample, draws a box around each component of blood of its reference mask on every slice, and writes
 docs/screenshot.png of the slice with most of it.
 """
 

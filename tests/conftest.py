@@ -102,7 +102,7 @@ def unhurried(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Contro
 
 @pytest.fixture
 def closer(controller: Controller, fakes: dict[str, BoxModel]) -> CloserModel:
-    """The left method, with a second look."""
+    """The left method, with a refinement."""
     from tests.pages import CloserModel
 
     model = CloserModel("one")

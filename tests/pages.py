@@ -58,7 +58,7 @@ class BoxModel:
 
 
 class CloserModel(BoxModel):
-    """A model whose second look sees the box's first row only, and which counts its looks."""
+    """A model whose refinement sees the box's first row only, and which counts its looks."""
 
     second_look = True
 

@@ -29,7 +29,7 @@ def benchmark(
     backend: Backend = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare models over many scans: the boxes of each, against its truth where it has one.
+    """Compare models over many scans: the boxes of each, against its reference mask where it has one.
 
     JSON keys: scans (a row of results.csv for each scan and model), models (model, scans, mean and sd of dice, of
     boxed_dice and of the absolute difference_ml, seconds_a_slice), caveat, passed_over, versions, notice.

@@ -51,7 +51,7 @@ def compare(
     backend: Backend = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run several models on the same boxes, and score them where the truth is given.
+    """Run several models on the same boxes, and score them where the reference mask is given.
 
     JSON keys: scan (as of info), boxes (slice, box_xyxy), models, caveat, versions, notice. Each of
     models has model, title, weights_sha256, identity, slices, boxed_slices and whole_scan; slices is a list

@@ -80,7 +80,7 @@ def segment(
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG a slice; or the evidence: "
+            help="Write the mask: .nii.gz on the scan's grid, or .zip with a PNG for each slice; or the evidence: "
             f"{', '.join(write.endings('measures'))}. Repeatable. For many scans: the folder of their masks and "
             "records."
         ),

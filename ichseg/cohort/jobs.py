@@ -211,9 +211,10 @@ def score_slices(
     volume: CTVolume,
     slices: Sequence[int],
 ) -> dict[str, float | None]:
-    """A mask's millilitres on some slices, and against the truth on the same ones where there is one.
+    """A mask's millilitres on some slices, and against the reference mask on the same ones where there is one.
 
-    Keys: volume_ml; with a truth also truth_ml, difference_ml (mask less truth) and dice (None where both are empty).
+    Keys: volume_ml; with a reference mask also truth_ml, difference_ml (mask less reference) and dice (None where both
+    are empty).
     """
     on_slices = np.zeros((len(mask_zyx), 1, 1), dtype=bool)
     on_slices[slices] = True

@@ -95,7 +95,7 @@ def read_manifest(path: Path) -> list[Entry]:
     if "scan" not in named or not rows or named - set(COLUMNS):
         got = "no row" if named >= {"scan"} and not rows else ", ".join(sorted(map(str, named)))
         raise InputError(
-            f"A manifest has a row a scan, under a header of scan and any of {', '.join(COLUMNS[1:])}; "
+            f"A manifest has a row for each scan, under a header of scan and any of {', '.join(COLUMNS[1:])}; "
             f"{path.name} has {got or 'nothing'}; correct it (where commas part the cells, boxes stand in quotes)."
         )
     entries = [_entry(number, row, path.parent) for number, row in enumerate(rows, 1)]

@@ -26,7 +26,7 @@ _RESULT_COLUMNS = (
 
 
 def results_csv(outcomes: Sequence[Outcome]) -> bytes:
-    """A row a scan, and a model where several were compared, as CSV in UTF-8, with the names as the user gave them.
+    """A row for each scan, and for each model where several were compared: CSV in UTF-8, names as the user gave them.
 
     Columns: number, scan, state, model, volume_ml, truth_ml, difference_ml, dice (of the whole scan), boxed_dice (of
     the slices with a box), seconds_a_slice, mask, error, scan_sha256, warnings (what makes the millilitres doubtful),

@@ -442,6 +442,6 @@ def _unknown(name: str, volume: CTVolume, offer: Offer | None) -> InputError:
         )
     masks = endings("mask")
     return InputError(
-        f"A mask is written as {', '.join(masks[:-1])} or {masks[-1]} (a PNG a slice); "
+        f"A mask is written as {', '.join(masks[:-1])} or {masks[-1]} (a PNG for each slice); "
         f"got {name}; name it e.g. {mask_name(volume)}."
     )

@@ -115,7 +115,7 @@ def piece_at(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
         0 <= i < n for i, n in zip(index, mask.shape, strict=True)
     ):
         raise InputError(
-            f"A piece is pointed at on its own grid, {mask.shape}; got {tuple(index)}; point inside it."
+            f"A component is pointed at on its own grid, {mask.shape}; got {tuple(index)}; point inside it."
         )
     if not mask[tuple(index)]:
         return np.zeros_like(mask)

@@ -137,15 +137,17 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         "pieces",
-        "Pieces",
+        "Components",
         of=lambda it: len(it.components_ml),
         terminal=(
             Shown(
-                "Pieces (largest, mL)", "", lambda one: f"{one.pieces} ({one.largest_piece_ml:.2f})"
+                "Components (largest, mL)",
+                "",
+                lambda one: f"{one.pieces} ({one.largest_piece_ml:.2f})",
             ),
         ),
         report=(Shown("Compo- nents", "", lambda one: f"{one.pieces}", share=0.065),),
-        page=(Shown("Pieces (largest, mL)", "", texts.components_on_page),),
+        page=(Shown("Components (largest, mL)", "", texts.components_on_page),),
     ),
     Field(
         "largest_piece_ml",

@@ -263,7 +263,7 @@ def _verdicts(
     rule = f"{classic_rule}, or new IVH, or IVH growth {sign} {asked.ivh_ml:g} mL"
     if ivh_ml is None:
         # Classic expansion alone is revised expansion, whatever the ventricles hold.
-        why = "intraventricular blood is not told apart"
+        why = "intraventricular blood is not labelled separately"
         yield _verdict("revised", True if classic else None, rule, f"{grown}, {share}; {why}")
         return
     before, after = ivh_ml

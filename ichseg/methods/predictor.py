@@ -21,7 +21,7 @@ from ichseg.methods.frame import FloatArray, SliceFrame
 #: What a setting of an identity is, as JSON takes it.
 Setting = bool | float | str | None
 
-#: A second look's crop is this many times the box's longer side, and never under the least side in pixels.
+#: A refinement's crop is this many times the box's longer side, and never under the least side in pixels.
 CROP_SIDES = 3.0
 LEAST_CROP_PX = 64
 
@@ -55,7 +55,7 @@ class SliceMasks:
     masks: npt.NDArray[np.bool_]
     """[n, y, x]"""
     iou: npt.NDArray[np.float32]
-    """[n], the model's own estimate of its IoU with the truth; NaN from a method that makes none."""
+    """[n], the model's own estimate of its IoU with the reference mask; NaN from a method that makes none."""
 
     @property
     def union(self) -> npt.NDArray[np.bool_]:
@@ -137,7 +137,7 @@ def as_slice(slice_hu: npt.ArrayLike) -> npt.NDArray[np.number]:
 
 
 def crop_region(box: Box, shape_yx: tuple[int, int], sides: float = CROP_SIDES) -> Box:
-    """The square of whole pixels around a box that a second look encodes.
+    """The square of whole pixels around a box that a refinement encodes.
 
     Its side is ``sides`` times the box's longer side, at least LEAST_CROP_PX and at most the slice's longer side;
     it is moved to lie on the slice as far as it can.
@@ -177,7 +177,7 @@ class NetworkPredictor(Predictor):
             title: the name shown to people.
             weights_sha256: {file: sha256}.
             second_look: see Predictor.second_look.
-            crop_sides: a second look's side in units of the box's longer side.
+            crop_sides: a refinement's side in units of the box's longer side.
             packages: what the network is made of, beside the back end's own package.
 
         """

@@ -13,7 +13,7 @@ from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks, as_s
 
 
 class WholeSlicePredictor(Predictor):
-    """A method that takes no box: it runs once a slice, in ``embed``, and ``predict`` cuts its answer to each box.
+    """A method that takes no box: it runs once per slice, in ``embed``, and ``predict`` cuts its answer to each box.
 
     Blood that it finds outside of every box is not shown, which flatters it: tables say that it takes no box.
     """

@@ -1,4 +1,4 @@
-"""A synthetic head CT with a hematoma of known truth, and its follow-up; `python -m tools.phantom.sample` made them.
+"""A synthetic head CT with a known hematoma, and its follow-up; `python -m tools.phantom.sample` made them.
 
 >>> ct, truth = sample_paths()
 >>> ct.name, truth.name
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def sample_paths(followup: bool = False) -> tuple[Path, Path]:
-    """The synthetic scan (HU, int16) and its truth mask (uint8: 1 = IPH, 2 = IVH), on one grid.
+    """The synthetic scan (HU, int16) and its reference mask (uint8: 1 = IPH, 2 = IVH), on one grid.
 
     ``followup`` gives the second scan of the same head: lain down anew, the hematoma 40 % larger.
     """

@@ -50,7 +50,7 @@ def blood() -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 @pytest.fixture
 def manifest(tmp_path: Path, blood: np.ndarray[Any, np.dtype[np.bool_]]) -> Path:
-    """Two good scans, the first with its truth, around one that is no scan."""
+    """Two good scans, the first with its reference mask, around one that is no scan."""
     folder = tmp_path / "in"
     folder.mkdir()
     for name in NAMES:
@@ -338,7 +338,7 @@ def test_benchmark_compares_models_over_scans(
     rows = [row for row in found["scans"] if row.get("model") == "threshold"]
     assert [row["number"] for row in rows] == [1, 3]
     threshold = found["models"][0]
-    assert threshold["scans"] == 1  # one of the two good ones has a truth
+    assert threshold["scans"] == 1  # one of the two good ones has a reference mask
     assert threshold["boxed_dice_mean"] == rows[0]["boxed_dice"] > 0.97
     assert threshold["boxed_dice_sd"] is None
     assert threshold["difference_ml_mean"] == pytest.approx(abs(rows[0]["difference_ml"]))

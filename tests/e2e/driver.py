@@ -130,7 +130,7 @@ class Viewer:
         return self
 
     def tool(self, name: str) -> Viewer:
-        """Choose a tool of the correction bar: box, brush, erase or piece."""
+        """Choose a tool of the correction bar: box, brush, erase or component."""
         self.page.click(f"[data-tool={name}]")
         return self
 

@@ -22,7 +22,7 @@ Truth = npt.NDArray[np.bool_]
 
 @pytest.fixture(scope="module")
 def largest_lesion(truth: Truth) -> Truth:
-    """The largest connected piece of the sample's blood, bool [z, y, x]."""
+    """The largest connected component of the sample's blood, bool [z, y, x]."""
     labels, _ = ndimage.label(truth, np.ones((3, 3, 3)))
     return np.equal(labels, 1 + np.argmax(np.bincount(labels.ravel())[1:]))
 

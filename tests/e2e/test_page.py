@@ -38,7 +38,7 @@ NOTICE = "Research software. Not a medical device. Not for clinical use."
 
 
 def boxes_on(truth: Truth, k: int) -> list[tuple[float, float, float, float]]:
-    """A box with a margin around each sizeable piece of blood on slice k, as a person would draw them."""
+    """A box with a margin around each sizeable component of blood on slice k, as a person would draw them."""
     pieces = [box for box in boxes_from_mask(truth[k]) if box.width * box.height > 150]
     return [box.grow(4, truth.shape[1:]).xyxy for box in pieces]
 
@@ -250,7 +250,7 @@ def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None
     assert viewer.ml(0)[1] == both
 
 
-# The second look
+# The refinement
 
 
 def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
@@ -357,7 +357,7 @@ def test_two_methods_are_compared_with_each_other_and_with_the_truth(
     inside = Box(*map(round, boxes_on(truth, k)[0])).slices()
     assert viewer.pixels(1)[inside].mean() > calm[inside].mean() + 3  # where both are it is lit
 
-    # Against the truth of the sample, and against the same one from a file.
+    # Against the reference mask of the sample, and against the same one from a file.
     page.click("[data-do=truth_sample]")
     viewer.settle()
     with_sample = rows()

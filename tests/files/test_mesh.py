@@ -120,7 +120,7 @@ def test_on_an_uneven_tilted_series_it_lies_where_the_slices_lie() -> None:
 def test_any_mask_keeps_its_volume(
     seed: int, share: float, positions: tuple[float, ...], tilt: float
 ) -> None:
-    """Also of single voxels, holes and pieces that touch at a corner."""
+    """Also of single voxels, holes and components that touch at a corner."""
     volume = phantoms.scan(positions, (9, 11), (0.5, 0.7), tilt)
     mask = np.random.default_rng(seed).random(volume.shape_zyx) < share
     mask[0, 0, 0] = True

@@ -175,11 +175,11 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(
     assert str(refused.value).replace("e.g. ", "").count(". ") == 0
 
 
-# Pieces and holes
+# Components and holes
 
 
 def flood(mask: Mask, index: tuple[int, int]) -> Mask:
-    """The piece by walking it, pixel by pixel."""
+    """The component by walking it, pixel by pixel."""
     found = np.zeros_like(mask)
     todo = [index] if mask[index] else []
     while todo:

@@ -80,7 +80,7 @@ def test_where_the_masks_lie_on_the_slice_does_not_matter() -> None:
 
 
 def test_whole_scan_and_slices_differ_by_what_was_left_out() -> None:
-    """Slices 4, 5, 6 and 7 mm high; pixels of 0.25 mm2. The mask is on slice 1 alone, the truth on 1 and 2."""
+    """Slices 4, 5, 6 and 7 mm high; pixels of 0.25 mm2. The mask is on slice 1 alone, the reference mask on 1 and 2."""
     scan = phantoms.scan((0, 4, 10, 16), (10, 12))
     heights_mm = scan.slice_heights_mm
     mask, truth = np.zeros((2, *scan.shape_zyx), bool)

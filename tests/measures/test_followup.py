@@ -40,7 +40,7 @@ NOTHING = blood()
         (blood(IPH=10, SDH=5), blood(IPH=12, SDH=25), "iph", 2, None, 5.8),
         (blood(IPH=10), NOTHING, "iph", -10, None, 5.8),
         (NOTHING, blood(IPH=10, IVH=2), "iph", 10, 2, 7.7),
-        # Else what is outside the ventricles, where these are told apart on either scan.
+        # Else what is outside the ventricles, where these are labelled separately on either scan.
         (blood(SDH=10.2, IVH=0.8), blood(SDH=20.4, IVH=0.8), "not ivh", 10.2, 0, 7.7),
         (blood(SDH=10.2), blood(SDH=20.4, IVH=0.8), "not ivh", 10.2, 0.8, 7.7),
         (blood(unspecified=10.2, IVH=1), blood(unspecified=20.4, IVH=1), "not ivh", 10.2, 0, 7.7),

@@ -42,7 +42,7 @@ def test_expansion_at_its_thresholds(
     found = growth(before, after)
     assert found.growth_ml == pytest.approx(growth_ml)
     assert found.growth_percent == pytest.approx(percent, abs=1e-3)
-    # Without the ventricles told apart, classic expansion is revised expansion; its absence is not an answer.
+    # Without the ventricles labelled separately, classic expansion is revised expansion; its absence is not an answer.
     assert verdicts(found) == (classic, absolute, True if classic else None)
 
 

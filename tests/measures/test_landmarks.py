@@ -166,7 +166,7 @@ def test_nothing_has_no_side_and_no_distance() -> None:
 
 @pytest.mark.parametrize("followup", [False, True])
 def test_the_samples_midline_and_side(followup: bool) -> None:
-    """The pose that the sample was made with is the truth; its skull is warped by 2 mm, as nobody is symmetric."""
+    """The sample was made with a known pose; its skull is warped by 2 mm, as nobody is symmetric."""
     volume = read_volume(sample_paths(followup)[0])
     labels = read_mask(sample_paths(followup)[1], volume)
     where = Landmarks(volume)

@@ -496,7 +496,7 @@ def test_each_lesion_is_measured_by_itself_and_all_together() -> None:
     volume = phantoms.scan((0, 5, 10, 15), (30, 40))
     labels = np.zeros(volume.shape_zyx, dtype=np.uint8)
     labels[0:2, 3:9, 3:9] = 1
-    labels[2, 9, 9] = 1  # touches the piece below it at a corner
+    labels[2, 9, 9] = 1  # touches the component below it at a corner
     labels[0, 20:22, 20:30] = 2
     labels[3, 20:22, 20:30] = 2
     whole, (first, second) = measure(labels, volume)

@@ -103,7 +103,7 @@ def real_slices(shared_data: Path) -> list[RealSlice]:
 
 @pytest.fixture(scope="module")
 def plain_masks(real_slices: list[RealSlice]) -> Callable[[str, bool], list[Masks]]:
-    """Each real slice's masks the plain way, which takes seconds a slice, once for all back ends."""
+    """Each real slice's masks the plain way, which takes seconds per slice, once for all back ends."""
 
     @cache
     def masks(name: str, second_look: bool) -> list[Masks]:

@@ -154,7 +154,7 @@ def test_edited_boxes_can_be_run_again() -> None:
     assert {found.how for found in again.found["a"].values()} == {"prompt"}
 
 
-# --- Lesions and pieces ----------------------------------------------------------------------------
+# --- Lesions and components ----------------------------------------------------------------------------
 
 
 def test_two_lesions_are_followed_each_by_its_own_boxes() -> None:

@@ -317,7 +317,7 @@ def test_only_bone_hardens_the_beam_and_makes_what_is_behind_it_too_dark() -> No
 @pytest.mark.skipif(find_spec("nilearn") is None, reason="the MNI152 maps of nilearn are not here")
 @pytest.mark.parametrize("followup", [False, True])
 def test_one_slice_made_again_is_the_committed_one(followup: bool) -> None:
-    """The truth of the middle slice, voxel for voxel (the whole scan takes minutes)."""
+    """The reference mask of the middle slice, voxel for voxel (the whole scan takes minutes)."""
     from tools.phantom.head import Head, Hematoma
     from tools.phantom.sample import BASELINE, FOLLOWUP, ideal_slice, truth_of
 

@@ -37,7 +37,7 @@ from train.data.examples import Example, TrainingSlices
 
 def test_the_default_example_is_the_papers(heads: Prepared) -> None:
     made = TrainingSlices(heads, TRAINED)
-    assert len(made) == made.n_real == 3  # one a slice with blood
+    assert len(made) == made.n_real == 3  # one per slice with blood
     example = made.example(0)
     frame = SliceFrame((ROWS, COLUMNS))
     without_speck = TWO_COMPONENTS & ~marks((40, 43, 70, 73))

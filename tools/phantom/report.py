@@ -142,7 +142,7 @@ def _row(method: str, boxes: str, rows: Sequence[Measured]) -> str:
 
 
 def _draw(path: Path, rows: Sequence[Measured]) -> None:
-    """Bland-Altman plots, a row a method, without and with the edge: parenchymal blood, small ones included."""
+    """Bland-Altman plots, a row for each method, without and with the edge: parenchymal blood, small ones included."""
     from matplotlib.figure import Figure
 
     methods = list(dict.fromkeys(row.method for row in rows))

@@ -1,4 +1,4 @@
-"""Make the synthetic head CT and its truth: `python -m tools.phantom.sample`.
+"""Make the synthetic head CT and its reference mask: `python -m tools.phantom.sample`.
 
 A development-time tool. The anatomy of the brain comes from the MNI152 maps that nilearn ships:
 
@@ -104,7 +104,7 @@ def truth_of(iph: Floats, ivh: Floats) -> NDArray[np.uint8]:
 
 
 def make(phantom: HeadPhantom) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """The scan in HU and its truth (1 = IPH, 2 = IVH), both [z, y, x] as radiologists look at it."""
+    """The scan in HU and its reference mask (1 = IPH, 2 = IVH), both [z, y, x] as radiologists look at it."""
     head = Head(Hematoma(phantom.hematoma_scale))
     ideal = np.stack([ideal_slice(head, phantom, k) for k in range(SLICES)])
     hu = scan(ideal[:, 0], PIXEL_MM, phantom.seed)

@@ -44,7 +44,7 @@ def ellipsoid(p: Floats, centre: Vector, radii: Vector) -> Floats:
 
 
 def tube(p: Floats, path: Path3D, radius: float, end_radius: float | None = None) -> Floats:
-    """Signed distance to a tube along a polyline; the radius may change evenly along each piece."""
+    """Signed distance to a tube along a polyline; the radius may change evenly along each segment."""
     last = radius if end_radius is None else end_radius
     best = np.full(p.shape[1], np.inf, np.float32)
     for start, stop in pairwise(path):

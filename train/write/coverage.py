@@ -16,7 +16,7 @@ from train.scores.coverage import MOVES, Row
 
 
 def write_coverage(out: Path, rows: Sequence[Row], title: str) -> None:
-    """Write coverage.csv, a row a patient, and coverage.md into a folder."""
+    """Write coverage.csv, a row for each patient, and coverage.md into a folder."""
     columns = [*(item.name for item in fields(Row)), "covered"]
     values = [{**asdict(row), "covered": int(row.covered)} for row in rows]
     write_table(out / "coverage.csv", values, columns)
@@ -55,7 +55,7 @@ def report(rows: Sequence[Row], title: str) -> str:
     """The table with what it says, as Markdown."""
     return f"""# The range under other boxes: {title}
 
-Printed by `python -m train coverage`; a row a patient is in the CSV file beside this one.
+Printed by `python -m train coverage`; a row for each patient is in the CSV file beside this one.
 
 For each patient the boxes around the reference mask's components are drawn anew {DRAWS} times, each side up to
 {JITTER_MM:g} mm elsewhere, as the page and the command line do it, without refinement; the least and the
