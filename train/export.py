@@ -49,9 +49,12 @@ def export(run: Path, name: str, scores: Path | None = None) -> Path:
             for file in _FOLD_FILES:
                 if (fold / file).is_file():
                     copy_file(fold / file, target.parent / file)
-    training = json.loads((sources[0][0] / "training.json").read_text())
+    training = json.loads((sources[0][0] / "training.json").read_text(encoding="utf-8"))
     if scores is not None:
-        write_json(folder / "training.json", training | {"scores": json.loads(scores.read_text())})
+        write_json(
+            folder / "training.json",
+            training | {"scores": json.loads(scores.read_text(encoding="utf-8"))},
+        )
     record_weights(
         folder.relative_to(WEIGHTS_DIR).as_posix(),
         recorded,

@@ -84,7 +84,7 @@ class RunFolder:
                 "--out."
             )
         config, part, began = (
-            json.loads((self.out / name).read_text())
+            json.loads((self.out / name).read_text(encoding="utf-8"))
             for name in ("config.json", "split.json", "environment.json")
         )
         config.pop("data_sha256", None)  # in the networks' runs of before 0.2.0

@@ -63,7 +63,7 @@ def _soften(run: Path, out: Path, strength: float) -> Path:
     )
     config = "adapter_config.json"
     copy_file(source / config, folder / config)
-    training = json.loads((source / "training.json").read_text())
+    training = json.loads((source / "training.json").read_text(encoding="utf-8"))
     training["strength"] = strength * training.get("strength", 1.0)
     write_json(folder / "training.json", training)
     for name in _KEPT:

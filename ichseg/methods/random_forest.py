@@ -223,7 +223,7 @@ class RandomForestPredictor(WholeSlicePredictor):
         cls, folder: Path, name: str, title: str, weights_sha256: Mapping[str, str]
     ) -> RandomForestPredictor:
         """Open what ``train baseline`` wrote: config.json has the cutoff, model.safetensors the trees."""
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if tuple(config["features"]) != FEATURES:
             raise WeightsError(
                 f"A forest is asked with the features it was grown on; {folder.name} has "

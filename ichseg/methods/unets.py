@@ -244,7 +244,7 @@ class UNetPredictor(WholeSlicePredictor):
         cls, folder: Path, name: str, title: str, weights_sha256: Mapping[str, str], device: str
     ) -> UNetPredictor:
         """Open what ``train baseline`` wrote: config.json names the architecture, model.safetensors has the weights."""
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         network = build(config["architecture"], config["channels"])
         tensors = {
             key: value.float() if value.is_floating_point() else value

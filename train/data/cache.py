@@ -90,7 +90,10 @@ def prepare(
     """
     out = Path(out)
     index = out / "index.json"
-    if index.exists() and (held := json.loads(index.read_text())["dataset"]) != dataset:
+    if (
+        index.exists()
+        and (held := json.loads(index.read_text(encoding="utf-8"))["dataset"]) != dataset
+    ):
         raise DataError(
             f"A cache holds one data set; '{out.name}' has {held} and {dataset} was to be added; give another "
             "folder."
@@ -124,7 +127,7 @@ class Prepared:
                 f"Training data are prepared first; '{self.folder.name}' has no index.json; run "
                 "python -m train prepare."
             )
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             raise DataError(
                 f"This code reads caches of format {FORMAT}; '{self.folder.name}' has {index['format']}; "

@@ -289,7 +289,9 @@ def facts(predictor: Predictor, source: str, *, is_trained: bool) -> Facts:
 def _recipe(folder: Path) -> str:
     """How a model was trained, in a few words, from its training.json; empty where there is none."""
     path = folder / "training.json"
-    config = json.loads(path.read_text()).get("config", {}) if path.is_file() else {}
+    config = (
+        json.loads(path.read_text(encoding="utf-8")).get("config", {}) if path.is_file() else {}
+    )
     if "trees" in config:
         return f"{config['trees']} trees"
     if "epochs" not in config:
@@ -316,7 +318,9 @@ def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         models = [
-            line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+            line
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
         ]
         name = models[0].split(":", 1)[1].strip() if models else name
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -126,7 +126,7 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
 
 def kept_answer(path: Path, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A small answer from a JSON file, if it is there under this key; else made, and kept there."""
-    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if kept.get("key") != key:
         kept = {**make(), "key": key}
         write_json(path, kept)

@@ -162,7 +162,7 @@ def parts(
             raise InputError(
                 f"A run is scored when it is finished; '{run.name}/{fold.name}' is not; resume it first."
             )
-        held_out = json.loads((fold / "split.json").read_text())[part]
+        held_out = json.loads((fold / "split.json").read_text(encoding="utf-8"))[part]
         if mine := sorted(wanted & set(held_out)):
             out.append((fold.name, str(trained), mine))
     return out

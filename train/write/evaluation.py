@@ -96,7 +96,7 @@ def _spread(value: Summary) -> str:
 
 def read_summary(path: Path) -> dict[str, Any]:
     """What ``write_report`` wrote as summary.json, with the protocols by the names they have today."""
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for table in ("protocols", "dice_by_type"):
         content[table] = {current_name(name): value for name, value in content[table].items()}
     return content

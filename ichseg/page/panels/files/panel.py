@@ -60,7 +60,7 @@ def _load(work: Work, session: Session, op: Load, reply: Reply) -> Iterable[Repl
         if masks:
             # What the labels stand for was saved beside the mask, and may be given with it.
             for path in beside:
-                path.rename(lesions_path(masks[0]))
+                path.replace(lesions_path(masks[0]))
             _load_mask(work, session, masks[0], reply)
         else:
             yield from _load_session(work, session, beside[0], reply, op.anew)
