@@ -43,6 +43,7 @@ def blocks(text: str, language: str = "") -> list[str]:
 
 def test_the_table_of_wings_is_what_is_there(root: Path) -> None:
     page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = page.split("Data flows one way")[0]  # below are tables of a wing's own modules
     named = set(re.findall(r"^\| `(\w+)/` \|", page, re.M))
     wings = {path.parent.name for path in (root / "ichseg").glob("*/__init__.py")}
     folders = {"ichseg", "weights", "train", "tools", "benchmarks", "tests", "docs"}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.import_graph import ROOT, circles, import_graph
 
 #: From the lowest up; each imports only what stands before it.
 WINGS = ("scan", "marks", "methods", "measures", "files", "cohort", "cli", "page")
 #: Below all wings: they import nothing of the package but each other.
 GROUND = ("", "arrays", "commit", "errors", "json_fields", "replace_file", "sample")
+
+LONGEST = 500
 
 
 def wing_of(module: str) -> str:
@@ -31,6 +37,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     # The package's own names are fetched when they are first used: who asks for its notice imports no wing.
     del graph["ichseg"]
     assert circles(graph) == []
+
+
+def code_files() -> list[Path]:
+    folders = ("ichseg", "train", "tools", "benchmarks")
+    python = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return sorted([*python, *(ROOT / "ichseg").rglob("*.js"), ROOT / "app.py"])
+
+
+@pytest.mark.parametrize("path", code_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_is_longer_than_a_person_reads_at_a_time(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    reason = any("lines because" in line for line in lines[:10])
+    assert len(lines) <= LONGEST or reason, f"{len(lines)} lines; say why in the first, or split it"
 
 
 def test_tests_mirror_the_wings() -> None:
