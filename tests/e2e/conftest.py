@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
 from safetensors.numpy import save_file
+from scipy import ndimage
 
 from benchmarks.latency import CHROMIUM_ARGUMENTS
 from ichseg.files.nifti_mask import read_mask
@@ -219,3 +220,10 @@ def sample() -> CTVolume:
 def truth(sample: CTVolume) -> npt.NDArray[np.bool_]:
     """Where the sample's blood is, bool [z, y, x]."""
     return read_mask(sample_paths()[1], sample) != 0
+
+
+@pytest.fixture(scope="module")
+def largest_lesion(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The largest connected component of the sample's blood, bool [z, y, x]."""
+    labels, _ = ndimage.label(truth, np.ones((3, 3, 3)))
+    return np.equal(labels, 1 + np.argmax(np.bincount(labels.ravel())[1:]))

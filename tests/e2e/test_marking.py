@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from scipy import ndimage
 
-from ichseg.files.nifti_mask import read_mask
-from ichseg.marks.box import Box, boxes_from_mask
+from ichseg.marks.box import boxes_from_mask
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
-from tests.e2e.driver import Viewer
-
-Visit = Callable[..., Viewer]
-Truth = npt.NDArray[np.bool_]
-
-
-@pytest.fixture(scope="module")
-def largest_lesion(truth: Truth) -> Truth:
-    """The largest connected component of the sample's blood, bool [z, y, x]."""
-    labels, _ = ndimage.label(truth, np.ones((3, 3, 3)))
-    return np.equal(labels, 1 + np.argmax(np.bincount(labels.ravel())[1:]))
-
-
-def largest_slice(mask_zyx: Truth) -> tuple[int, Box]:
-    """The slice where a lesion is largest, and a person's box around it there."""
-    k = int(mask_zyx.sum(axis=(1, 2)).argmax())
-    pieces = boxes_from_mask(mask_zyx[k])
-    return k, max(pieces, key=lambda box: box.width * box.height).grow(5, mask_zyx.shape[1:])
-
-
-def ml(mask_zyx: Truth, scan: CTVolume) -> float:
-    return float((mask_zyx.sum(axis=(1, 2)) * scan.voxel_volumes_ml).sum())
-
-
-def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
-    visit_real: Visit, sample: CTVolume, largest_lesion: Truth, tmp_path: Path
-) -> None:
-    viewer = visit_real().open_sample()
-    assert viewer.page.locator("[data-do=propagate]").is_disabled()
-    k, box = largest_slice(largest_lesion)
-    viewer.go_to(k).draw(box.xyxy)
-    one_slice_ml = viewer.ml(0)[1]
-    viewer.press("w").settle()
-    whole_ml = viewer.ml(0)[1]
-    assert whole_ml == pytest.approx(ml(largest_lesion, sample), rel=0.1)
-    assert viewer.ml(1)[1] > viewer.ml(1)[0]  # the other method followed it, too
-    reasons = viewer.page.inner_text(".ich-stops")
-    assert "Stopped above slice" in reasons and "Stopped below slice" in reasons
-
-    viewer.do("correct").tool("erase")
-    centre_x, centre_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-    viewer.drag((centre_x - 10, centre_y, centre_x + 10, centre_y + 5))
-    corrected_ml = viewer.ml(0)[1]
-    assert corrected_ml < whole_ml - 0.05 and viewer.ml(1)[1] > 0
-    viewer.press("Control+z").answered()
-    assert viewer.ml(0)[1] == whole_ml
-    viewer.press("Control+Shift+z").answered()
-    assert viewer.ml(0)[1] == corrected_ml
-
-    mask = read_mask(viewer.download("mask", tmp_path), sample) != 0
-    assert ml(mask, sample) == pytest.approx(corrected_ml, abs=0.06)
-    assert not mask[k, round(centre_y + 2), round(centre_x)]  # where the eraser went
-
-    viewer.tool("box").press("Control+z", "Control+z").answered()
-    assert viewer.ml(0)[1] == one_slice_ml
-
-
-def test_following_is_cancelled_and_nothing_changes(
-    visit_real: Visit, largest_lesion: Truth
-) -> None:
-    viewer = visit_real().open_sample()
-    k, box = largest_slice(largest_lesion)
-    viewer.go_to(k).draw(box.xyxy)
-    before = viewer.ml(0), viewer.ml(1)
-    viewer.press("w")
-    viewer.page.locator("[data-do=cancel]").click()
-    viewer.settle()
-    assert (viewer.ml(0), viewer.ml(1)) == before
-    assert viewer.page.locator(".ich-stops").is_hidden()
+from tests.e2e.sample_boxes import (
+    Truth,
+    Visit,
+    largest_slice,
+    ml,
+)
 
 
 def test_lesions_are_added_named_typed_and_locked(

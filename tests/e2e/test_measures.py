@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import highdicom.seg
 import numpy as np
 import numpy.typing as npt
-import pydicom
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from playwright.sync_api import Browser, Download
+from playwright.sync_api import Browser
 
-from ichseg.files.names import lesions_path, mask_name
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import boxes_from_mask
 from ichseg.marks.lesion import Lesion
@@ -31,7 +25,8 @@ from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests.e2e.conftest import CHROMIUM_ARGUMENTS, Server, visiting
 from tests.e2e.driver import PATIENCE_MS, Viewer
-from tests.e2e.files import check_files, more
+from tests.e2e.files import check_files
+from tests.e2e.sample_boxes import wait_for_measures
 
 Visit = Callable[..., Viewer]
 Truth = npt.NDArray[np.bool_]
@@ -75,10 +70,6 @@ def mask(person: Viewer, sample: CTVolume, tmp_path_factory: pytest.TempPathFact
     """The mask that they download."""
     path = person.download("mask", tmp_path_factory.mktemp("mask"))
     return np.asarray(read_mask(path, sample) != 0)
-
-
-def wait_for_measures(viewer: Viewer) -> None:
-    viewer.settle().page.wait_for_selector(".ich-measure[data-ready=true]", timeout=PATIENCE_MS)
 
 
 def shown(viewer: Viewer) -> dict[str, str]:
@@ -232,61 +223,6 @@ def test_every_file_opens_elsewhere_with_the_same_blood_in_it(
     assert f"{low} to {high} mL" in text
 
 
-def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again(
-    visit_real: Visit, sample: CTVolume, truth: Truth, root: Path, tmp_path: Path
-) -> None:
-    viewer = visit_real().open_sample()
-    page, k = viewer.page, int(np.argmax(truth.sum(axis=(1, 2))))
-    clot, ventricle = sorted(
-        boxes_from_mask(truth[k]), key=lambda box: -truth[k][box.slices()].sum()
-    )[:2]
-    viewer.go_to(k).draw(clot.grow(4, truth.shape[1:]).xyxy)
-    viewer.do("lesions").do("lesion_add").answered()
-    page.locator(".ich-lesion-list [data-part=type]").last.select_option("IVH")
-    viewer.answered().go_to(k).draw(ventricle.grow(3, truth.shape[1:]).xyxy).press("d")
-    viewer.settle()  # the numbers come before their range, which this does not wait for
-    page.wait_for_selector(".ich-measure[data-stale=false] thead", timeout=PATIENCE_MS)
-    heads = page.locator(".ich-measures thead th").all_inner_texts()
-    assert heads == ["Lesion 1", "Lesion 2\nIVH", "All blood"]
-    cells = page.locator(".ich-measures tbody tr").first.locator("td").all_inner_texts()
-    one, two, both = map(float, cells)
-    assert one > two > 0 and both == pytest.approx(one + two, abs=0.06) == viewer.ml(0)[1]
-    assert "difference below 7.7 mL" in page.inner_text(
-        ".ich-headline"
-    )  # for there is blood in a ventricle
-    assert page.inner_text(".ich-missing").startswith("ABC/2 of All blood: ")
-
-    files: list[Download] = []
-    page.on("download", lambda file: files.append(file))
-    page.click("[data-save=mask]")
-    while len(files) < 2:  # two files, in whatever order the browser begins them
-        page.wait_for_event("download", timeout=PATIENCE_MS)
-    saved = {file.suggested_filename: tmp_path / file.suggested_filename for file in files}
-    name = mask_name(sample)
-    assert set(saved) == {name, lesions_path(Path(name)).name}
-    for file in files:
-        file.save_as(saved[file.suggested_filename])
-    path = saved[name]
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    voxel_ml = float(sample.voxel_volumes_ml[k])
-    counted = [int((labels == label).sum()) * voxel_ml for label in (1, 2)]
-    assert counted == pytest.approx([one, two], abs=0.06) and labels.max() == 2
-
-    record = viewer.download("record", tmp_path)
-    command = ["segment", str(sample_paths()[0]), "--session", str(record), "--json"]
-    run = subprocess.run(
-        [sys.executable, "-m", "ichseg", *command, "--out", str(tmp_path / "again.nii.gz")],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    again = json.loads(run.stdout)
-    assert again["schema_version"] == 3 and again["same_mask"] is True
-    itk = sitk.ReadImage(str(tmp_path / "again.nii.gz"))
-    assert np.array_equal(sitk.GetArrayFromImage(itk), labels)
-
-
 def test_the_menu_is_opened_and_left_by_keys_and_says_what_it_has_not(measured: Viewer) -> None:
     page, k = measured.page, measured.slice
     page.focus("[data-do=more]")
@@ -301,37 +237,6 @@ def test_the_menu_is_opened_and_left_by_keys_and_says_what_it_has_not(measured: 
     measured.press("Escape")
     assert not page.locator(".ich-more").is_visible() and measured.slice == k
     assert page.evaluate("document.activeElement.dataset.do") == "more"
-
-
-def test_a_dicom_scan_gives_a_dicom_seg_without_a_name(
-    visit_real: Visit, shared_data: Path, tmp_path: Path
-) -> None:
-    files = sorted(path for path in (shared_data / "ge-head-ct").rglob("*") if path.is_file())
-    viewer = visit_real().open_files(*files).opened()
-    viewer.draw((200, 200, 300, 300))
-    path = more(viewer, "dcm", tmp_path)
-    found = highdicom.seg.segread(path)
-    assert found.PatientName == "" and found.PatientID == "" and found.number_of_segments == 1
-    sources = {}
-    for file in files:
-        image = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-        if "ImagePositionPatient" in image:
-            sources[image.SOPInstanceUID] = image
-    frames = found.PerFrameFunctionalGroupsSequence
-    assert len(frames) == 1  # the one slice that was marked
-    (reference,) = frames[0].DerivationImageSequence[0].SourceImageSequence
-    image = sources[reference.ReferencedSOPInstanceUID]
-    assert np.allclose(
-        frames[0].PlanePositionSequence[0].ImagePositionPatient, image.ImagePositionPatient
-    )
-    dy, dx = map(float, image.PixelSpacing)
-    pixels = int(found.pixel_array.sum())
-    viewer.press("d")
-    wait_for_measures(viewer)
-    text = viewer.page.locator(".ich-areas svg").get_attribute("aria-label") or ""
-    assert float(re.findall(r"([\d.]+) cm²", text)[0]) == pytest.approx(
-        pixels * dy * dx / 100, abs=0.051
-    )
 
 
 # In 3D

@@ -4,120 +4,32 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 import pytest
-import SimpleITK as sitk
 from playwright.sync_api import Browser
 
-from ichseg.files.nifti_mask import read_mask
-from ichseg.marks.box import Box, boxes_from_mask
+from ichseg.marks.box import Box
 from ichseg.methods.catalogue import default_baseline
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
-from tests.e2e.conftest import REAL, Server, serving
+from tests.e2e.conftest import Server, serving
 from tests.e2e.driver import Viewer
-
-Visit = Callable[..., Viewer]
-Truth = npt.NDArray[np.bool_]
-
-MODEL_RGB, BASELINE_RGB = (76, 201, 240), (255, 176, 0)
-NOTICE = "Research software. Not a medical device. Not for clinical use."
-
-
-def boxes_on(truth: Truth, k: int) -> list[tuple[float, float, float, float]]:
-    """A box with a margin around each sizeable component of blood on slice k, as a person would draw them."""
-    pieces = [box for box in boxes_from_mask(truth[k]) if box.width * box.height > 150]
-    return [box.grow(4, truth.shape[1:]).xyxy for box in pieces]
-
-
-def largest(truth: Truth, count: int) -> list[int]:
-    """The slices with most blood, in order."""
-    return sorted(np.argsort(truth.sum(axis=(1, 2)))[-count:].tolist())
-
-
-def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) -> Truth:
-    """The pixels that no box's line comes near."""
-    free = np.ones(shape_yx, dtype=bool)
-    for box in boxes:
-        x0, y0, x1, y1 = (int(v) for v in box.xyxy)
-        for x in (x0, x1):
-            free[max(0, y0 - px) : y1 + px, max(0, x - px) : x + px] = False
-        for y in (y0, y1):
-            free[max(0, y - px) : y + px, max(0, x0 - px) : x1 + px] = False
-    return free
-
-
-# What computes
-
-
-def test_a_pane_says_what_computes_its_method(visit_real: Visit, truth: Truth) -> None:
-    viewer = visit_real().open_sample()
-    (k,) = largest(truth, 1)
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
-    for pane in (0, 1):
-        said = viewer.page.locator(f"[data-pane='{pane}'] select").get_attribute("title") or ""
-        assert re.fullmatch(r"Runs on (OpenVINO|torch), (CPU|GPU), \w+", said)
-
+from tests.e2e.sample_boxes import (
+    NOTICE,
+    Truth,
+    Visit,
+    boxes_on,
+    largest,
+)
 
 # From the sample to a mask on disk
-
-
-def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
-    visit_real: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
-) -> None:
-    viewer = visit_real(
-        viewport={"width": 2700, "height": 1640}
-    ).open_sample()  # 2.6 screen pixels a voxel
-    slices = largest(truth, 2)
-    shown = {}
-    viewer.do("fill")
-    viewer.page.locator(".ich-opacity").fill("100")
-    for k in slices:
-        viewer.go_to(k)
-        for box in boxes_on(truth, k):
-            viewer.draw(box)
-        assert viewer.ml(0)[0] > 0 and viewer.ml(1)[0] > 0
-        viewer.page.mouse.move(5, 5)
-        shown[k] = [
-            np.all(abs(viewer.pixels(pane).astype(int) - rgb) <= 3, axis=2)
-            for pane, rgb in enumerate((MODEL_RGB, BASELINE_RGB))
-        ]
-
-    true_ml = float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml)[slices].sum())
-    errors = [abs(viewer.ml(pane)[1] - true_ml) / true_ml for pane in (0, 1)]
-    assert min(errors) < 0.15
-
-    path = viewer.download("mask", tmp_path)
-    mask = read_mask(path, sample) != 0
-    assert sorted(np.flatnonzero(mask.any(axis=(1, 2))).tolist()) == slices
-    for k in slices:
-        boxes = [Box(*map(round, box)) for box in boxes_on(truth, k)]
-        free = away_from_lines(mask.shape[1:], boxes)
-        assert np.array_equal(shown[k][0] & free, mask[k] & free)
-        assert not np.array_equal(shown[k][0], shown[k][1])  # the panes are of two methods
-    assert float((mask.sum(axis=(1, 2)) * sample.voxel_volumes_ml).sum()) == pytest.approx(
-        viewer.ml(0)[1], abs=0.06
-    )
-
-    scan, written = nib.load(sample_paths()[0]), nib.load(path)
-    assert written.shape == scan.shape and np.allclose(written.affine, scan.affine)
-    itk_scan, itk_mask = sitk.ReadImage(str(sample_paths()[0])), sitk.ReadImage(str(path))
-    assert itk_mask.GetSize() == itk_scan.GetSize()
-    for read in ("GetOrigin", "GetSpacing", "GetDirection"):
-        assert np.allclose(getattr(itk_mask, read)(), getattr(itk_scan, read)(), atol=1e-4)
 
 
 def test_downloads_of_a_slice_a_table_and_a_record(
@@ -250,63 +162,6 @@ def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None
     assert viewer.ml(0)[1] == both
 
 
-# The refinement
-
-
-def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
-    visit: Visit, closer_server: Server, root: Path, truth: Truth, tmp_path: Path
-) -> None:
-    first, second = largest(truth, 2)
-    viewer = visit(closer_server.url).open_sample()
-    page, state = viewer.page, ".ich-corner[data-corner=state]"
-    viewer.do("edge").settle()  # at half height both answers end at the same place
-    viewer.go_to(first).draw(boxes_on(truth, first)[0], wait=False).answered()
-    at_once = viewer.ml(0)
-    assert at_once[0] > 0 and page.get_attribute(".ich", "data-rough") == "1"
-    assert page.locator(state).all_inner_texts() == ["Refining…", ""]
-    viewer.settle()
-    closer = viewer.ml(0)
-    assert closer != at_once and page.locator(state).all_inner_texts() == ["", ""]
-    said = page.inner_text(".ich-hidden").partition(" mL here")[0].split()[-1]
-    assert float(said) == closer[0]
-    viewer.press("Control+z").answered()
-    assert viewer.ml(0) == (0, 0)
-    viewer.press("Control+Shift+z").answered()
-    assert viewer.ml(0) == closer and page.get_attribute(".ich", "data-rough") == "0"
-
-    # What has not been looked at again is before it leaves the page.
-    viewer.go_to(second).draw(boxes_on(truth, second)[0], wait=False).answered()
-    record = viewer.download("record", tmp_path)
-    viewer.settle()
-    mask_path = tmp_path / "again.nii.gz"
-    command = ["segment", str(sample_paths()[0]), "--session", str(record), "--json"]
-    run = subprocess.run(
-        [sys.executable, "-m", "ichseg", *command, "--out", str(mask_path)],
-        cwd=root, capture_output=True, text=True, check=True, env=os.environ | closer_server.settings,
-    )  # fmt: skip
-    again = json.loads(run.stdout)
-    assert again["same_mask"] is True and again["second_look"] is True
-    assert viewer.ml(0)[1] == pytest.approx(again["volume_ml"], abs=0.06)
-    downloaded = nib.load(viewer.download("mask", tmp_path)).get_fdata()
-    assert np.array_equal(downloaded, nib.load(mask_path).get_fdata())
-
-
-def test_the_second_look_keeps_nobody_from_scrolling_and_drawing(
-    visit: Visit, closer_server: Server, truth: Truth
-) -> None:
-    viewer = visit(closer_server.url).open_sample()
-    slices = largest(truth, 3)
-    for k in slices:
-        viewer.go_to(k).draw(boxes_on(truth, k)[0], wait=False)
-    viewer.answered()
-    rough = int(viewer.page.get_attribute(".ich", "data-rough") or 0)
-    assert rough >= 1
-    viewer.press("ArrowUp", "ArrowUp", "ArrowDown")  # the slice changes while it looks
-    viewer.go_to(slices[0]).settle()
-    parts = [viewer.go_to(k).ml(0)[0] for k in slices]
-    assert viewer.ml(0)[1] == pytest.approx(sum(parts), abs=0.06)
-
-
 # The comparison
 
 
@@ -436,22 +291,6 @@ def test_what_a_person_sent_is_deleted_when_the_page_is_closed(
     while left() and time.monotonic() < limit:
         time.sleep(0.1)
     assert left() == []
-
-
-def test_a_server_that_is_stopped_at_its_work_deletes_what_people_sent(
-    browser: Browser, root: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "someone.nii.gz"
-    copy.write_bytes(sample_paths()[0].read_bytes())
-    folder = tmp_path / "server"
-    folder.mkdir()
-    context = browser.new_context()
-    with serving(root, folder, app=REAL) as server:
-        viewer = Viewer(context.new_page(), server.url).open_files(copy).opened()
-        viewer.page.wait_for_timeout(2500)  # from here on slices are embedded, for half a minute
-        assert any(path.is_file() for path in folder.rglob("*someone*"))
-    context.close()
-    assert list(folder.rglob("*someone*")) == list(folder.glob("ichseg-*")) == []
 
 
 def test_nothing_is_offered_to_who_has_no_page(server: Server) -> None:
