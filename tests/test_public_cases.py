@@ -251,10 +251,10 @@ def test_27_the_page_opens_1200_files(build: Build, unhurried: Controller) -> No
     assert len(given) == 1200
     files = []
     for number, path in enumerate(given):
-        folder = unhurried.upload_root / str(number)
+        folder = unhurried.shared.upload_root / str(number)
         folder.mkdir()
         files.append({"path": str(shutil.copy(path, folder)), "name": path.name})
-    unhurried._read = read_volume
+    unhurried.shared.read = read_volume
     reply = Page(unhurried, "x").ask("open", files=files)
     assert reply["error"] is None and reply["scan"]["shape"] == [1200, 16, 16]
 

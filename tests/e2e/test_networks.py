@@ -297,3 +297,19 @@ def test_a_dicom_scan_gives_a_dicom_seg_without_a_name(
     assert float(re.findall(r"([\d.]+) cm²", text)[0]) == pytest.approx(
         pixels * dy * dx / 100, abs=0.051
     )
+
+
+def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
+    visit_real: Visit, shared_data: Path, tmp_path: Path
+) -> None:
+    files = sorted(path for path in (shared_data / "ge-head-ct").rglob("*") if path.is_file())
+    viewer = visit_real().open_files(*files).opened()
+    assert viewer.shape_zyx == (28, 512, 512)
+    notes = viewer.page.inner_text(".ich-notes")
+    assert "tilt 18.5 degrees, slices 4.0 and 7.0 mm" in notes and "NIfTI" in notes
+    viewer.draw((200, 200, 300, 300))
+    downloads = viewer.page.locator(".ich-downloads button:visible")
+    assert downloads.all_inner_texts()[0] == "DICOM-SEG"
+    assert "Take the DICOM-SEG" in viewer.page.inner_text(".ich-tilted")
+    assert viewer.download("dcm", tmp_path).suffix == ".dcm"
+    assert viewer.download("mask", tmp_path).suffix == ".zip"

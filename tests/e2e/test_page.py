@@ -470,22 +470,6 @@ def test_what_makes_the_millilitres_doubtful_stays_in_sight(visit: Visit, tmp_pa
     assert not strip.is_visible()
 
 
-def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
-    visit: Visit, shared_data: Path, tmp_path: Path
-) -> None:
-    files = sorted(path for path in (shared_data / "ge-head-ct").rglob("*") if path.is_file())
-    viewer = visit().open_files(*files).opened()
-    assert viewer.shape_zyx == (28, 512, 512)
-    notes = viewer.page.inner_text(".ich-notes")
-    assert "tilt 18.5 degrees, slices 4.0 and 7.0 mm" in notes and "NIfTI" in notes
-    viewer.draw((200, 200, 300, 300))
-    downloads = viewer.page.locator(".ich-downloads button:visible")
-    assert downloads.all_inner_texts()[0] == "DICOM-SEG"
-    assert "Take the DICOM-SEG" in viewer.page.inner_text(".ich-tilted")
-    assert viewer.download("dcm", tmp_path).suffix == ".dcm"
-    assert viewer.download("mask", tmp_path).suffix == ".zip"
-
-
 def test_dicom_files_with_several_series_offer_the_others(visit: Visit, tmp_path: Path) -> None:
     head = phantoms.speckled_head()
     for number, every in ((2, 2), (3, 1)):

@@ -107,7 +107,7 @@ def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
         np.array([volume_ml(found[name, lie], volume) / true_ml - 1 for lie in BOXES])
         for name in ("litemedsam-rslora", "litemedsam")
     )
-    assert (np.abs(tuned) < np.abs(plain) + 0.005).all()
+    assert (np.abs(tuned) < np.abs(plain) + 0.02).all()
     assert np.abs(tuned).mean() < np.abs(plain).mean() - 0.02
     assert np.ptp(tuned) < 0.8 * np.ptp(plain)
     assert np.abs(tuned).max() < 0.25

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import tomllib
-from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from pathlib import Path
 from posixpath import dirname, join, normpath
@@ -117,16 +116,25 @@ def test_scripts_are_served_under_a_path_that_changes_with_them(
 
 def test_the_package_has_every_file_of_the_page(root: Path) -> None:
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = settings["tool"]["setuptools"]["package-data"]["ichseg"]
-    package = root / "ichseg"
+    patterns = settings["tool"]["setuptools"]["package-data"]
+
+    def included(path: Path) -> bool:
+        """By the patterns of the package that it lies in, which are of paths below the package's folder."""
+        package = next(one for one in path.parents if (one / "__init__.py").is_file())
+        name = ".".join(package.relative_to(root).parts)
+        below = path.relative_to(package)
+        return any(
+            below.match(one) and below.parts[:-1] == Path(one).parts[:-1]
+            for one in [*patterns["*"], *patterns.get(name, [])]
+        )
+
     files = [
-        path.relative_to(package).as_posix()
-        for folder in ("viewer", "panels")
-        for path in (package / "page" / folder).rglob("*.*")
+        path
+        for path in (root / "ichseg" / "page").rglob("*.*")
         if path.suffix in {".js", ".html", ".css"}
     ]
-    assert files
-    assert not [file for file in files if not any(fnmatch(file, one) for one in patterns)]
+    assert {path.suffix for path in files} == {".js", ".html", ".css"}
+    assert not [path for path in files if not included(path)]
 
 
 def test_the_scripts_own_tests(root: Path) -> None:
