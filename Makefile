@@ -14,7 +14,7 @@ BIN    := $(VENV)/bin
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
 	@echo "make test        every check: ruff, mypy, pytest, and the page in a browser (finds or installs one)"
-	@echo "make check       lint and the fast tests, in about a minute"
+	@echo "make check       lint, and the tests that are neither long nor in a browser"
 	@echo "make lint        ruff, mypy and ESLint      make format      let ruff fix what it can"
 	@echo "make coverage    the tests, line by line    make bench       speed and memory here"
 	@echo "make screenshot  docs/screenshot.png anew   make hooks       run the lint before commits"

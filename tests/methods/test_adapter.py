@@ -21,8 +21,6 @@ from ichseg.scan.volume import CTVolume
 
 Mask = npt.NDArray[np.bool_]
 
-#: Of the slices with blood each second one is looked at: half the time for the same comparison.
-EVERY = 2
 #: How a box lies about the blood, in pixels of 0.45 mm: from as close as a person draws it to 9 mm away.
 BOXES: dict[str, Callable[[Box, tuple[int, int], np.random.Generator], Box]] = {
     "tight": lambda box, shape, _: grown(box, 3, shape),
@@ -40,13 +38,9 @@ def grown(box: Box, by_px: float, shape_yx: tuple[int, int]) -> Box:
 
 @pytest.fixture(scope="module")
 def sample() -> tuple[CTVolume, Mask]:
-    """The scan, and its blood on the slices that are looked at."""
     scan, truth = sample_paths()
     volume = read_volume(scan)
-    truth_zyx = read_mask(truth, volume) > 0
-    marked = np.flatnonzero(truth_zyx.any(axis=(1, 2)))
-    truth_zyx[np.setdiff1d(np.arange(len(truth_zyx)), marked[::EVERY])] = False
-    return volume, truth_zyx
+    return volume, read_mask(truth, volume) > 0
 
 
 def edged(masks_zyx: Mask, volume: CTVolume) -> Mask:
@@ -107,7 +101,7 @@ def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
         np.array([volume_ml(found[name, lie], volume) / true_ml - 1 for lie in BOXES])
         for name in ("litemedsam-rslora", "litemedsam")
     )
-    assert (np.abs(tuned) < np.abs(plain) + 0.02).all()
+    assert (np.abs(tuned) < np.abs(plain) + 0.005).all()
     assert np.abs(tuned).mean() < np.abs(plain).mean() - 0.02
     assert np.ptp(tuned) < 0.8 * np.ptp(plain)
     assert np.abs(tuned).max() < 0.25
