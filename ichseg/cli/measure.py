@@ -277,19 +277,17 @@ def _measures_notes(found: Assessment) -> list[str]:
 
 
 def _growth_table(found: growth.Growth) -> Table:
-    verdicts = {True: "yes", False: "no", None: "not told"}
     table = Table("Expansion", "", "Rule", "Found", "Source")
     for one in found.verdicts:
-        table.add_row(one.name, verdicts[one.expansion], one.rule, one.because, one.source)
+        table.add_row(one.name, one.answer, one.rule, one.because, one.source)
     return table
 
 
 def _growth_notes(found: growth.Growth) -> list[str]:
-    percent, rate = found.growth_percent, found.growth_ml_per_hour
+    percent = found.growth_percent
     share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
-    pace = "" if rate is None else f", {rate:+.2f} mL/h over {found.hours:g} h"
     return [
-        f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){pace}.",
+        f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){found.pace}.",
         found.error_sentence,
         *found.notes,
     ]

@@ -289,18 +289,12 @@ def _growth(whole: Assessment, most: int) -> list[Flowable]:
     if found is None:
         return []
     share = "" if found.growth_percent is None else f" ({found.growth_percent:+.1f} %)"
-    pace = (
-        ""
-        if found.growth_ml_per_hour is None
-        else f", {found.growth_ml_per_hour:+.2f} mL/h over {found.hours:g} h"
-    )
     ivh = "" if found.ivh_growth_ml is None else f"; intraventricular {found.ivh_growth_ml:+.2f} mL"
     sentence = (
         f"Of {found.counted}, from {found.baseline_ml:.1f} to {found.followup_ml:.1f} mL: "
-        f"<b>{found.growth_ml:+.1f} mL</b>{share}{pace}{ivh}. "
+        f"<b>{found.growth_ml:+.1f} mL</b>{share}{found.pace}{ivh}. "
         + " ".join(printable(text) for text in (found.error_sentence, *found.notes))
     )
-    answers = {True: "yes", False: "no", None: "not told"}
     rows = [
         [
             text_of(head, size=6.8, grey=True)
@@ -312,7 +306,7 @@ def _growth(whole: Assessment, most: int) -> list[Flowable]:
             text_of(text)
             for text in (
                 one.name,
-                answers[one.expansion],
+                one.answer,
                 one.rule.replace(">=", "≥"),
                 one.because,
                 one.source,

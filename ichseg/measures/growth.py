@@ -105,6 +105,11 @@ class Verdict:
     because: str
     source: str
 
+    @property
+    def answer(self) -> str:
+        """The answer in words."""
+        return {True: "yes", False: "no", None: "not told"}[self.expansion]
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -136,6 +141,12 @@ class Growth:
     def counted(self) -> str:
         """Which blood the growth is of, in words."""
         return COUNTED[self.of]
+
+    @property
+    def pace(self) -> str:
+        """The growth for each hour, to go on a sentence with; empty where the hours are not known."""
+        rate = self.growth_ml_per_hour
+        return "" if rate is None else f", {rate:+.2f} mL/h over {self.hours:g} h"
 
     @property
     def error_sentence(self) -> str:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 #: Sources of the package that draw, print or serve what was computed, and decide no voxel and no number.
 NOT_COMPUTING = (
     *("__main__.py", "errors.py", "json_fields.py", "replace_file.py", "cli", "page", "sample"),
-    *("files/mesh.py", "files/picture.py", "files/report.py"),
+    *("files/mesh.py", "files/picture.py"),
+    *("files/report.py", "files/report_pictures.py", "files/report_style.py"),
 )
 
 
