@@ -91,7 +91,7 @@ def test_the_python_example_runs(
     monkeypatch.chdir(tmp_path)
     scan = nibabel.load(sample_paths()[0])
     nibabel.save(scan, "head_ct.nii.gz")
-    code, _ = blocks(library, "python")
+    code, *_ = blocks(library, "python")
     exec(compile(code, "library.md", "exec"), {})
     assert re.fullmatch(r"[\d.e-]+ mL\n", capsys.readouterr().out)
     saved = nibabel.load("mask.nii.gz")
@@ -110,7 +110,7 @@ def test_the_example_of_the_axes_runs_and_prints_what_the_page_says(
 
     monkeypatch.chdir(tmp_path)
     nibabel.save(nibabel.load(sample_paths()[0]), "head_ct.nii.gz")
-    _, code = blocks(library, "python")
+    _, code, *_ = blocks(library, "python")
     exec(compile(code, "library.md", "exec"), {})
     printed = capsys.readouterr().out.strip()
     assert f"prints `{printed}`" in library

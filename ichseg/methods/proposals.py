@@ -1,0 +1,172 @@
+"""Proposals: where blood is likely, as three-dimensional components with the boxes that a person would have drawn.
+
+A ``BloodFinder`` (``detection.load_proposals``) gives the probability of blood at each pixel of a slice from its
+embedding by the un-tuned LiteMedSAM; ``find`` links what is likely over the slices. A proposal is a suggestion: nothing
+counts it before a person, or ``--auto``, has accepted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ichseg.arrays import EIGHT_CONNECTED, BoolArray
+from ichseg.errors import InputError
+from ichseg.marks.box import Box
+from ichseg.methods.frame import MODEL_SIZE, FloatArray, SliceFrame
+from ichseg.scan.volume import CTVolume
+
+#: Components are linked where their voxels touch, corners included, on a slice and over two slices.
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+#: A slice, and a proposal, is as suspicious as the mean of this many of its likeliest pixels of the 256 x 256 frame.
+TOP_PX = 40
+
+
+@dataclass(frozen=True)
+class FindRule:
+    """How probabilities become proposals. The defaults stand in for a finder that brings no rule of its own."""
+
+    extent: float = 0.3
+    """A proposal reaches as far as the probability of blood is this or more."""
+    seed: float = 0.5
+    """It is one where the probability is this or more somewhere."""
+    least_score: float = 0.3
+    """And where its score is this or more."""
+    least_px: int = 12
+    """Components of a slice under this area, in pixels of the 256 x 256 frame, get no box."""
+    margin_px: float = 3.0
+    """What boxes are grown by on each side, in pixels of the 256 x 256 frame: as in the adapter's training."""
+
+    def __post_init__(self) -> None:
+        for name in ("extent", "seed", "least_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(
+                    f"A rule's {name} is a probability, 0 to 1; got {getattr(self, name)}; give e.g. 0.5."
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """One suggestion: a three-dimensional component of likely blood. ``find`` makes them, strongest first."""
+
+    boxes: Mapping[int, tuple[Box, ...]]
+    """{slice: boxes in native pixels}, one for each connected component on the slice, grown by the rule's margin."""
+    score: float
+    """By which proposals are ordered, 0 to 1: the mean probability of its TOP_PX likeliest pixels, with 0 for those
+    that it lacks, so that a speck counts less than a clot."""
+    peak: float
+    """Its highest probability of blood."""
+    mean: float
+    """The mean probability of blood over it."""
+    volume_ml: float
+    """Rough: its voxels at the frame's resolution. The mask that follows from accepting it has the millilitres."""
+    where: Mapping[int, BoolArray] = field(repr=False)
+    """{slice: the component in the 256 x 256 frame, bool [256, 256]}."""
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """The slices it has a box on, from the foot up."""
+        return tuple(sorted(self.boxes))
+
+    @property
+    def largest_slice(self) -> int:
+        """The slice on which it is largest: the one to show first."""
+        return max(self.slices, key=lambda k: (int(self.where[k].sum()), -k))
+
+
+def find(
+    probability_zyx: npt.ArrayLike, volume: CTVolume, rule: FindRule | None = None
+) -> list[Proposal]:
+    """What a scan's probabilities of blood propose, strongest first; empty where nothing passes the rule.
+
+    Args:
+        probability_zyx: [z, 256, 256], each slice in its frame, as ``BloodFinder.probability`` gives it; 0 on slices
+            that were not looked at.
+        volume: the scan, for the boxes' native pixels and the millilitres.
+        rule: the finder's own (``BloodFinder.rule``) or another.
+
+    Raises:
+        InputError: an array of another shape.
+
+    """
+    rule = rule or FindRule()
+    probability = np.asarray(probability_zyx, dtype=np.float32)
+    if probability.shape != (volume.shape_zyx[0], MODEL_SIZE, MODEL_SIZE):
+        raise InputError(
+            f"Probabilities are one 256 x 256 frame for each of the scan's {volume.shape_zyx[0]} slices; got "
+            f"{probability.shape}; stack what the finder gives for each slice."
+        )
+    frame = SliceFrame(volume.shape_zyx[1:])
+    labels, _ = ndimage.label(probability >= rule.extent, _TOUCHING)
+    px_ml = volume.voxel_volumes_ml / (frame.scale_yx[0] * frame.scale_yx[1])
+    found = []
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        inside = labels[place] == number
+        values = probability[place][inside]
+        if values.max() < rule.seed or (score := top_mean(values)) < rule.least_score:
+            continue
+        where = {}
+        for k, part in enumerate(inside, place[0].start):
+            if part.any():
+                where[k] = np.zeros((MODEL_SIZE, MODEL_SIZE), dtype=bool)
+                where[k][place[1:]] = part
+        boxes = {k: tuple(_boxes(part, frame, rule)) for k, part in where.items()}
+        if not any(boxes.values()):
+            continue
+        found.append(
+            Proposal(
+                boxes={k: some for k, some in boxes.items() if some},
+                score=score,
+                peak=float(values.max()),
+                mean=float(values.mean()),
+                volume_ml=float(sum(part.sum() * px_ml[k] for k, part in where.items())),
+                where=where,
+            )
+        )
+    return sorted(found, key=lambda one: (-one.score, -one.volume_ml, one.slices))
+
+
+def top_mean(probabilities: npt.NDArray[np.floating[Any]]) -> float:
+    """The mean of the TOP_PX highest values, with 0 for those that lack: of a proposal, or of a whole slice.
+
+    >>> float(round(top_mean(np.full(TOP_PX // 2, 0.8)), 3))
+    0.4
+    """
+    values = np.ravel(probabilities)
+    if values.size > TOP_PX:
+        values = np.partition(values, values.size - TOP_PX)[-TOP_PX:]
+    return float(values.sum(dtype=np.float64) / TOP_PX)
+
+
+def probability_in(probability_yx: FloatArray, mask_yx: BoolArray) -> float:
+    """The mean probability of blood under a native mask [y, x] of a slice whose frame [256, 256] is given.
+
+    NaN for a mask that is too small to fill half of any pixel of the frame, and for an empty one.
+    """
+    rows, columns = mask_yx.shape
+    inside = SliceFrame((rows, columns)).mask(mask_yx)
+    return float(np.asarray(probability_yx)[inside].mean()) if inside.any() else float("nan")
+
+
+def _boxes(part: BoolArray, frame: SliceFrame, rule: FindRule) -> list[Box]:
+    """A native box for each component of a frame's mask that is large enough, grown by the margin."""
+    labels, _ = ndimage.label(part, EIGHT_CONNECTED)
+    along_y, along_x = frame.scale_yx
+    out = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+        if np.count_nonzero(labels[rows, columns] == number) < rule.least_px:
+            continue
+        margin = rule.margin_px
+        box = Box(
+            (columns.start - margin) / along_x,
+            (rows.start - margin) / along_y,
+            (columns.stop + margin) / along_x,
+            (rows.stop + margin) / along_y,
+        )
+        out.append(box.clip(frame.shape_yx))
+    return out
