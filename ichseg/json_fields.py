@@ -13,6 +13,9 @@ class RecordError(ValueError):
     """A JSON document that is not what was expected; the text says what is wrong, to stand in a longer sentence."""
 
 
+#: Of a JSON file that is read: what is made of it in memory is some ten times as large.
+MAX_JSON_BYTES = 32 << 20
+
 _MISSING = object()
 _LONGEST = 40
 
@@ -41,8 +44,12 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file holds. Raises OSError, and RecordError where it is no JSON."""
-    return parse_json(path.read_bytes())
+    """What a JSON file holds. Raises OSError, and RecordError where it is no JSON, or larger than MAX_JSON_BYTES."""
+    with path.open("rb") as file:
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise RecordError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
+    return parse_json(content)
 
 
 def parse_json(content: bytes) -> Any:

@@ -26,6 +26,7 @@ from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import mask_identity
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.identity import Identity
+from ichseg.methods.rule_record import parameters_of
 from ichseg.scan.volume import CTVolume, content_sha256
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def _session(record: Mapping[str, Any]) -> SessionRecord:
         labels_sha256=hashes["labels_sha256"],
         lesions=marks.lesions,
         propagated=marks.propagated,
-        parameters=marks.parameters,
+        parameters={id: parameters_of(one) for id, one in marks.parameters.items()},
         edits=marks.edits,
         identity=None if identity is None else Identity.from_record(identity),
         edge=json_field(record, "edge", "true or false", default=False),

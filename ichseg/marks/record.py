@@ -89,6 +89,10 @@ def boxes_record(boxes: Mapping[int, Sequence[Box]]) -> list[dict[str, Any]]:
     ]
 
 
+#: Bounds on what a record may ask a model for, and on what it holds.
+MAX_BOXES_A_SLICE, MAX_BOXES = 256, 20_000
+
+
 @dataclass(frozen=True)
 class MarksRecord:
     """What of a record of a session is marks: the lesions, and what was drawn of each.
@@ -169,26 +173,40 @@ def read_marks(
             raise RecordError(f"lesion {lesion} is not among its lesions")
         return int(lesion)
 
-    def add(found: dict[tuple[int, int], tuple[Box, ...]], entry: Any, lesion: Any) -> None:
+    def add(found: dict[tuple[int, int], list[Box]], entry: Any, lesion: Any) -> None:
         where = place(entry, lesion, "a box")
         corners = json_field(entry, "box_xyxy", "a list", "a box")
         if len(corners) != 4:
             raise RecordError(f"a box has {len(corners)} numbers, not x0, y0, x1 and y1")
         x0, y0, x1, y1 = (float(of_kind(one, "a number", "a side of a box")) for one in corners)
         box = Box(x0, y0, x1, y1).validate((rows, columns))
-        found[where] = (*found.get(where, ()), box)
+        boxes = found.setdefault(where, [])
+        boxes.append(box)
+        if len(boxes) > MAX_BOXES_A_SLICE:
+            raise RecordError(
+                f"slice {where[0]} has more than {MAX_BOXES_A_SLICE} boxes of a lesion"
+            )
 
-    prompts: dict[tuple[int, int], tuple[Box, ...]] = {}
-    propagated: dict[tuple[int, int], tuple[Box, ...]] = {}
-    parameters, edits = {}, []
-    for entry in json_field(record, "boxes", "a list"):
+    prompts: dict[tuple[int, int], list[Box]] = {}
+    propagated: dict[tuple[int, int], list[Box]] = {}
+    parameters: dict[int, Mapping[str, Any]] = {}
+    edits: dict[tuple[int, int], Edit] = {}
+    drawn_boxes = json_field(record, "boxes", "a list")
+    if len(drawn_boxes) > MAX_BOXES:
+        raise RecordError(f"it has {len(drawn_boxes):,} boxes, more than {MAX_BOXES:,}")
+    for entry in drawn_boxes:
         add(prompts, entry, json_field(entry, "lesion", "a whole number", "a box", default=1))
     for one in json_field(record, "propagated", "a list", default=()):
         what = "a propagation"
         lesion = listed(json_field(one, "lesion", "a whole number", what), what)
+        if lesion in parameters:
+            raise RecordError(f"lesion {lesion} was propagated twice")
         parameters[lesion] = json_field(one, "parameters", "an object", what)
         second_look_in(parameters[lesion], what)
-        for entry in json_field(one, "boxes", "a list", what):
+        asked_boxes = json_field(one, "boxes", "a list", what)
+        if len(asked_boxes) > MAX_BOXES:
+            raise RecordError(f"{what} has {len(asked_boxes):,} boxes, more than {MAX_BOXES:,}")
+        for entry in asked_boxes:
             add(propagated, entry, lesion)
     for entry in json_field(record, "edits", "a list", default=()):
         k, lesion = place(
@@ -198,10 +216,15 @@ def read_marks(
         origin = json_field(entry, "origin", "text", "an edit")
         if origin not in ORIGINS:
             raise RecordError(f"the origin of an edit is none of {', '.join(ORIGINS)}")
-        edits.append(Edit(k, lesion, origin, runs))
+        if (k, lesion) in edits:
+            raise RecordError(f"slice {k} has two edits of lesion {lesion}")
+        edits[k, lesion] = Edit(k, lesion, origin, runs)
     if twice := prompts.keys() & propagated.keys():
         raise RecordError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
-    return MarksRecord(lesions, prompts, propagated, parameters, tuple(edits))
+    drawn, asked = (
+        {where: tuple(boxes) for where, boxes in found.items()} for found in (prompts, propagated)
+    )
+    return MarksRecord(lesions, drawn, asked, parameters, tuple(edits.values()))
 
 
 def second_look_in(row: Any, where: str) -> bool | None:

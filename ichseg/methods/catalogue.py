@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ from ichseg.methods.adapter import is_hub_id
 from ichseg.methods.backends import check_backend
 from ichseg.methods.identity import Identity, identity_of
 from ichseg.methods.method import Method
-from ichseg.methods.weights import entries_hindrance, fetch_entries, missing
+from ichseg.methods.once import Once
+from ichseg.methods.weights import fetch_entries, has_place_on_hub, missing
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor
@@ -170,8 +170,11 @@ def fetch(name: str, tqdm_class: type[Any] | None = None) -> None:
 
 
 def hub_hindrance(name: str) -> str:
-    """Why what is missing of a catalogue model's weights cannot be fetched now; empty where it can. Asks the hub."""
-    return entries_hindrance(_row(name).weights)
+    """Why what is missing of a catalogue model's weights cannot be fetched, as far as is known without asking the hub.
+
+    Empty where it may be there: that the hub cannot be reached shows when it is fetched.
+    """
+    return "" if has_place_on_hub(_row(name).weights) else "They have no place on the hub yet."
 
 
 def load_predictor(
@@ -194,11 +197,24 @@ def load_predictor(
     """
     name = default_model() if name is None else str(name)
     asked = check_backend(backend)
-    with _LOADING:
-        key = (name, device, asked)
-        if key not in _LOADED:
-            _LOADED[key] = _load(name, device, asked)
-        return _LOADED[key]
+    return _LOADING.get(_LOADED, (name, device, asked), lambda: _load(name, device, asked))
+
+
+def load_listed(name: str) -> Predictor:
+    """A predictor of the catalogue whose weights are here; for names that come from a page or from a file.
+
+    No folder is looked into and no hub is asked, whatever the name says. Raises WeightsError for any other name, and
+    where weights are absent.
+    """
+    if name not in CATALOGUE:
+        raise WeightsError(
+            f"A model here is one of {', '.join(CATALOGUE)}; got '{name[:60]}'; choose one of them."
+        )
+    if (name, "auto", check_backend(None)) not in _LOADED:
+        ready, why = available(name)
+        if not ready:
+            raise WeightsError(f"{why} Fetch them in Compare, or choose another method.")
+    return load_predictor(name)
 
 
 def _load(name: str, device: str, backend: str) -> Predictor:
@@ -229,4 +245,4 @@ def backend_of(name: str) -> str:
 
 
 _LOADED: dict[tuple[str, str, str], Predictor] = {}
-_LOADING = threading.Lock()
+_LOADING: Once[tuple[str, str, str], Predictor] = Once()

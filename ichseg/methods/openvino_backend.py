@@ -26,6 +26,7 @@ import numpy.typing as npt
 from ichseg.methods.backends import Backend, HalfArray, stem_memory
 from ichseg.methods.compiled_cache import CompiledCache, cache_folder
 from ichseg.methods.frame import FloatArray, Framing
+from ichseg.methods.once import Once
 
 if TYPE_CHECKING:
     from ichseg.methods.network.inference import InferenceNetwork
@@ -132,13 +133,14 @@ def _core() -> Any:
 _CORES: list[Any] = []
 _LOADING = threading.Lock()
 _COMPILED_STEMS: dict[str, _Part] = {}
+_COMPILING: Once[str, _Part] = Once()
 
 
 def _shared_stem(weights_key: str, network: Callable[[], InferenceNetwork]) -> _Part:
     """The one compiled stem of all models that have these weights in it."""
-    if weights_key not in _COMPILED_STEMS:
-        _COMPILED_STEMS[weights_key] = _part("stem", weights_key, "float32", network)
-    return _COMPILED_STEMS[weights_key]
+    return _COMPILING.get(
+        _COMPILED_STEMS, weights_key, lambda: _part("stem", weights_key, "float32", network)
+    )
 
 
 def _part(

@@ -154,20 +154,15 @@ def fetch_entries(names: Iterable[str], tqdm_class: type[Any] | None = None) -> 
                 _from_hub(name, path, tqdm_class)
 
 
-def entries_hindrance(names: Iterable[str]) -> str:
-    """Why what is absent of some entries cannot be fetched now; empty where it can. Asks the hub."""
+def has_place_on_hub(names: Iterable[str]) -> bool:
+    """Whether each entry of which something is absent here says where on the hub its weights are."""
+    entries = manifest()
     for name in names:
-        entry = manifest().get(name, {"files": []})
-        if name in manifest() and all(local(name, path) for path in _paths(name, entry)):
-            continue
-        repo = entry.get("hub_repo")
-        if not repo:
-            return "They have no place on the hub yet."
-        try:
-            _ask_hub(repo)
-        except Exception as error:  # as in _from_hub
-            return f"The hub cannot be reached from here ({type(error).__name__})."
-    return ""
+        entry = entries.get(name, {"files": []})
+        absent = name not in entries or not all(local(name, path) for path in _paths(name, entry))
+        if absent and not entry.get("hub_repo"):
+            return False
+    return True
 
 
 def _paths(name: str, entry: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ichseg.methods.backends import forget_images
-from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.catalogue import load_listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ class Embeddings:
 
     def __init__(
         self,
-        load: Callable[[str], Predictor] = load_predictor,
+        load: Callable[[str], Predictor] = load_listed,
         budget_bytes: int = BUDGET_BYTES,
     ) -> None:
         self.load = load

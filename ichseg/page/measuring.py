@@ -46,6 +46,7 @@ from ichseg.measures.spread import (
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow_rule import Rule
 from ichseg.methods.identity import Identity
+from ichseg.methods.rule_record import rule_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Snapshot:
                 if rule is None:
                     other[part.lesion] = _NO_RANGE
                 else:
-                    rules[part.lesion] = Rule(**rule)
+                    rules[part.lesion] = rule_of(rule)
         boxes: dict[int, dict[int, Boxes]] = {}
         for (k, lesion), drawn in prompts.items():
             if lesion not in other:

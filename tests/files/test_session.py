@@ -382,6 +382,67 @@ def test_a_damaged_record_is_refused_with_its_name(
     assert str(tmp_path) not in str(refused.value)
 
 
+STOP = {
+    "slice": 2,
+    "direction": 1,
+    "reason": "hu",
+    "value": 3.0,
+    "threshold": None,
+    "sentence": "stopped above slice 3",
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"rule": {"further_looks": 200_000}}, "is 0 to 10, not 200000"),
+        ({"rule": {"further_looks": -1}}, "is 0 to 10, not -1"),
+        ({"rule": {"further_looks": 1.5}}, "not a whole number"),
+        ({"rule": {"reach_mm": 1e9}}, "is 0 to 100, not 1e+09"),
+        ({"rule": {"least_iou": "all"}}, "not a number"),
+        ({"rule": {"patience": 3}}, "has no 'patience'"),
+        ({"rule": [2]}, "not an object"),
+        ({"stops": [STOP] * 65}, "at most 64 stops, not 65"),
+        ({"stops": [{**STOP, "reason": "because"}]}, "is none that a rule gives"),
+        ({"stops": [{**STOP, "sentence": "x" * 5000}]}, "is none that a rule gives"),
+        ({"stops": [7]}, "not an object"),
+    ],
+)
+def test_what_a_record_says_of_a_propagation_is_bounded(
+    tmp_path: Path, parameters: dict[str, Any], why: str
+) -> None:
+    document = record(phantoms.scan())
+    document["lesions"] = [{"id": 1, "name": "A", "type": "unspecified", "colour": "#E69F00"}]
+    part = {"lesion": 1, "boxes": [], "parameters": {"rule": {"margin_mm": 3}, "stops": [STOP]}}
+    document["propagated"] = [part]
+    assert load_session(saved(tmp_path, document)).parameters[1]["rule"]["margin_mm"] == 3
+    part["parameters"] = parameters
+    with pytest.raises(InputError, match=re.escape(why)):
+        load_session(saved(tmp_path, document))
+
+
+def test_a_record_asks_for_no_more_than_a_person_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = record(phantoms.scan())
+    box = document["boxes"][0]
+    document["boxes"] = [box] * 257
+    with pytest.raises(InputError, match="more than 256 boxes of a lesion"):
+        load_session(saved(tmp_path, document))
+    document["boxes"] = [box] * 20_001
+    with pytest.raises(InputError, match="20,001 boxes, more than 20,000"):
+        load_session(saved(tmp_path, document))
+    document["boxes"] = []
+    document["lesions"] = [{"id": 1, "name": "A", "type": "unspecified", "colour": "#E69F00"}]
+    edit_of_1 = {"slice": 1, "lesion": 1, "origin": "edited", "runs": "3 4"}
+    document["edits"] = [edit_of_1] * 2
+    with pytest.raises(InputError, match="slice 1 has two edits of lesion 1"):
+        load_session(saved(tmp_path, document))
+    monkeypatch.setattr("ichseg.json_fields.MAX_JSON_BYTES", 100)
+    with pytest.raises(InputError, match="larger than 0 MiB"):
+        load_session(saved(tmp_path, document))
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -170,6 +170,27 @@ def test_absent_weights_are_fetched_with_progress(
     assert not choice["missing"]
 
 
+def test_the_hub_is_asked_once_a_person_fetches_and_not_before(
+    controller: Controller, far: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing leaves the machine by opening the comparison, by a record or by a download that names a method."""
+    asked: list[str] = []
+    monkeypatch.setattr(weight_files, "_ask_hub", asked.append)
+    monkeypatch.setattr(controller.embeddings, "load", catalogue.load_listed)
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
+    reply = controller.aside("x", {"case": page.case, "aside": {"slice": 0, "methods": True}})
+    (choice,) = (one for one in reply["choices"] if one["name"] == "far")
+    assert choice["fetch"] and not choice["hindrance"]
+    for kind, name in (("picture", "far"), ("picture", "someone/far"), ("mask", "someone/far")):
+        text = page.ask("export", kind=kind, slice=1, model=name)["error"]["text"]
+        assert "someone/far" not in name or "one of" in text, text
+    assert asked == []
+    page.ask("fetch", name="far")
+    assert asked == ["someone/far"]
+
+
 def test_where_the_hub_cannot_be_reached_the_reason_is_told(
     controller: Controller, far: ThreadingHTTPServer
 ) -> None:
@@ -177,7 +198,4 @@ def test_where_the_hub_cannot_be_reached_the_reason_is_told(
     far.server_close()
     page = Page(controller, "x")
     page.ask("sample")
-    reply = controller.aside("x", {"case": page.case, "aside": {"slice": 0, "methods": True}})
-    (choice,) = (one for one in reply["choices"] if one["name"] == "far")
-    assert not choice["fetch"] and "The hub cannot be reached from here" in choice["hindrance"]
     assert "could not be" in page.ask("fetch", name="far")["error"]["text"]

@@ -14,8 +14,8 @@ export const comparing = {
   scores: null,
   /** what the scores are of */
   scored: "",
-  /** whether to ask which methods can be fetched */
-  askHub: false,
+  /** whether to ask which methods are here by now */
+  askMethods: false,
 };
 
 export const againstTruth = () => Boolean(comparing.against === "truth" && comparing.truth);

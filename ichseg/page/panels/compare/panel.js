@@ -54,7 +54,7 @@ function takeTruth(found) {
 function toggle() {
   if (!state.scan) return;
   comparing.open = !comparing.open;
-  comparing.askHub = comparing.open && state.choices.some((choice) => choice.missing && !choice.hindrance);
+  comparing.askMethods = comparing.open && state.choices.some((choice) => choice.missing);
   showAll();
   resize();
 }
@@ -99,9 +99,9 @@ export const panel = {
   take(reply) {
     if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
   },
-  choices() { comparing.askHub = false; },
-  wants: () => scoresWanted() || comparing.askHub,
-  request: () => ({ compare: scoresWanted(), methods: comparing.askHub }),
+  choices() { comparing.askMethods = false; },
+  wants: () => scoresWanted() || comparing.askMethods,
+  request: () => ({ compare: scoresWanted(), methods: comparing.askMethods }),
   takeAside({ scores }, now) {
     if (scores && scores.slice === state.k && now) Object.assign(comparing, { scores, scored: scoreKey() });
   },

@@ -110,8 +110,8 @@ def _scores(work: Work, session: Session, seen: Seen, wanted: bool) -> Reply:
 
 
 def _choices() -> Reply:
-    """Which methods can be chosen, and which absent ones could be fetched."""
-    return {"choices": choices(ask_hub=True)}
+    """Which methods can be chosen now: another person may have fetched one since the page came."""
+    return {"choices": choices()}
 
 
 OPERATIONS = (
