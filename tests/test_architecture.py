@@ -32,7 +32,7 @@ KEPT_TO = {
         "ichseg/files/segments.py",
     ),
     "highdicom": ("ichseg/files/dicom_seg.py", "ichseg/files/dicom_seg_read.py"),
-    "SimpleITK": ("ichseg/scan/nrrd.py",),
+    "SimpleITK": ("ichseg/scan/nrrd.py", "ichseg/scan/registration.py"),
     "gdcm": ("ichseg/scan/dicom",),
     "torch": TORCH_ROOMS,
     "peft": TORCH_ROOMS,

@@ -25,8 +25,8 @@ import numpy as np
 from ichseg.arrays import BoolArray
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box, as_boxes
-from ichseg.methods.follow_boxes import NextBoxes, grown, near, touches, united
-from ichseg.methods.follow_evidence import bright_around, measure
+from ichseg.methods.follow_boxes import NextBoxes, near
+from ichseg.methods.follow_evidence import measure, wider_box
 from ichseg.methods.follow_rule import (
     Direction,
     Evidence,
@@ -43,9 +43,6 @@ from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor, SliceEmbedding
-
-#: A mask that comes this close to its box's side may have been cut by it.
-_TOUCH_MM = 0.5
 
 
 def follow(
@@ -224,20 +221,19 @@ class _Run:
         for the whole: so the box is drawn again around what is as bright as the blood on the prompted slice: over
         half of the way from the tissue to that blood.
         """
-        spacing, shape_yx = self.volume.geometry.spacing_yx_mm, look.masks[0].shape
         boxes, places = [], []
         for n, (box, mask) in enumerate(zip(look.boxes, look.masks, strict=True)):
-            tight = bright_around(
+            larger = wider_box(
                 self.volume,
                 look.slice_index,
                 mask,
                 box,
                 bright_hu=front.tissue_hu + 0.5 * front.contrast_hu,
                 bone_hu=self.bone_hu,
-                reach_mm=self.rule.reach_mm,
+                rule=self.rule,
             )
-            if tight is not None and touches(tight, box, _TOUCH_MM, spacing, shape_yx):
-                boxes.append(united(box, grown(tight, self.rule.margin_mm, spacing, shape_yx)))
+            if larger is not None:
+                boxes.append(larger)
                 places.append(n)
         return _Job(look.slice_index, tuple(boxes), tuple(places))
 

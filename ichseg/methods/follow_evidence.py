@@ -7,12 +7,14 @@ from scipy import ndimage
 
 from ichseg.arrays import EIGHT_CONNECTED, BoolArray
 from ichseg.marks.box import Box, box_from_mask
-from ichseg.methods.follow_boxes import grown, near, united
-from ichseg.methods.follow_rule import Evidence
+from ichseg.methods.follow_boxes import grown, near, touches, united
+from ichseg.methods.follow_rule import Evidence, Rule
 from ichseg.scan.volume import CTVolume
 
 #: What is bright and thinner than this is a vessel or the rim of the skull.
 _THIN_MM = 4.0
+#: A mask that comes this close to its box's side may have been cut by it.
+_TOUCH_MM = 0.5
 
 
 def measure(
@@ -87,3 +89,23 @@ def bright_around(
     found = np.zeros_like(mask)
     found[window] = near(joined, _THIN_MM / 2, spacing)
     return box_from_mask(found | mask)
+
+
+def wider_box(
+    volume: CTVolume,
+    k: int,
+    mask: BoolArray,
+    box: Box,
+    *,
+    bright_hu: float,
+    bone_hu: float,
+    rule: Rule,
+) -> Box | None:
+    """A wider box where a box may have cut the blood of slice k short; None where the mask [y, x] in it seems whole."""
+    spacing = volume.geometry.spacing_yx_mm
+    tight = bright_around(
+        volume, k, mask, box, bright_hu=bright_hu, bone_hu=bone_hu, reach_mm=rule.reach_mm
+    )
+    if tight is None or not touches(tight, box, _TOUCH_MM, spacing, mask.shape):
+        return None
+    return united(box, grown(tight, rule.margin_mm, spacing, mask.shape))

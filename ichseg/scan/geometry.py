@@ -112,6 +112,30 @@ class Geometry:
         down, right = (np.asarray(one, dtype=np.float64)[:, None] for one in (y, x))
         return np.asarray(places + right * self.x_step_mm + down * self.y_step_mm)
 
+    def to_index(self, points_mm: ArrayLike) -> Float:
+        """From millimetres to voxels, what ``to_mm`` undoes: (z, y, x) [n, 3], fractional, of RAS+ mm [n, 3].
+
+        Beyond the ends slices go on as far apart as the last two are.
+
+        >>> grid = Geometry.from_affine(np.diag([-0.5, -0.5, 4.0, 1.0]), 3)
+        >>> grid.to_index(grid.to_mm([1, 1.5, -1], [1, 2, 3], [1, 10, 5])).tolist()
+        [[1.0, 1.0, 1.0], [1.5, 2.0, 10.0], [-1.0, 3.0, 5.0]]
+
+        """
+        points = np.asarray(points_mm, dtype=np.float64)
+        heights, positions = points @ self.normal, self.slice_positions_mm
+        slices = np.interp(heights, positions, np.arange(len(positions)))
+        if len(positions) > 1:
+            before, after = positions[0] - heights, heights - positions[-1]
+            slices -= np.maximum(before, 0) / (positions[1] - positions[0])
+            slices += np.maximum(after, 0) / (positions[-1] - positions[-2])
+        ends = np.clip(slices, 0, len(positions) - 1)
+        low = np.minimum(ends.astype(int), max(len(positions) - 2, 0))
+        step = np.diff(self.origins_mm, axis=0)[low] if len(positions) > 1 else 0 * points
+        origins = self.origins_mm[low] + (slices - low)[:, None] * step
+        down, right = self.to_pixels((points - origins).T)
+        return np.column_stack([slices, down, right])
+
     def corners_mm(self, shape_zyx: tuple[int, ...]) -> Float:
         """RAS+ mm of the four corner voxels of every slice, [z, 4, 3]."""
         down = self.y_step_mm * (shape_zyx[1] - 1)

@@ -10,8 +10,10 @@ import pytest
 from ichseg.methods import model_error
 from ichseg.methods import weights as weight_files
 from ichseg.methods.threshold import ThresholdPredictor
+from tools.phantom import register
 from tools.phantom.design import BLOOD_HU, LEAST_ML, PARENCHYMAL, designs, of_part
 from tools.phantom.make import Phantom
+from tools.phantom.pairs import HELD_OUT_SEED, pairs
 from tools.phantom.report import write, write_errors
 from tools.phantom.score import BOXES_PX, Measured, agreement, boxes_on, found_masks, measured
 
@@ -112,3 +114,27 @@ def test_held_out_phantoms_are_parenchymal_and_none_of_those_that_constants_were
         assert one.kind in PARENCHYMAL and one.volume_ml >= LEAST_ML
         assert BLOOD_HU[0] <= one.blood_hu <= BLOOD_HU[1]
         assert one.seed not in own
+
+
+def test_the_follow_up_of_a_pair_is_turned_by_20_degrees_at_most_and_moved_by_30_mm() -> None:
+    for pair in pairs()[:60]:
+        cosine = (np.trace(pair.motion[:3, :3]) - 1) / 2
+        assert np.degrees(np.arccos(np.clip(cosine, -1, 1))) <= 20.01
+        moved = np.subtract(pair.followup.shift_mm, pair.baseline.shift_mm)
+        assert np.linalg.norm(moved) <= 30.01
+        grown = (pair.followup.clot_scale / pair.baseline.clot_scale) ** 3
+        assert grown == pytest.approx(1 + pair.growth_percent / 100, rel=1e-2)
+
+
+def test_the_table_of_registrations_counts_what_is_near_and_what_is_sure(tmp_path: Path) -> None:
+    def row(number: int, error: float | None, sure: bool) -> register.Registered:
+        return register.Registered(
+            *(number, error is not None, 9.0, 9.0, "5, 1.25", "0, 0", 50.0, error, sure),
+            *(0.4, 0.9, 500.0, 4.0),
+        )
+
+    rows = [row(0, 0.5, True), row(1, 2.5, True), row(60, None, False)]
+    text = register.write(tmp_path, rows, HELD_OUT_SEED)
+    assert "| one head | 2 | 1 (50%) | 1.50 (2.40, 2.50) | 2 |" in text
+    assert "| two heads | 1 |  |  | 0 |" in text
+    assert (tmp_path / "registration.csv").read_text().count("\n") == 4

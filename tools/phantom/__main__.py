@@ -1,8 +1,9 @@
-"""Digital phantoms: python -m tools.phantom make | score.
+"""Digital phantoms: python -m tools.phantom make | score | register.
 
     pip install --no-deps nilearn==0.14.1     # its MNI152 maps, for `make` alone
     python -m tools.phantom make  --out runs/phantoms
     python -m tools.phantom score --out runs/phantoms      # writes docs/phantoms
+    python -m tools.phantom register --out runs/pairs      # writes docs/phantoms/registration.md; wants nilearn, too
 
 Each goes on where it was stopped. With ``--part held-out`` they are other phantoms, on which nothing was chosen.
 """
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tools.phantom.design import Design, Part, of_part
+from tools.phantom.pairs import HELD_OUT_SEED, head_image, pairs
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor
@@ -107,6 +109,25 @@ def score_command(
     print(write(docs, rows, part=part))
     if part == "held-out":
         write_errors(rows, WEIGHTS_DIR)
+
+
+@app.command("register")
+def register_command(
+    out: Out,
+    docs: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("docs/phantoms"),
+    seed: Annotated[
+        int, typer.Option(help="Of the pairs: 31 for those that limits were chosen on.")
+    ] = HELD_OUT_SEED,
+) -> None:
+    """Register pairs of scans of one head, and of two, and write the table; resumable, 20 s a pair."""
+    from tools.phantom.register import registered, write
+
+    image = head_image(out / "head.npz")
+    rows = []
+    with Progress(console=console) as progress:
+        for pair in progress.track(pairs(seed), description="pairs"):
+            rows.append(registered(pair, image, out / f"{pair.number:03d}-{pair.identity}.json"))
+    print(write(docs, rows, seed))
 
 
 if __name__ == "__main__":
