@@ -318,13 +318,8 @@ class _Run:
         ]
 
     def _embeddings(self, slices: Sequence[int]) -> Mapping[int, SliceEmbedding]:
-        from ichseg.methods.predictor import SliceEmbedding  # not above: it brings torch
-
         if self.embed is not None:
             return {k: self.embed(k) for k in slices}
-        if self.second_look and self.predictor.second_look:
-            # A refinement encodes a crop around each box: the slice's own encoding would be thrown away.
-            return {k: SliceEmbedding(self.volume.hu_zyx[k]) for k in slices}
         new = [k for k in slices if k not in self._kept]
         embedded = self.predictor.embed_many([self.volume.hu_zyx[k] for k in new]) if new else []
         self._kept.update(zip(new, embedded, strict=True))

@@ -265,7 +265,11 @@ class NetworkPredictor(Predictor):
         self, embedding: SliceEmbedding, boxes: Sequence[Box]
     ) -> tuple[SliceFrame, FloatArray, npt.NDArray[np.float32]]:
         """The whole slice's frame, and in it the logits [n, side, side] and the IoU [n] that the model expects."""
-        assert embedding.features is not None
+        if embedding.features is None:
+            raise InputError(
+                f"A box is answered from the slice's embedding by the same method; this one has nothing of "
+                f"{self.title}; make it with that method's embed."
+            )
         frame = self.backend.framing.frame(embedding.shape_yx)
         return frame, *self.backend.decode(
             embedding.features, _in_frames(boxes, [frame] * len(boxes))

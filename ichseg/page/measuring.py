@@ -11,10 +11,9 @@ import hashlib
 import itertools
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from ichseg.arrays import Labels
 from ichseg.errors import InputError
 from ichseg.files import mesh
 from ichseg.files.tables import measured_record
-from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import ABC2, abc2
@@ -32,41 +30,17 @@ from ichseg.measures.assessment import Assessment, assess, stops_of, with_abc2
 from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.lengths import in_plane_mm
-from ichseg.measures.spread import (
-    DRAWS,
-    Start,
-    VolumeRange,
-    jitter_in_pixels,
-    jittered_areas_px,
-    propagated_ml,
-    range_of,
-    range_of_areas,
-    starts,
-)
-from ichseg.methods.edge_step import step_of
-from ichseg.methods.follow_rule import Rule
+from ichseg.measures.ranges import Boxes, Drawn, Embed, Ranges
 from ichseg.methods.identity import Identity
-from ichseg.methods.rule_record import rule_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
-    from ichseg.methods.predictor import Predictor, SliceEmbedding
-
-#: Draws of a slice's boxes that go to the model at once: who draws meanwhile waits for so many decodings at most.
-DRAWS_AT_ONCE = 4
-
-#: Slices, and propagations, whose draws are remembered; 16 numbers each.
-REMEMBERED = 2048
+    from ichseg.methods.predictor import Predictor
 
 _LATE = "The range from other boxes was not waited for."
-_NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected by hand or loaded."
 
 #: Of all that is measured in this process: two scans of a session never have the same.
 _NUMBERS = itertools.count(1)
-
-Areas = npt.NDArray[np.int64]
-Boxes = tuple[Box, ...]
-Embed = Callable[[int], "SliceEmbedding"]
 
 
 @dataclass(frozen=True)
@@ -84,12 +58,7 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One method's masks at one moment, taken while nobody changes them.
-
-    ``boxes`` are those that a person drew of each lesion whose mask they gave, by slice; ``rules`` are those of the
-    lesions that were propagated from there; ``clipped`` are the lesions of which another has taken voxels since. Of
-    those without ``boxes``, ``no_range`` says what else their mask comes from, and under None why all blood has none.
-    """
+    """One method's masks at one moment, taken while nobody changes them; ``drawn``: what their ranges depend on."""
 
     method: Method
     state: object
@@ -97,47 +66,23 @@ class Snapshot:
     lesions: tuple[Lesion, ...]
     prompts: Mapping[tuple[int, int], Boxes]
     slices_by: Mapping[str, int]
-    boxes: Mapping[int, Mapping[int, Boxes]]
-    rules: Mapping[int, Rule]
-    clipped: frozenset[int]
     stops: Mapping[int, Sequence[Mapping[str, Any]]]
-    no_range: Mapping[int | None, str]
+    drawn: Drawn
 
     @classmethod
     def of(cls, marked: Segmentation, method: Method) -> Snapshot:
         """What is marked now."""
+        drawn = Drawn.of(marked, method.name, refined=method.second_look, edge=method.edge)
         parts = [part for part in marked.parts(method.name) if part.mask_yx.any()]
-        prompts = marked.prompts()
-        other: dict[int | None, str] = {}
-        rules: dict[int, Rule] = {}
-        for part in parts:
-            if part.origin == "edited":
-                other[part.lesion] = _NO_RANGE
-            elif part.origin == "propagated":
-                rule = marked.parameters(method.name, part.lesion).get("rule")
-                if rule is None:
-                    other[part.lesion] = _NO_RANGE
-                else:
-                    rules[part.lesion] = rule_of(rule)
-        boxes: dict[int, dict[int, Boxes]] = {}
-        for (k, lesion), drawn in prompts.items():
-            if lesion not in other:
-                boxes.setdefault(lesion, {})[k] = drawn
-        blood = [one.id for one in marked.lesions if one.is_blood]
-        if lacking := [other[lesion] for lesion in blood if lesion in other]:
-            other[None] = lacking[0]
         return cls(
             method=method,
             state=marked.state,
-            labels_zyx=marked.labels_zyx(method.name),
+            labels_zyx=drawn.labels_zyx,
             lesions=tuple(marked.lesions),
-            prompts=prompts,
+            prompts=marked.prompts(),
             slices_by=Counter(part.origin for part in parts),
-            boxes=boxes,
-            rules={lesion: rule for lesion, rule in rules.items() if lesion in boxes},
             stops=stops_of(marked, method.name),
-            clipped=frozenset(part.lesion for part in parts if not part.from_boxes),
-            no_range=other,
+            drawn=drawn,
         )
 
 
@@ -171,9 +116,7 @@ class Measuring:
         self.lock = threading.RLock()
         self._landmarks: Landmarks | None = None
         self._last: Measured | None = None
-        self._areas: OrderedDict[tuple[str, bool, int, Boxes], Areas] = OrderedDict()
-        self._spreads: OrderedDict[_SpreadKey, list[float]] = OrderedDict()
-        self._starts: OrderedDict[tuple[Any, ...], tuple[Start, ...]] = OrderedDict()
+        self._ranges = Ranges()
         self._lines: dict[tuple[str, int], tuple[Lines, bytes]] = {}
 
     def put_aside(self) -> None:
@@ -216,109 +159,22 @@ class Measuring:
         embed: Embed,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[float]:
-        """Work on the range in portions; gives the share that is done, before each of them.
-
-        A portion is a few draws of a slice's boxes, or one propagation from moved boxes, which ``cancelled`` ends.
-        Whoever asks stops when somebody else has to come first: what is done is kept, and not done again.
-        """
-        snapshot, volume = measured.snapshot, measured.volume
-        method = snapshot.method
-        edge = partial(step_of(volume), method.name) if method.edge else None
-        slices = {
-            (method.name, method.edge, k, boxes)
-            for lesion, by_slice in snapshot.boxes.items()
-            if lesion not in snapshot.rules
-            for k, boxes in by_slice.items()
-        }
-        spreads = {self._spread_key(snapshot, lesion) for lesion in snapshot.rules}
-        whole = DRAWS * len(slices) + (1 + DRAWS) * len(spreads)
-
-        def share() -> float:
-            done = sum(len(self._areas.get(key, ())) for key in slices)
-            return (done + sum(len(self._spreads.get(key, ())) for key in spreads)) / whole
-
-        for key in sorted(slices, key=lambda one: one[2]):
-            while (first := len(self._areas.get(key, ()))) < DRAWS:
-                yield share()
-                more = jittered_areas_px(
-                    predictor,
-                    embed(key[2]),
-                    key[3],
-                    jitter_xy_px=jitter_in_pixels(volume),
-                    draws=min(DRAWS_AT_ONCE, DRAWS - first),
-                    first=first,
-                    edge=None if edge is None else partial(edge, key[2]),
-                )
-                self._areas[key] = np.concatenate([self._areas.get(key, more[:0]), more])
-        for spread in spreads:
-            # First the boxes as they are, then the draws.
-            while len(draws := self._spreads.setdefault(spread, [])) < 1 + DRAWS:
-                yield share()
-                _, _, options, rule = spread
-                ml = propagated_ml(
-                    predictor,
-                    volume,
-                    options,
-                    len(draws) - 1 if draws else None,
-                    rule=rule,
-                    edge=edge,
-                    embed=embed,
-                    cancelled=cancelled,
-                )
-                if ml is not None:
-                    draws.append(ml)
-        for kept in (self._areas, self._spreads, self._starts):
-            while len(kept) > REMEMBERED:
-                kept.popitem(last=False)
-
-    def _spread_key(self, snapshot: Snapshot, lesion: int) -> _SpreadKey:
-        """What a lesion's draws depend on: where another has taken voxels since, on the mask as it was before."""
-        drawn, rule = snapshot.boxes[lesion], snapshot.rules[lesion]
-        method = snapshot.method
-        by_slice = tuple(sorted(drawn.items(), key=lambda item: item[0]))
-        of = (method.name, method.edge, by_slice, rule)
-        if lesion not in snapshot.clipped or of not in self._starts:
-            self._starts[of] = starts(snapshot.labels_zyx == lesion, drawn)
-        return method.name, method.edge, self._starts[of], rule
-
-    def _ranges(self, measured: Measured) -> dict[int | None, VolumeRange]:
-        """The ranges that are known by now, by lesion and (None) for all blood."""
-        snapshot, found, method = measured.snapshot, measured.found, measured.snapshot.method
-        now = {one.label: one.volume_ml for one in found.measures}
-        ranges: dict[int | None, VolumeRange] = {}
-        for lesion in found.lesions:
-            if lesion.id in snapshot.rules:
-                key = self._spread_key(snapshot, lesion.id)
-                own, *draws = self._spreads.get(key) or [0.0]
-                if len(draws) == DRAWS:
-                    ranges[lesion.id] = range_of(draws, own, now[lesion.id], key[2])
-                continue
-            by_slice = snapshot.boxes.get(lesion.id, {})
-            areas_px = {
-                k: self._areas.get(
-                    (method.name, method.edge, k, boxes), np.zeros(0, dtype=np.int64)
-                )
-                for k, boxes in by_slice.items()
-            }
-            if areas_px and all(len(one) == DRAWS for one in areas_px.values()):
-                found_range = range_of_areas(areas_px, measured.volume)
-                # The draws are of first answers, and know of no other lesion.
-                carried = method.second_look or lesion.id in snapshot.clipped
-                ranges[lesion.id] = (
-                    found_range.carried_to(now[lesion.id]) if carried else found_range
-                )
-        blood = [one.id for one in found.lesions if one.is_blood]
-        if blood and all(lesion in ranges for lesion in blood):
-            ranges[None] = VolumeRange.together([ranges[lesion] for lesion in blood])
-        return ranges
+        """Work on the range of what was measured, in portions (``Ranges.portions``)."""
+        drawn = measured.snapshot.drawn
+        return self._ranges.portions(drawn, measured.volume, predictor, embed, cancelled)
 
     # What goes out
 
     def assessment(self, measured: Measured) -> Assessment:
         """What was measured, with the ranges that are known and the lines that a person has set."""
-        whole, ranges = measured.found, self._ranges(measured)
+        whole, drawn = measured.found, measured.snapshot.drawn
+        now_ml = {
+            lesion.id: one.volume_ml
+            for lesion, one in zip(whole.lesions, whole.measures, strict=True)
+        }
+        ranges = self._ranges.known(drawn, measured.volume, now_ml)
         late = {one.label: _LATE for one in (whole.total, *whole.measures)}
-        found = replace(whole, ranges=ranges, no_range=late | {**measured.snapshot.no_range})
+        found = replace(whole, ranges=ranges, no_range=late | {**drawn.no_range})
         for lesion in whole.lesions:
             lines = self._lines_of(measured, lesion.id)
             if lines is not None:
@@ -395,10 +251,6 @@ def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:
             "B crosses the hematoma at right angles to A; beside this A there is no blood; move A onto it."
         )
     return abc
-
-
-#: A method, whether with the edge, where its propagation may begin (``spread.starts``), and its rule.
-_SpreadKey = tuple[str, bool, tuple[Start, ...], Rule]
 
 
 def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool]) -> float | None:

@@ -32,7 +32,7 @@ def content_sha256(array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CTVolume:
     """One head CT.
 
@@ -69,6 +69,13 @@ class CTVolume:
     series: tuple[SeriesInfo, ...] = ()
     dicom: DicomSource | None = None
     files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        slices, rows, columns = self.shape_zyx
+        of = f"of {rows} x {columns} pixels, {' x '.join(f'{size:.2f}' for size in self.spacing_mm)} mm"
+        label = f" {self.label}" if self.label else ""
+        warned = f", warnings: {len(self.warnings)}" if self.warnings else ""
+        return f"<CTVolume{label}: {slices} slices {of} (z, y, x){warned}>"
 
     @property
     def warned(self) -> tuple[str, ...]:

@@ -84,8 +84,8 @@ def test_a_new_measure_is_in_the_report(assessed: Assessment) -> None:
 def test_a_new_measure_is_in_the_pages_table(assessed: Assessment) -> None:
     measuring = Measuring()
     marked: Any = SimpleNamespace(
-        method=SimpleNamespace(name="one", second_look=False, edge=False),
-        **{"rules": {}, "boxes": {}, "no_range": {}, "clipped": frozenset()},
+        method=SimpleNamespace(name="one", second_look=False),
+        drawn=SimpleNamespace(rules={}, boxes={}, blood=(), no_range={}, clipped=frozenset()),
     )
     measured = Measured(1, marked, assessed.volume, assessed)
     table = {line["key"]: line for line in measuring.record(measured)["table"]}

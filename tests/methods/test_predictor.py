@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import phantoms
 import pytest
 
 from ichseg.errors import BoxError, InputError
@@ -14,7 +15,9 @@ from ichseg.methods.backends import Backend
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.frame import Framing
 from ichseg.methods.predictor import NetworkPredictor, Predictor, crop_region
+from ichseg.methods.propagation import propagate
 from ichseg.methods.torch_backend import TorchBackend
+from ichseg.scan.volume import CTVolume
 
 SHAPE = (320, 400)
 BLOOD = Box(150, 120, 230, 200)
@@ -146,6 +149,24 @@ def test_a_second_look_is_the_mean_of_three() -> None:
         assert dice(mask[inside], truth()[inside]) > 0.97
     crop = backend.framing.frame(SHAPE, crop_region(BLOOD, SHAPE)).image(slice_hu()) > 0.45
     assert again.iou == pytest.approx((2 * crop.mean() + once.iou) / 3, abs=1e-3)
+
+
+def test_a_propagation_may_look_again_by_a_model_that_does() -> None:
+    predictor = NetworkPredictor(Sided(), "x", "x", {}, second_look=True)
+    hu = np.stack([slice_hu(k) for k in range(2)]).astype(np.int16)
+    volume = CTVolume(hu, phantoms.geometry([0.0, 5.0]), "two")
+    found = propagate(predictor, volume, {0: [BLOOD]}, second_look=True, edge=False)
+    expected = predictor.predict(predictor.embed(volume.hu_zyx[0]), [BLOOD], second_look=True).union
+    assert (found.mask_zyx("x")[0] == expected).all() and expected.any()
+
+
+def test_an_embedding_of_another_method_is_refused_in_a_sentence() -> None:
+    threshold, network = load_predictor("threshold"), NetworkPredictor(Sided(), "x", "Net", {})
+    for look in (False, True):
+        with pytest.raises(
+            InputError, match="has nothing of Net; make it with that method's embed"
+        ):
+            network.predict(threshold.embed(slice_hu()), [BLOOD], second_look=look)
 
 
 def test_half_precision_agrees_with_full_precision() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -569,3 +570,10 @@ def test_a_voxel_to_millimetres_and_back_wherever_the_slices_lie() -> None:
     )
     corners = grid.corners_mm((3, 9, 5))
     np.testing.assert_allclose(corners[2, 3], origins[2] + 8 * y_step + 4 * x_step)
+
+
+def test_a_scan_says_itself_in_a_line() -> None:
+    volume = phantoms.scan((0, 5, 10), (64, 48), (0.5, 0.25))
+    assert repr(volume) == "<CTVolume: 3 slices of 64 x 48 pixels, 5.00 x 0.50 x 0.25 mm (z, y, x)>"
+    told = repr(replace(volume, label="ward-3", warnings=("a", "b")))
+    assert told.startswith("<CTVolume ward-3: 3 slices") and "warnings: 2" in told

@@ -248,8 +248,7 @@ def _answered(
 ) -> Mask:
     mask = np.zeros(volume.shape_zyx, bool)
     for k, boxes in prompts.items():
-        hu = volume.hu_zyx[k]
-        embedding = SliceEmbedding(hu) if refinement else predictor.embed(hu)
+        embedding = predictor.embed(volume.hu_zyx[k])
         mask[k] = predictor.predict(embedding, boxes, second_look=refinement).union
     return mask
 
