@@ -261,8 +261,8 @@ def test_masks_that_no_box_gave_have_no_range_and_say_so(controller: Controller)
 def test_the_range_of_a_propagated_mask_is_that_of_propagations_from_moved_boxes() -> None:
     volume, predictor, box = numbered_scan(), BoxModel("one"), Box(*BOX)
     # The model fills its boxes, which grow from slice to slice; the rule lets them.
-    anything = {"least_contrast": -1e9, "least_contrast_hu": -1e9, "least_overlap": 0.0}
-    rule = Rule(**anything, most_growth=1e9, most_bone=1.0, further_looks=0)
+    anything = {"least_contrast": -100.0, "least_contrast_hu": -1e4, "least_overlap": 0.0}
+    rule = Rule(**anything, most_growth=1e6, most_bone=1.0, further_looks=0)
     asked: list[int] = []
 
     def embed(k: int) -> Any:
