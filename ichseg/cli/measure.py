@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,16 +25,15 @@ from ichseg.cli.options import (
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
 from ichseg.cli.show import print_json, print_people, volume_table
 from ichseg.files import labels, write
-from ichseg.files.mask import LabelledMask, read_labelled_mask
+from ichseg.files.mask import read_labelled_mask
+from ichseg.files.measured import assess_read, measure_record
 from ichseg.files.names import with_label
-from ichseg.files.records import scan_record, table_record
 from ichseg.files.regular_grid import regular_grid_files
 from ichseg.marks.lesion import TYPES, UNSPECIFIED
 from ichseg.measures import fields, followup, growth
 from ichseg.measures import scores as bedside
-from ichseg.measures.assessment import Assessment, OtherScan, assess, read_from_file
+from ichseg.measures.assessment import Assessment, OtherScan
 from ichseg.replace_file import check_outputs
-from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     pass
@@ -158,7 +157,7 @@ def measure(
         said.append(labels.types_of_labels(followup_label) if followup_label else types)
     typed = labels.with_types(masks, said)
     with Console(stderr=True).status("Measuring"):
-        found = [_assessed(*one) for one in zip(typed, masks, volumes, strict=True)]
+        found = [assess_read(*one) for one in zip(masks, typed, volumes, strict=True)]
     bloods = [one.blood for one in found]
     between = None
     if later is not None:
@@ -186,60 +185,18 @@ def measure(
         )
         notes += write_copies(regular_grid, files, note, inputs)
     has_ivh = any(blood.has_ivh for blood in bloods)
-    measured = [
-        _measured(one, given.notes, has_ivh) for one, given in zip(found, typed, strict=True)
-    ]
     if as_json:
-        print_json(
-            {
-                "baseline": measured[0],
-                "followup": measured[1] if later is not None else None,
-                "growth": None if between is None else _growth_record(between, strict),
-                "scores": [asdict(score) for score in scores],
-            }
-        )
+        told_of = [one.notes for one in typed]
+        print_json(measure_record(found, told_of, between=between, strict=strict, scores=scores))
         return
-    for title, whole, one in zip(("Baseline", "Follow-up"), found, measured, strict=False):
+    for title, whole, one in zip(("Baseline", "Follow-up"), found, typed, strict=False):
         volume = whole.volume
         table = volume_table(whole.blood_zyx, volume, f"{title}: {volume.name}")
-        print_people(table, [*volume.remarks, *one["notes"]], "")
+        print_people(table, [*volume.remarks, *one.notes], "")
         print_people(_measures_table(whole, has_ivh), _measures_notes(whole), "")
     if between is not None:
         print_people(_growth_table(between), _growth_notes(between), "")
     print_people(_scores_table(scores), notes)
-
-
-def _assessed(typed: LabelledMask, given: LabelledMask, volume: CTVolume) -> Assessment:
-    """All measures of a mask that was read from a file."""
-    # Not what was noted when the file was read: that names the file.
-    notes = typed.notes[len(given.notes) :]
-    found = assess(typed.labels_zyx, volume, typed.lesions, notes=notes)
-    return read_from_file(found, given.method)
-
-
-def _measured(found: Assessment, notes: Iterable[str], ivh_told_apart: bool) -> dict[str, Any]:
-    """The record of one scan and its mask."""
-    blood, hu = found.blood, found.total.hu
-    return {
-        "scan": scan_record(found.volume),
-        "volume_ml": found.total.volume_ml,
-        "iph_ml": blood.parenchymal_ml,
-        "ivh_ml": blood.ivh_ml if ivh_told_apart else None,
-        "slices": table_record(found.blood_zyx, found.volume),
-        "hu": None if hu is None else asdict(hu),
-        "total": fields.measures_record(found.total),
-        "lesions": [
-            {**fields.measures_record(one), "name": lesion.name, "type": lesion.type}
-            for lesion, one in zip(found.lesions, found.measures, strict=True)
-        ],
-        "notes": list(notes),
-    }
-
-
-def _growth_record(found: growth.Growth, strict: bool) -> dict[str, Any]:
-    record = growth.growth_record(found)
-    record["definitions"] = {one.pop("name"): one for one in record.pop("verdicts")}
-    return {"strict": strict, **record}
 
 
 def _measures_table(found: Assessment, has_ivh: bool) -> Table:

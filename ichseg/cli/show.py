@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ichseg import NOTICE
-from ichseg.files.records import json_bytes, versions
+from ichseg.files.records import complete, json_bytes
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.scan.volume import CTVolume
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def print_json(record: Mapping[str, Any]) -> None:
     """One object on stdout, with versions and notice."""
-    said = {"versions": versions(), "notice": NOTICE}
-    sys.stdout.write(json_bytes({**record, **said}).decode())
+    sys.stdout.write(json_bytes(complete(record)).decode())
 
 
 def print_people(table: Table, notes: Iterable[str], last: str = NOTICE) -> None:

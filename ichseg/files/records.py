@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ichseg import __version__
+from ichseg import NOTICE, __version__
 from ichseg.commit import commit
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.volume import slice_table, volume_ml
@@ -72,6 +72,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def complete(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as it is handed out: with the versions of what made it, and the notice."""
+    return {**record, "versions": versions(), "notice": NOTICE}
 
 
 def json_bytes(record: Mapping[str, Any]) -> bytes:
