@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -19,10 +20,12 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setuptools.errors import SetupError
 from test_architecture import REQUIREMENTS, imports, requirement_lines, sources, within
 
 import ichseg
 from ichseg import commit
+from tools import build_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 BOX = ("--slice", "13", "--box", "285,174,349,291")
@@ -109,7 +112,7 @@ def test_a_checkout_says_its_commit_and_whether_files_differ_from_it(tmp_path: P
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the project's files, so that nothing is left in the checkout."""
+    """Built from a source archive, and that from a copy of the project's files: nothing is left in the checkout."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs a git clone, to know which files are the project's")
     copy, built = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
@@ -120,9 +123,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
+    setup = (sys.executable, "-c", "from setuptools import setup; setup()", "--quiet")
+    subprocess.run([*setup, "sdist", "--formats=tar", "--dist-dir", built], cwd=copy, check=True)
+    (archive,) = built.glob("*.tar")
+    with tarfile.open(archive) as source:
+        source.extractall(built, filter="data")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
     offline = ("--no-deps", "--no-index", "--no-build-isolation")
-    subprocess.run([*pip, *offline, "--wheel-dir", built, copy], check=True)
+    tree = built / archive.name.removesuffix(".tar")
+    subprocess.run([*pip, *offline, "--wheel-dir", built, tree], check=True)
     (found,) = built.glob("*.whl")
     return found
 
@@ -149,6 +158,19 @@ def test_the_wheel_holds_the_package_with_its_files_and_the_methods_weights(whee
     assert {name.split("/")[0].removesuffix(".dist-info") for name in others} <= {
         f"ichseg-{ichseg.__version__}"
     }
+
+
+def test_a_tree_without_weights_is_not_packed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build_wheel, "ROOT", tmp_path)
+    with pytest.raises(SetupError, match=r"weights/manifest\.json is not in this tree; build from"):
+        build_wheel.weight_files()
+    listed = {"some": {"files": [{"path": "some/model.safetensors"}]}}
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/manifest.json").write_text(json.dumps(listed))
+    with pytest.raises(SetupError, match=r"weights/some/model\.safetensors is not in this tree"):
+        build_wheel.weight_files()
 
 
 @pytest.fixture(scope="module")
