@@ -22,7 +22,7 @@ TORCH_ROOMS = (
     "train/",
 )
 KEPT_TO = {
-    "gradio": ("app.py", "ichseg/page/"),
+    "gradio": ("ichseg/page/",),
     "pydantic": ("ichseg/page/",),
     "nibabel": ("ichseg/scan/nifti.py", "ichseg/scan/nifti_grid.py", "ichseg/scan/nifti_header.py"),
     "pydicom": (

@@ -1,4 +1,4 @@
-"""The command line: ichseg info | segment | compare | measure | benchmark (or python -m ichseg).
+"""The command line: ichseg info | segment | compare | measure | benchmark | page (or python -m ichseg).
 
 Every command takes ``--json`` and then prints one JSON object on stdout and nothing else there; progress goes
 to stderr. Exit 0, or 2 with one line on stderr that says rule, value and remedy; of many scans, 1 where
@@ -17,6 +17,7 @@ from ichseg.cli.benchmark import benchmark
 from ichseg.cli.compare import compare
 from ichseg.cli.info import info
 from ichseg.cli.measure import measure
+from ichseg.cli.page import page
 from ichseg.cli.segment import segment
 from ichseg.errors import InputError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (info, segment, compare, benchmark, measure):
+for command in (info, segment, compare, benchmark, measure, page):
     app.command()(command)
 
 

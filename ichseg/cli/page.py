@@ -1,0 +1,24 @@
+"""``ichseg page``: the page in a browser, of the installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+import sys
+
+from ichseg.cli.options import Backend
+from ichseg.errors import InputError
+
+
+def page(backend: Backend = None) -> None:
+    """Serve the page at http://127.0.0.1:7860, or where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say.
+
+    It needs the extra: pip install 'ichseg[page]'.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise InputError(
+            "The page is served by Gradio, which is not installed; install the extra: pip install 'ichseg[page]'."
+        )
+    # A program of its own above the command line: started by its name, as python -m ichseg.page does.
+    sys.argv = ["ichseg page", *(["--backend", backend] if backend else [])]
+    runpy.run_module("ichseg.page", run_name="__main__")

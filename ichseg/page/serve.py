@@ -1,0 +1,77 @@
+"""How the page's server starts and ends: what ``python app.py``, ``ichseg page`` and ``python -m ichseg.page`` run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
+
+from ichseg.errors import InputError
+from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
+from ichseg.methods.catalogue import default_baseline, default_model, load_predictor
+from ichseg.page.health import Health
+
+
+def main() -> None:
+    """Serve the page until told to stop."""
+    parser = argparse.ArgumentParser(description="The page, at http://127.0.0.1:7860.")
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help=f"what computes LiteMedSAM: {', '.join(BACKENDS)}; default: ${BACKEND_VARIABLE}, else auto",
+    )
+    try:
+        use_backend(parser.parse_args().backend)
+    except InputError as error:
+        parser.exit(2, f"Error: {error}\n")
+    # A server that is told to stop still deletes what people uploaded.
+    signal.signal(signal.SIGTERM, _stop)
+    health = Health((default_model(), default_baseline()), load_predictor)
+    threading.Thread(target=health.warm_up, daemon=True).start()
+    # Importing gradio takes seconds of one core: the models load on another meanwhile.
+    from ichseg.page.layout import build_page, make_controller
+
+    controller = make_controller()
+    try:
+        demo, options = build_page(controller)
+        options["app_kwargs"]["routes"].append(health.route())
+        demo.launch(**options)
+    finally:
+        controller.close()
+
+
+def _stop(*_: Any) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: nothing breaks off the deletion
+    sys.exit()
+
+
+def run(serve: Callable[[], None]) -> NoReturn:
+    """Do ``serve`` and then end the process in one step, with the status that it would have ended with.
+
+    The interpreter would wind up first, while threads still compute slices for people and in the background. It ends a
+    thread that comes back from a library then, and C++ takes that for an error and aborts the process ("terminate
+    called without an active exception"; CPython issue 87135, until Python 3.14).
+    """
+    status = 1
+    try:
+        serve()
+        status = 0
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
