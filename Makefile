@@ -1,6 +1,7 @@
 # make demo    the page, with a sample scan, at http://127.0.0.1:7860
-# make test    every check: ruff, mypy, pytest (with the page in a real Chromium, found or installed)
-# make check   lint and the fast tests alone
+# make test      every check: ruff, mypy, pytest (with the page in a real Chromium, found or installed)
+# make test-all  the same, and the tests that take more than ten seconds
+# make check     lint and the fast tests alone
 #
 # Both build .venv on their first run; after that they start at once, until a requirements file changes.
 
@@ -9,12 +10,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lint-scripts format coverage bench screenshot hooks space clean
+.PHONY: help demo test test-all check lint lint-python lint-scripts format coverage bench screenshot hooks space clean
 
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
 	@echo "make test        every check: ruff, mypy, pytest, and the page in a browser (finds or installs one)"
-	@echo "make check       lint, and the tests that are neither long nor in a browser"
+	@echo "make test-all    the same, and the slow tests, of every slice and of an installed wheel"
+	@echo "make check       lint, and the tests that are neither slow nor in a browser"
 	@echo "make lint        ruff, mypy and ESLint      make format      let ruff fix what it can"
 	@echo "make coverage    the tests, line by line    make bench       speed and memory here"
 	@echo "make screenshot  docs/screenshot.png anew   make hooks       run the lint before commits"
@@ -28,12 +30,20 @@ demo: $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: lint
 	$(BIN)/python -m tools.browser
+	$(PYTEST) -m "not network and not slow" --durations 15
+
+test-all: lint
+	$(BIN)/python -m tools.browser
 	$(PYTEST) -m "not network" --durations 15
 
 check: lint
 	$(PYTEST) -m "not network and not slow and not e2e" --durations 5
 
-lint: $(VENV)/.installed-dev lint-scripts
+# Both parts at once: each keeps one core busy.
+lint: $(VENV)/.installed-dev
+	+@$(MAKE) --no-print-directory -j2 --output-sync lint-python lint-scripts
+
+lint-python: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -21,8 +21,9 @@ from ichseg.scan.volume import CTVolume
 
 Mask = npt.NDArray[np.bool_]
 
+Lie = Callable[[Box, tuple[int, int], np.random.Generator], Box]
 #: How a box lies about the blood, in pixels of 0.45 mm: from as close as a person draws it to 9 mm away.
-BOXES: dict[str, Callable[[Box, tuple[int, int], np.random.Generator], Box]] = {
+BOXES: dict[str, Lie] = {
     "tight": lambda box, shape, _: grown(box, 3, shape),
     "as in training": lambda box, shape, _: grown(box, 6, shape),
     "a person's": lambda box, shape, rng: jitter(grown(box, 8, shape), 8, rng, shape),
@@ -48,29 +49,40 @@ def edged(masks_zyx: Mask, volume: CTVolume) -> Mask:
     return np.stack([step("litemedsam-rslora", k, mask) for k, mask in enumerate(masks_zyx)])
 
 
+METHODS = ("litemedsam-rslora", "litemedsam")
+
+
+def masks_of(
+    name: str, slices: npt.NDArray[np.intp], sample: tuple[CTVolume, Mask], lies: dict[str, Lie]
+) -> dict[str, Mask]:
+    """By how the boxes lie: a method's masks [z, y, x] of some slices, as the page shows them after the refinement."""
+    volume, truth_zyx = sample
+    predictor: Predictor = load_predictor(name)
+    embeddings = predictor.embed_many([volume.hu_zyx[k] for k in slices])
+    out = {}
+    for lie, place in lies.items():
+        rng = np.random.default_rng(0)
+        masks = np.zeros(volume.shape_zyx, dtype=bool)
+        for k, embedding in zip(slices, embeddings, strict=True):
+            around = box_from_mask(truth_zyx[k])
+            assert around is not None
+            box = place(around, volume.shape_zyx[1:], rng)
+            masks[k] = predictor.predict(embedding, [box]).union
+        out[lie] = masks
+    return out
+
+
 @pytest.fixture(scope="module")
 def found(sample: tuple[CTVolume, Mask]) -> dict[tuple[str, str], Mask]:
-    """By method and by how the boxes lie: its masks [z, y, x], as the page shows them after the refinement."""
-    volume, truth_zyx = sample
-    marked = np.flatnonzero(truth_zyx.any(axis=(1, 2)))
-    out = {}
-    for name in ("litemedsam-rslora", "litemedsam"):
-        predictor: Predictor = load_predictor(name)
-        embeddings = predictor.embed_many([volume.hu_zyx[k] for k in marked])
-        lies = dict(BOXES)
-        if name == "litemedsam-rslora":
-            lies[WIDE] = lambda box, shape, _: grown(box, 8, shape)
-        for lie, place in lies.items():
-            rng = np.random.default_rng(0)
-            masks = np.zeros(volume.shape_zyx, dtype=bool)
-            for k, embedding in zip(marked, embeddings, strict=True):
-                around = box_from_mask(truth_zyx[k])
-                assert around is not None
-                masks[k] = predictor.predict(
-                    embedding, [place(around, volume.shape_zyx[1:], rng)]
-                ).union
-            out[name, lie] = masks
-    return out
+    """By method and by how the boxes lie: its masks [z, y, x] of every slice with blood."""
+    marked = np.flatnonzero(sample[1].any(axis=(1, 2)))
+    wide: dict[str, Lie] = {WIDE: lambda box, shape, _: grown(box, 8, shape)}
+    lies = {"litemedsam-rslora": BOXES | wide, "litemedsam": BOXES}
+    return {
+        (name, lie): masks
+        for name in METHODS
+        for lie, masks in masks_of(name, marked, sample, lies[name]).items()
+    }
 
 
 needs_adapter = pytest.mark.skipif(
@@ -78,6 +90,23 @@ needs_adapter = pytest.mark.skipif(
 )
 
 
+@needs_adapter
+def test_on_slices_across_the_sample_the_adapter_overlaps_its_blood_better(
+    sample: tuple[CTVolume, Mask],
+) -> None:
+    """A check within seconds that the weights are the right ones; the slow tests below ask of every slice."""
+    truth_zyx = sample[1]
+    marked = np.flatnonzero(truth_zyx.any(axis=(1, 2)))
+    some = marked[len(marked) // 6 :: len(marked) // 3]
+    lie = {"tight": BOXES["tight"]}
+    tuned, plain = (
+        dice(masks_of(name, some, sample, lie)["tight"][some], truth_zyx[some]) for name in METHODS
+    )
+    assert tuned > plain + 0.01
+    assert tuned > 0.89
+
+
+@pytest.mark.slow
 @needs_adapter
 @pytest.mark.parametrize("lie", BOXES)
 def test_the_adapter_overlaps_the_truth_better_than_the_untuned_model(
@@ -90,6 +119,7 @@ def test_the_adapter_overlaps_the_truth_better_than_the_untuned_model(
     assert tuned > 0.89
 
 
+@pytest.mark.slow
 @needs_adapter
 def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
     sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
@@ -107,6 +137,7 @@ def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
     assert np.abs(tuned).max() < 0.25
 
 
+@pytest.mark.slow
 @needs_adapter
 def test_with_the_edge_the_volume_is_within_3_percent_from_tight_and_loose_boxes(
     sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]

@@ -116,10 +116,13 @@ def plain_masks(real_slices: list[RealSlice]) -> Callable[[str, bool], list[Mask
     return masks
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "second_look"),
-    [("litemedsam-rslora", False), ("litemedsam-rslora", True), ("litemedsam", False)],
+    [
+        ("litemedsam-rslora", False),
+        pytest.param("litemedsam-rslora", True, marks=pytest.mark.slow),
+        pytest.param("litemedsam", False, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=needs_openvino)])
 def test_masks_on_real_slices_agree_with_the_plain_way(
@@ -203,6 +206,7 @@ def test_a_model_that_is_not_loaded_runs_on_nothing(monkeypatch: pytest.MonkeyPa
     assert catalogue.backend_of("threshold") == ""
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_with_a_warm_cache_neither_torch_nor_telemetry_is_loaded(tmp_path: Path) -> None:
     code = (
@@ -284,6 +288,7 @@ def test_a_compiled_models_name_depends_on_weights_part_and_precision() -> None:
     assert cache_key("stem", "aa", "float32") in names
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_other_weights_are_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(compiled_cache.CACHE_VARIABLE, str(tmp_path))

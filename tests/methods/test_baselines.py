@@ -128,7 +128,12 @@ IN_CATALOGUE = [name for name in CATALOGUE if available(name)[0]]
 IN_FOLDERS = [f"folder of {name}" for name in (*ARCHITECTURES, "random-forest")]
 
 
-@pytest.fixture(params=[*IN_CATALOGUE, *IN_FOLDERS])
+def _slow_if_adapter(name: str) -> object:
+    """The adapter is a network of the un-tuned one's class that answers each box twice: the slow tests ask it."""
+    return pytest.param(name, marks=pytest.mark.slow) if name == "litemedsam-rslora" else name
+
+
+@pytest.fixture(params=[_slow_if_adapter(name) for name in (*IN_CATALOGUE, *IN_FOLDERS)])
 def predictor(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Predictor:
     name = request.param.removeprefix("folder of ")
     return load_predictor(name if request.param in IN_CATALOGUE else str(folders[name]))

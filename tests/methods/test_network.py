@@ -103,7 +103,7 @@ def test_the_paper_adapts_24_layers_and_8_percent_of_the_parameters() -> None:
     assert f"{100 * trainable / total:.4f}" == "8.0048"
 
 
-@pytest.mark.parametrize("rslora", [True, False])
+@pytest.mark.parametrize("rslora", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_merging_an_adapter_is_what_peft_computes(tmp_path: Path, rslora: bool) -> None:
     adapted = _with_adapter(load_litemedsam()[0], 4, rslora)
     generator = torch.Generator().manual_seed(0)
