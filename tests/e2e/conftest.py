@@ -121,6 +121,13 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 
 @pytest.fixture(scope="session")
+def refining_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One page of light models whose default refines its first answer."""
+    with serving(root, tmp_path_factory.mktemp("refining"), LIGHT_REFINES="1") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def real_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One page with the networks themselves, for the tests of what they answer."""
     with serving(root, tmp_path_factory.mktemp("real"), app=REAL) as running:

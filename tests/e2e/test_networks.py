@@ -12,10 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import highdicom.seg
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk
 from playwright.sync_api import Browser, Download
@@ -27,7 +25,6 @@ from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests.e2e.conftest import REAL, Server, serving
 from tests.e2e.driver import PATIENCE_MS, Viewer
-from tests.e2e.files import more
 from tests.e2e.sample_boxes import (
     BASELINE_RGB,
     MODEL_RGB,
@@ -38,17 +35,7 @@ from tests.e2e.sample_boxes import (
     largest,
     largest_slice,
     ml,
-    wait_for_measures,
 )
-
-
-def test_a_pane_says_what_computes_its_method(visit_real: Visit, truth: Truth) -> None:
-    viewer = visit_real().open_sample()
-    (k,) = largest(truth, 1)
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
-    for pane in (0, 1):
-        said = viewer.page.locator(f"[data-pane='{pane}'] select").get_attribute("title") or ""
-        assert re.fullmatch(r"Runs on (OpenVINO|torch), (CPU|GPU), \w+", said)
 
 
 def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
@@ -72,6 +59,9 @@ def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
             for pane, rgb in enumerate((MODEL_RGB, BASELINE_RGB))
         ]
 
+    for pane in (0, 1):
+        said = viewer.page.locator(f"[data-pane='{pane}'] select").get_attribute("title") or ""
+        assert re.fullmatch(r"Runs on (OpenVINO|torch), (CPU|GPU), \w+", said)
     true_ml = float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml)[slices].sum())
     errors = [abs(viewer.ml(pane)[1] - true_ml) / true_ml for pane in (0, 1)]
     assert min(errors) < 0.15
@@ -96,6 +86,7 @@ def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
         assert np.allclose(getattr(itk_mask, read)(), getattr(itk_scan, read)(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
     visit: Visit, closer_server: Server, root: Path, truth: Truth, tmp_path: Path
 ) -> None:
@@ -134,6 +125,7 @@ def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
     assert np.array_equal(downloaded, nib.load(mask_path).get_fdata())
 
 
+@pytest.mark.slow
 def test_the_second_look_keeps_nobody_from_scrolling_and_drawing(
     visit: Visit, closer_server: Server, truth: Truth
 ) -> None:
@@ -150,6 +142,7 @@ def test_the_second_look_keeps_nobody_from_scrolling_and_drawing(
     assert viewer.ml(0)[1] == pytest.approx(sum(parts), abs=0.06)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_at_its_work_deletes_what_people_sent(
     browser: Browser, root: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +192,7 @@ def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
     assert viewer.ml(0)[1] == one_slice_ml
 
 
+@pytest.mark.slow
 def test_following_is_cancelled_and_nothing_changes(
     visit_real: Visit, largest_lesion: Truth
 ) -> None:
@@ -213,6 +207,7 @@ def test_following_is_cancelled_and_nothing_changes(
     assert viewer.page.locator(".ich-stops").is_hidden()
 
 
+@pytest.mark.slow
 def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again(
     visit_real: Visit, sample: CTVolume, truth: Truth, root: Path, tmp_path: Path
 ) -> None:
@@ -266,50 +261,3 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
     assert again["schema_version"] == 3 and again["same_mask"] is True
     itk = sitk.ReadImage(str(tmp_path / "again.nii.gz"))
     assert np.array_equal(sitk.GetArrayFromImage(itk), labels)
-
-
-def test_a_dicom_scan_gives_a_dicom_seg_without_a_name(
-    visit_real: Visit, shared_data: Path, tmp_path: Path
-) -> None:
-    files = sorted(path for path in (shared_data / "ge-head-ct").rglob("*") if path.is_file())
-    viewer = visit_real().open_files(*files).opened()
-    viewer.draw((200, 200, 300, 300))
-    path = more(viewer, "dcm", tmp_path)
-    found = highdicom.seg.segread(path)
-    assert found.PatientName == "" and found.PatientID == "" and found.number_of_segments == 1
-    sources = {}
-    for file in files:
-        image = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-        if "ImagePositionPatient" in image:
-            sources[image.SOPInstanceUID] = image
-    frames = found.PerFrameFunctionalGroupsSequence
-    assert len(frames) == 1  # the one slice that was marked
-    (reference,) = frames[0].DerivationImageSequence[0].SourceImageSequence
-    image = sources[reference.ReferencedSOPInstanceUID]
-    assert np.allclose(
-        frames[0].PlanePositionSequence[0].ImagePositionPatient, image.ImagePositionPatient
-    )
-    dy, dx = map(float, image.PixelSpacing)
-    pixels = int(found.pixel_array.sum())
-    viewer.press("d")
-    wait_for_measures(viewer)
-    text = viewer.page.locator(".ich-areas svg").get_attribute("aria-label") or ""
-    assert float(re.findall(r"([\d.]+) cm²", text)[0]) == pytest.approx(
-        pixels * dy * dx / 100, abs=0.051
-    )
-
-
-def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
-    visit_real: Visit, shared_data: Path, tmp_path: Path
-) -> None:
-    files = sorted(path for path in (shared_data / "ge-head-ct").rglob("*") if path.is_file())
-    viewer = visit_real().open_files(*files).opened()
-    assert viewer.shape_zyx == (28, 512, 512)
-    notes = viewer.page.inner_text(".ich-notes")
-    assert "tilt 18.5 degrees, slices 4.0 and 7.0 mm" in notes and "NIfTI" in notes
-    viewer.draw((200, 200, 300, 300))
-    downloads = viewer.page.locator(".ich-downloads button:visible")
-    assert downloads.all_inner_texts()[0] == "DICOM-SEG"
-    assert "Take the DICOM-SEG" in viewer.page.inner_text(".ich-tilted")
-    assert viewer.download("dcm", tmp_path).suffix == ".dcm"
-    assert viewer.download("mask", tmp_path).suffix == ".zip"
