@@ -18,7 +18,7 @@ help:
 	@echo "make test-all    the same, and the slow tests, of every slice and of an installed wheel"
 	@echo "make check       lint, and the tests that are neither slow nor in a browser"
 	@echo "make lint        ruff, mypy and ESLint      make format      let ruff fix what it can"
-	@echo "make coverage    the tests, line by line    make bench       speed and memory here"
+	@echo "make coverage    lines tested, by wing      make bench       speed and memory here"
 	@echo "make screenshot  docs/screenshot.png anew   make hooks       run the lint before commits"
 	@echo "make space SPACE=owner/name [--dry-run]     upload to a Hugging Face Space"
 	@echo "make clean       remove .venv, node_modules and caches"
@@ -65,8 +65,13 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+WINGS := $(patsubst %/,%,$(filter-out %__pycache__/,$(wildcard ichseg/*/))) train
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not network" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not network" --cov --cov-report=
+	@for wing in $(WINGS); do \
+	  printf '%-16s %3s %%\n' $$wing `$(BIN)/coverage report --include "$$wing/**" --format total`; \
+	done
+	@echo "all              `$(BIN)/coverage report --format total` %"
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench.py --write
