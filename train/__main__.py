@@ -1,4 +1,4 @@
-"""The command line of the fine-tune: python -m train prepare | finetune | baseline | evaluate | benchmark | ...
+"""The command line of the fine-tune: python -m train prepare | finetune | baseline | proposals | evaluate | ...
 
 Each command takes --help. A whole reproduction, from the data set's folder to the adapter's figures:
 
@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from ichseg.errors import InputError
@@ -24,6 +22,8 @@ from train.data.cache import Prepared, prepare
 from train.data.cases import DATASETS
 from train.data.files import write_json
 from train.data.split import make_split
+from train.options import CrossValidated, Data, Folds, SplitSeed, console, folds_to_train
+from train.proposals_cli import froc_command, proposals_command
 
 app = typer.Typer(
     help="Reproduce the fine-tune of LiteMedSAM for intracranial hemorrhage on CT.",
@@ -31,17 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(stderr=True)
 
-Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
-Folds = Annotated[
-    int, typer.Option(help="Parts of the cross-validation; 0 trains one adapter on every patient.")
-]
-CrossValidated = Annotated[
-    Path | None,
-    typer.Option(help="A cross-validated run: each fold's adapter on the patients it never saw."),
-]
-SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of the split by patient.")]
 Base = Annotated[
     str,
     typer.Option(
@@ -102,27 +92,11 @@ def finetune_command(
     config = recipe_named(recipe, base, settings or ())
     prepared = Prepared(data)
     split = make_split(prepared, folds, split_seed)
-    for number, target in _folds_to_train(out, split, folds, fold, resume):
+    for number, target in folds_to_train(out, split, folds, fold, resume):
         finetune(
             config, prepared, split, number, target, resume=resume, console=console, device=device
         )
     write_json(out / "split.json", split)
-
-
-def _folds_to_train(
-    out: Path, split: dict[str, Any], folds: int, chosen: list[int] | None, resume: bool
-) -> Iterator[tuple[int, Path]]:
-    """Each fold's number and folder (the run's own for 0 folds), without those that are complete already."""
-    for number in chosen if chosen is not None else range(len(split["folds"])):
-        if not 0 <= number < len(split["folds"]):
-            raise InputError(
-                f"Folds are numbered 0 to {len(split['folds']) - 1}; got {number}; give one of them."
-            )
-        target = out / f"fold-{number}" if folds else out
-        if (target / "curves.png").exists() and resume:
-            console.print(f"{target.name} is complete")
-        else:
-            yield number, target
 
 
 @app.command("baseline")
@@ -146,7 +120,7 @@ def baseline_command(
     config = configuration(method, epochs)
     prepared = Prepared(data)
     split = make_split(prepared, folds, split_seed)
-    for number, target in _folds_to_train(out, split, folds, fold, resume):
+    for number, target in folds_to_train(out, split, folds, fold, resume):
         train_baseline(
             config, prepared, split, number, target, resume=resume, console=console, device=device
         )
@@ -430,6 +404,10 @@ def export_command(
     console.print(f"exported to {folder.parent.name}/{folder.name}")
     if push_to_hub:
         console.print(push(folder, push_to_hub))
+
+
+app.command("proposals")(proposals_command)
+app.command("froc")(froc_command)
 
 
 def main() -> None:

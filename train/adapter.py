@@ -120,6 +120,8 @@ def finetune(
 class AdapterLearner(Learner):
     """A base network and its adapter, in one of the processes that train together."""
 
+    examples: TrainingSlices
+
     def __init__(self, config: FinetuneConfig, run: RunFolder, accelerator: Accelerator) -> None:
         self.config, self.run, self.accelerator = config, run, accelerator
         self.network, self.base_sha256 = load_base(config.base)

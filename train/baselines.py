@@ -79,6 +79,8 @@ def train_baseline(
 class NetworkLearner(Learner):
     """A network that is shown the whole slice and no box."""
 
+    examples: TrainingSlices
+
     def __init__(self, config: NetworkConfig, run: RunFolder, device: str) -> None:
         self.config, self.run = config, run
         self.device = pick_device(device)
@@ -102,7 +104,7 @@ class NetworkLearner(Learner):
     def learn(self, indices: npt.NDArray[np.int64], step: int, epoch: int) -> float:
         images, targets = self._batch(self.examples, indices, epoch)
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=_has_bfloat16(self.device)):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             logits = self.network(images)
         loss = segmentation_loss(logits[:, 0].float(), targets, "bce+dice").mean()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -171,7 +173,7 @@ def one_cycle(step: int, total: int, peak: float, warm_share: float = 0.25) -> f
     return peak * (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 

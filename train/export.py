@@ -26,8 +26,8 @@ def export(run: Path, name: str, scores: Path | None = None) -> Path:
     """Copy a finished run's result to weights/NAME and record its hash; return that folder.
 
     An adapter is stored in half precision, half the size. A cross-validated run goes to weights/folds/NAME, laid out
-    as a run, so that whatever takes one takes that. ``scores`` is a summary.json of ``evaluate``: its figures are
-    kept in training.json, beside what made them.
+    as a run, so that whatever takes one takes that. ``scores`` is a summary.json of ``evaluate`` or ``froc``: its
+    figures are kept in training.json, beside what made them, and the rule of proposals in config.json.
 
     Raises:
         InputError: a run that is not finished; scores with the folds, which have one each.
@@ -51,10 +51,13 @@ def export(run: Path, name: str, scores: Path | None = None) -> Path:
                     copy_file(fold / file, target.parent / file)
     training = json.loads((sources[0][0] / "training.json").read_text(encoding="utf-8"))
     if scores is not None:
-        write_json(
-            folder / "training.json",
-            training | {"scores": json.loads(scores.read_text(encoding="utf-8"))},
-        )
+        found = json.loads(scores.read_text(encoding="utf-8"))
+        if (
+            "rule" in found
+        ):  # of proposals: chosen on the folds, for what is trained on all patients
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            write_json(folder / "config.json", config | {"rule": found["rule"]})
+        write_json(folder / "training.json", training | {"scores": found})
     record_weights(
         folder.relative_to(WEIGHTS_DIR).as_posix(),
         recorded,

@@ -32,7 +32,6 @@ import ichseg
 from ichseg.errors import InputError
 from ichseg.methods.predictor import Predictor
 from train.data.cache import Prepared
-from train.data.examples import TrainingSlices
 from train.data.files import replace_file, write_json, write_table
 from train.data.slices import native_slices
 from train.scores.evaluate import score, summary_of
@@ -144,10 +143,20 @@ def _commit() -> str | None:
 # What is trained
 
 
+class Examples(Protocol):
+    """What is trained on."""
+
+    def __len__(self) -> int:
+        """How many make an epoch."""
+
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The numbers of an epoch's examples, in the order to train on them."""
+
+
 class Learner(ABC):
     """What differs from one training to another."""
 
-    examples: TrainingSlices
+    examples: Examples
     group: int
     """Examples an optimizer step, on all devices together."""
     epochs: int

@@ -22,11 +22,12 @@ from ichseg.methods.frame import MODEL_SIZE, FloatArray, SliceFrame
 from ichseg.methods.network.detection_head import DetectionHead
 from ichseg.methods.network.prompt_encoder import GRID_SIZE
 from ichseg.methods.network.tiny_vit import EMBEDDING_DIM
-from ichseg.methods.predictor import SliceEmbedding, as_slice
+from ichseg.methods.predictor import Predictor, Setting, SliceEmbedding, as_slice
 from ichseg.methods.proposals import FindRule, Proposal, find
 from ichseg.methods.random_forest import SEEN
 from ichseg.methods.torch_backend import pick_device
 from ichseg.methods.weights import sha256, verified_folder
+from ichseg.methods.whole_slice import WholeSlicePredictor
 from ichseg.scan.skull import intracranial
 from ichseg.scan.volume import CTVolume
 
@@ -133,6 +134,33 @@ class BloodFinder:
         return find(probability_zyx, volume, self.rule)
 
 
+class DetectionPredictor(WholeSlicePredictor):
+    """A finder as a method without a prompt: where blood is likely on a slice seen alone, without its neighbours."""
+
+    def __init__(self, finder: BloodFinder, base: Predictor) -> None:
+        """Take a finder, and the method whose embeddings it reads."""
+        self.finder, self.base = finder, base
+        self.name, self.title = finder.name, finder.title
+        self.weights_sha256 = {**base.weights_sha256, **finder.weights_sha256}
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return {"extent": self.finder.rule.extent}
+
+    @property
+    def computed_by(self) -> str:
+        return f"{self.base.computed_by}, torch {self.finder.device.type} float32"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (*self.base.packages, "torch")
+
+    def find(self, slice_hu: npt.NDArray[np.number]) -> BoolArray:
+        probability = self.finder.probability(self.base.embed(slice_hu), slice_hu)
+        rows, columns = slice_hu.shape
+        return SliceFrame((rows, columns)).positive(probability - self.finder.rule.extent)
+
+
 def neighbours(volume: CTVolume, k: int) -> tuple[int | None, int | None]:
     """The slices that lie nearest to 5 mm below and above slice k, None where the scan ends before the next one."""
     away = volume.geometry.slice_positions_mm - volume.geometry.slice_positions_mm[k]
@@ -158,7 +186,7 @@ def as_grid(features: npt.ArrayLike | None) -> npt.NDArray[np.float16]:
             f"A finder reads LiteMedSAM's embedding of one slice, [256, 64, 64]; got {array.shape}; embed the slice "
             f"with '{EMBEDDED_BY}'."
         )
-    return np.ascontiguousarray(array, dtype=np.float16)
+    return np.array(array, dtype=np.float16, order="C")  # its own: torch wants what it can write to
 
 
 def inputs(

@@ -37,13 +37,15 @@ class FindRule:
     """It is one where the probability is this or more somewhere."""
     least_score: float = 0.3
     """And where its score is this or more."""
+    accept_score: float = 0.5
+    """From this score on a proposal is taken where nobody is asked, as by ``--auto``: fewer false, and more missed."""
     least_px: int = 12
     """Components of a slice under this area, in pixels of the 256 x 256 frame, get no box."""
     margin_px: float = 3.0
     """What boxes are grown by on each side, in pixels of the 256 x 256 frame: as in the adapter's training."""
 
     def __post_init__(self) -> None:
-        for name in ("extent", "seed", "least_score"):
+        for name in ("extent", "seed", "least_score", "accept_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(
                     f"A rule's {name} is a probability, 0 to 1; got {getattr(self, name)}; give e.g. 0.5."
@@ -65,6 +67,8 @@ class Proposal:
     """The mean probability of blood over it."""
     volume_ml: float
     """Rough: its voxels at the frame's resolution. The mask that follows from accepting it has the millilitres."""
+    is_accepted: bool
+    """Whether the rule takes it where nobody is asked."""
     where: Mapping[int, BoolArray] = field(repr=False)
     """{slice: the component in the 256 x 256 frame, bool [256, 256]}."""
 
@@ -125,6 +129,7 @@ def find(
                 peak=float(values.max()),
                 mean=float(values.mean()),
                 volume_ml=float(sum(part.sum() * px_ml[k] for k, part in where.items())),
+                is_accepted=score >= rule.accept_score,
                 where=where,
             )
         )

@@ -35,7 +35,7 @@ from ichseg.methods.proposals import (
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.volume import CTVolume
 
-RULE = FindRule(extent=0.3, seed=0.5, least_score=0.1, least_px=4, margin_px=3)
+RULE = FindRule(0.3, 0.5, least_score=0.1, accept_score=0.7, least_px=4, margin_px=3)
 
 
 def volume(depth: int = 6, side: int = 512, gap_mm: float = 5.0) -> CTVolume:
@@ -64,6 +64,7 @@ def test_components_are_linked_over_slices_and_come_strongest_first() -> None:
     # Two native pixels to one of the frame, and three of the frame's as a margin.
     assert strong.boxes == {3: (Box(394, 394, 446, 426),)}
     assert weak.largest_slice == 1
+    assert (strong.is_accepted, weak.is_accepted) == (True, False)
     assert weak.where[2].sum() == 100
 
 

@@ -1,0 +1,218 @@
+"""Training a head on features that say where the blood is, and what is counted of its proposals, in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ichseg.errors import InputError
+from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.detection import load_proposals
+from ichseg.methods.frame import SliceFrame
+from ichseg.methods.predictor import SliceEmbedding
+from ichseg.methods.proposals import FindRule
+from ichseg.methods.random_forest import SEEN
+from ichseg.methods.threshold import ThresholdPredictor
+from train.data.cache import Prepared
+from train.features import Features
+from train.proposals import HeadExamples, ProposalsConfig, train_proposals
+from train.scores.proposals import (
+    Fold,
+    ProposalRow,
+    ScanRow,
+    at_false,
+    choose_accepted,
+    dice_at,
+    found_at,
+    froc,
+    measure,
+    slice_auc,
+)
+from train.write.proposals import write_proposals
+
+CONFIG = ProposalsConfig(width=8, epochs=2, batch=2, implants=2, implants_an_epoch=2)
+SPLIT = {
+    "folds": [{"train": ["a", "b"], "validation": ["clear"], "test": ["stranger"]}],
+}
+
+
+class Bright(ThresholdPredictor):
+    """A stand-in for the encoder, which sees how bright a place is and nothing else."""
+
+    def embed(self, slice_hu: np.ndarray) -> SliceEmbedding:
+        image = SliceFrame(slice_hu.shape).image(slice_hu, SEEN)
+        features = np.zeros((1, 256, 64, 64), np.float16)
+        features[0, :] = image.reshape(64, 4, 64, 4).mean(axis=(1, 3))
+        return SliceEmbedding(slice_hu, features)
+
+
+@pytest.fixture(scope="module")
+def features(heads: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Features:
+    made = Features(tmp_path_factory.mktemp("features"), heads, implants=2)
+    made.complete(Bright, lambda *_: None)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(features: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "fold-0"
+    train_proposals(CONFIG, features, SPLIT, 0, out, device="cpu")
+    return out
+
+
+# Features
+
+
+def test_features_are_of_each_slice_and_its_neighbours(heads: Prepared, features: Features) -> None:
+    row = features.rows.index(("b", "b", 2))
+    assert features.rows[features.below[row]] == ("b", "b", 1)
+    assert features.rows[features.above[row]] == ("b", "b", 3)
+    first, last = features.rows.index(("b", "b", 0)), features.rows.index(("b", "b", 8))
+    assert (features.below[first], features.above[last]) == (first, last)
+    hu, mask = heads.slice_hu("b", 2), heads.mask("b", 2)
+    frame = SliceFrame(mask.shape)
+    assert np.array_equal(features.array("mask")[row], frame.mask(mask))
+    assert features.array("image")[row] / 255 == pytest.approx(frame.image(hu, SEEN), abs=1 / 500)
+    assert features.array("emb")[row].shape == (256, 64, 64)
+    assert [one["donor"] in ("a", "b", "stranger") for one in features.implants] == [True, True]
+
+
+def test_features_that_are_there_are_not_made_again(features: Features) -> None:
+    def refuse() -> Bright:
+        raise AssertionError("asked to embed again")
+
+    Features(features.folder, features.prepared, 2).complete(refuse, lambda *_: None)
+    (features.folder / "emb.done").write_text("35")
+    told: list[tuple[str, int, int]] = []
+    features.complete(Bright, lambda *one: told.append(one))
+    assert told == [("emb", 36, 36)]
+
+
+def test_features_of_other_data_are_refused(features: Features, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give another --features"):
+        Features(features.folder, features.prepared, implants=5)
+    with pytest.raises(InputError, match=r"has no features\.json"):
+        Features.there(tmp_path, features.prepared)
+
+
+# Training
+
+
+def test_an_epoch_has_all_blood_and_as_many_slices_without(features: Features) -> None:
+    config = dataclasses.replace(CONFIG, implants_an_epoch=0)
+    rows = HeadExamples(config, features, ["a", "b", "clear"])
+    order = rows.order(0)
+    assert len(rows) == len(order) == 6
+    marked = [bool(features.array("mask")[row].any()) for row in order]
+    assert sum(marked) == 3
+    assert sorted(rows.order(0)) == sorted(order)
+    # What fooled it comes again: half of the clean ones are those, and one not seen yet counts as such.
+    rows.fooled[:] = 0
+    rows.remember(rows.clean[[4]], torch.tensor([3.0]))
+    assert rows.clean[4] in rows.order(1)
+
+
+def test_implants_are_of_a_folds_own_patients(features: Features) -> None:
+    everyone = HeadExamples(CONFIG, features, ["a", "b", "clear", "stranger"])
+    nobody = HeadExamples(CONFIG, features, ["clear", "a"])
+    assert list(everyone.implants) == [36, 37]
+    own = [{one["host"], one["donor"]} <= {"clear", "a"} for one in features.implants]
+    assert len(nobody.implants) == sum(own)
+
+
+def test_a_run_that_was_interrupted_gives_the_same_weights(
+    features: Features, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fold-0"
+    train_proposals(CONFIG, features, SPLIT, 0, out, device="cpu", stop_after_steps=3)
+    assert not (out / "model").exists()
+    with pytest.raises(InputError, match="add --resume"):
+        train_proposals(CONFIG, features, SPLIT, 0, out, device="cpu")
+    train_proposals(CONFIG, features, SPLIT, 0, out, device="cpu", resume=True)
+    here, there = (load_file(one / "model" / "model.safetensors") for one in (out, run))
+    assert all(torch.equal(here[name], there[name]) for name in there)
+    training = json.loads((run / "model" / "training.json").read_text())
+    assert training["split"]["test"] == ["stranger"]
+    assert training["split"]["train"] == ["a", "b", "clear"]
+
+
+# Scores
+
+
+def scan(patient: str, lesion_px: str, part: str = "fold-0", **more: object) -> ScanRow:
+    px = sum(map(int, lesion_px.split()))
+    given = {"slice_px": f"0 {px}", "suspicion": "0.1 0.9"} | more
+    return ScanRow(
+        patient, "edh" if px else "none", part, "", 0.001, px, lesion_px, seconds=1.0, **given
+    )
+
+
+def proposal(patient: str, score: float, number: int, **more: object) -> ProposalRow:
+    given = {"px": 100, "blood_px": 0, "lesions": "", "taken_own_px": 0, "taken_own_blood_px": 0}
+    return ProposalRow(
+        patient, "fold-0", "", 0.35, number, score, score, 0.1, boxes=1, **(given | more)
+    )
+
+
+SCANS = [scan("a", "100 1000"), scan("b", "200"), scan("c", "", suspicion="0.5 0.2")]
+ROWS = [
+    proposal("a", 0.9, 1, blood_px=90, lesions="0:90", taken_px=110, taken_blood_px=90),
+    proposal("a", 0.6, 2, blood_px=60, lesions="1:60", taken_px=210, taken_blood_px=150),
+    proposal("a", 0.4, 3, blood_px=50, lesions="1:50", taken_px=310, taken_blood_px=200),
+    proposal("b", 0.3, 1, blood_px=9, taken_px=100, taken_blood_px=0),
+    proposal("c", 0.7, 1, taken_px=500, taken_blood_px=0),
+]
+
+
+def test_the_curve_counts_lesions_and_false_proposals() -> None:
+    points = froc(SCANS, ROWS)
+    assert [point.least for point in points] == [0.9, 0.7, 0.6, 0.4, 0.3]
+    # 60 of 1000 pixels are not found; with 50 more they are.
+    assert [point.sensitivity for point in points] == pytest.approx(
+        [1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3]
+    )
+    assert [point.false_a_scan for point in points] == pytest.approx(
+        [0, 1 / 3, 1 / 3, 1 / 3, 2 / 3]
+    )
+    assert at_false(points, 0.5).least == 0.4
+    assert at_false(points, 0.1).sensitivity == pytest.approx(1 / 3)
+    assert found_at(SCANS, ROWS, 0.5) == {("a", 0): True, ("a", 1): False, ("b", 0): False}
+
+
+def test_dice_is_of_what_is_taken_from_a_score_on() -> None:
+    assert dice_at(SCANS, ROWS, 0.5) == {
+        "a": pytest.approx(2 * 150 / (210 + 1100)),
+        "b": 0,
+    }
+    assert dice_at(SCANS, ROWS, 0.95) == {"a": 0, "b": 0}
+    assert choose_accepted([*SCANS, scan("d", "10", "fold-1")], ROWS, "fold-1") == 0.05
+
+
+def test_slices_with_blood_are_told_from_those_without() -> None:
+    # With blood 0.9 and 0.9; without 0.1, 0.1, 0.5, 0.2.
+    assert slice_auc(SCANS) == 1
+    assert slice_auc([scan("a", "5", suspicion="0.9 0.3"), SCANS[2]]) == pytest.approx(1 / 3)
+
+
+def test_folds_are_scored_through_the_librarys_own_parts(
+    features: Features, run: Path, tmp_path: Path
+) -> None:
+    finder = load_proposals(str(run / "model"))
+    folds = [Fold("fold-0", finder, "threshold", ("stranger", "clear"))]
+    scans, regions, rows, rules = measure(folds, features, tmp_path, load_predictor)
+    assert [one.patient for one in scans] == ["clear", "stranger"]
+    assert [len(one.suspicion.split()) for one in scans] == [9, 9]
+    assert {row.extent for row in rows} <= {rules["fold-0"].extent}
+    again = measure(folds, features, tmp_path, load_predictor)
+    assert [one.suspicion for one in again[0]] == [one.suspicion for one in scans]
+    assert again[3] == rules
+    text = write_proposals(tmp_path, scans, regions, rows, rules, refinement=False)
+    assert "automatic Dice per patient" in text
+    made = json.loads((tmp_path / "summary.json").read_text())
+    assert FindRule(**made["rule"]).extent in (0.2, 0.35, 0.5)

@@ -1,0 +1,256 @@
+"""What proposals are trained on, computed once: each slice's embedding by the un-tuned network, its image and its mask.
+
+    FOLDER/features.json   the network's hash, the data's, and how many implants: whose features these are
+    FOLDER/rows.json       [scan, patient, slice] of each row
+    FOLDER/NAME.npy        an array whose first axis is the row, and NAME.done beside it, how many of them are made
+    FOLDER/implants.json   {host, donor, row} of each implant: real blood of one patient laid into a slice of another
+
+Interrupted, it goes on where it was. The network has seen no patient of any data set here, so that one set of features
+serves all folds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ichseg.errors import InputError
+from ichseg.methods.blood_finder import EMBEDDED_BY, as_grid, reflection_of
+from ichseg.methods.frame import MODEL_SIZE, SliceFrame
+from ichseg.methods.predictor import Predictor
+from ichseg.methods.random_forest import SEEN
+from ichseg.scan.skull import intracranial
+from train.data.cache import Mask, Prepared, Slice
+from train.data.files import replace_file, write_json
+from train.data.implants import paste
+from train.data.slices import bloodless_slices, keep_large, label_components
+
+Array = npt.NDArray[Any]
+
+#: Donors' components, and what is left of them in the other head, from this area at 512 x 512.
+_LEAST_IMPLANT_PX = 30.0
+_SAVE_EVERY = 40
+
+
+class Features:
+    """A folder of features, opened; ``complete`` makes what it lacks."""
+
+    def __init__(self, folder: Path, prepared: Prepared, implants: int = 0) -> None:
+        """Open a folder for some data, or begin one.
+
+        Raises:
+            InputError: a folder with the features of other data.
+
+        """
+        self.folder, self.prepared = folder, prepared
+        mine = {"data_sha256": prepared.sha256, "network": EMBEDDED_BY, "implants": implants}
+        path = folder / "features.json"
+        if not path.exists():
+            write_json(path, mine)
+        elif (there := json.loads(path.read_text(encoding="utf-8"))) != mine:
+            raise InputError(
+                f"A folder of features is of one data set and number of implants; '{folder.name}' has {there}, and "
+                f"{mine} was asked for; give another --features."
+            )
+        self.count_implants = implants
+        self.rows = [
+            (scan.scan_id, scan.patient_id, k)
+            for scan in prepared.scans.values()
+            for k in range(scan.shape_zyx[0])
+        ]
+        self.patients = np.array([patient for _, patient, _ in self.rows])
+        scans = [scan for scan, *_ in self.rows]
+        here = np.arange(len(scans))
+        starts = np.array([i == 0 or scans[i - 1] != scans[i] for i in here])
+        ends = np.append(starts[1:], True)
+        self.below, self.above = here - ~starts, here + ~ends
+
+    @classmethod
+    def there(cls, folder: Path, prepared: Prepared) -> Features:
+        """The features of a folder that ``train proposals`` filled; InputError where it did not."""
+        path = folder / "features.json"
+        if not path.exists():
+            raise InputError(
+                f"Features are made by python -m train proposals; '{folder.name}' has no features.json; train "
+                "first, or give its --features."
+            )
+        there = json.loads(path.read_text(encoding="utf-8"))
+        return cls(folder, prepared, int(there["implants"]))
+
+    def complete(
+        self, predictor: Callable[[], Predictor], told: Callable[[str, int, int], object]
+    ) -> None:
+        """Make what is not there yet.
+
+        Args:
+            predictor: gives the method whose embeddings are kept.
+            told: called with the name of an array, how many of its rows are made, and of how many.
+
+        """
+        rows_file = self.folder / "rows.json"
+        replace_file(rows_file, lambda part: part.write_text(json.dumps(self.rows)))
+        square = (MODEL_SIZE, MODEL_SIZE)
+        for name, dtype, make in (
+            ("image", np.uint8, _image),
+            ("mask", np.bool_, None),
+            ("inside", np.bool_, _inside),
+        ):
+            self._fill(name, len(self.rows), square, dtype, self._of_row(make), told)
+        if self.count_implants:
+            self._implant(told)
+            hu = np.load(self.folder / "imp_hu.npy", mmap_mode="r")
+
+            def of_implant(make: Callable[[Slice], Array]) -> Callable[[int], Array]:
+                return lambda i: make(np.asarray(hu[i], dtype=np.float32))
+
+            for name, dtype, of in (
+                ("imp_image", np.uint8, _image),
+                ("imp_inside", np.bool_, _inside),
+            ):
+                self._fill(name, len(hu), square, dtype, of_implant(of), told)
+        grid = (256, 64, 64)
+        embed = _embedder(predictor)
+        self._fill("emb", len(self.rows), grid, np.float16, self._of_row(embed), told)
+        if self.count_implants:
+            self._fill("imp_emb", len(hu), grid, np.float16, of_implant(embed), told)
+
+    def array(self, name: str) -> Array:
+        """An array that is complete, mapped from disk."""
+        array: Array = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return array
+
+    @property
+    def implants(self) -> list[dict[str, Any]]:
+        """{host, donor, row} of each implant; empty without any."""
+        if not self.count_implants:
+            return []
+        text = (self.folder / "implants.json").read_text(encoding="utf-8")
+        found: list[dict[str, Any]] = json.loads(text)
+        return found
+
+    def _of_row(self, make: Callable[[Slice], Array] | None) -> Callable[[int], Array]:
+        """What makes a row: of its slice in HU, or without ``make`` its reference mask in the frame."""
+
+        def of(row: int) -> Array:
+            scan, _, k = self.rows[row]
+            if make is not None:
+                return make(self.prepared.slice_hu(scan, k))
+            mask = self.prepared.mask(scan, k)
+            return _frame(mask).mask(mask)
+
+        return of
+
+    def _fill(
+        self,
+        name: str,
+        count: int,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        make: Callable[[int], Array],
+        told: Callable[[str, int, int], object],
+    ) -> None:
+        path, done = self.folder / f"{name}.npy", self.folder / f"{name}.done"
+        start = int(done.read_text()) if done.exists() else 0
+        if start == count and path.exists():
+            return
+        array = np.lib.format.open_memmap(
+            path,
+            mode="r+" if path.exists() and start else "w+",
+            dtype=dtype,
+            shape=(count, *shape),
+        )
+        for row in range(start, count):
+            array[row] = make(row)
+            if (row + 1) % _SAVE_EVERY == 0 or row + 1 == count:
+                array.flush()
+                made = str(row + 1)
+                replace_file(done, lambda part, made=made: part.write_text(made))  # type: ignore[misc]
+                told(name, row + 1, count)
+
+    def _implant(self, told: Callable[[str, int, int], object]) -> None:
+        """Implants of all patients into all others, drawn with one seed: a fold takes those that are all its own."""
+        if (self.folder / "implants.json").exists():
+            return
+        rng = np.random.default_rng(0)
+        index = {(scan, k): row for row, (scan, _, k) in enumerate(self.rows)}
+        donors = [
+            (scan.scan_id, k)
+            for scan in self.prepared.scans.values()
+            for k, entry in enumerate(scan.slices)
+            if entry.mask_row is not None and self._labels(scan.scan_id, k).any()
+        ]
+        hosts = [pair for scan in self.prepared.scans.values() for pair in bloodless_slices(scan)]
+        told_of: list[dict[str, Any]] = []
+        hu, masks = [], []
+        while len(told_of) < self.count_implants:
+            donor, host = (some[rng.integers(len(some))] for some in (donors, hosts))
+            made = self._one_implant(donor, host, rng)
+            if made is None:
+                continue
+            told_of.append(
+                {
+                    "host": self.prepared.scans[host[0]].patient_id,
+                    "donor": self.prepared.scans[donor[0]].patient_id,
+                    "row": index[host],
+                }
+            )
+            hu.append(made[0].astype(np.float16))
+            masks.append(_frame(made[1]).mask(made[1]))
+            told("implants", len(told_of), self.count_implants)
+        for name, stacked in (("imp_hu", np.stack(hu)), ("imp_mask", np.stack(masks))):
+            array = np.lib.format.open_memmap(
+                self.folder / f"{name}.npy", mode="w+", dtype=stacked.dtype, shape=stacked.shape
+            )
+            array[:] = stacked
+            array.flush()
+        replace_file(
+            self.folder / "implants.json", lambda part: part.write_text(json.dumps(told_of))
+        )
+
+    def _one_implant(
+        self, donor: tuple[str, int], host: tuple[str, int], rng: np.random.Generator
+    ) -> tuple[Slice, Mask] | None:
+        donor_hu, hu = self.prepared.slice_hu(*donor), self.prepared.slice_hu(*host)
+        inside_donor, inside = intracranial(donor_hu), intracranial(hu)
+        share, share_donor = inside.mean(), inside_donor.mean()
+        if hu.shape != donor_hu.shape or not 0 < 0.6 * share_donor <= share <= 1.6 * share_donor:
+            return None
+        labels = self._labels(*donor)
+        component = labels == rng.integers(1, labels.max() + 1)
+        made = paste(donor_hu, component, inside_donor, hu, inside, rng)
+        if made is None:
+            return None
+        least = _LEAST_IMPLANT_PX * self.prepared.scans[host[0]].reference_scale ** 2
+        return made if keep_large(made[1], least).any() else None
+
+    def _labels(self, scan_id: str, k: int) -> npt.NDArray[np.int32]:
+        scan = self.prepared.scans[scan_id]
+        least = _LEAST_IMPLANT_PX * scan.reference_scale**2
+        return label_components(self.prepared.mask(scan_id, k), scan.slices[k], least)
+
+
+def reflections(images: Array) -> npt.NDArray[np.float32]:
+    """The reflection of each of a stack of images in 0..255: float32 [n, 2, 3]."""
+    return np.stack([reflection_of(image.astype(np.float32) / 255) for image in images])
+
+
+def _embedder(predictor: Callable[[], Predictor]) -> Callable[[Slice], Array]:
+    return lambda hu: as_grid(predictor().embed(hu).features)
+
+
+def _image(hu: Slice) -> Array:
+    return np.round(_frame(hu).image(hu, SEEN) * 255).astype(np.uint8)
+
+
+def _inside(hu: Slice) -> Array:
+    return _frame(hu).mask(intracranial(hu))
+
+
+def _frame(array: Array) -> SliceFrame:
+    rows, columns = array.shape
+    return SliceFrame((rows, columns))
