@@ -1,7 +1,7 @@
 """The head that finds blood, trained on the adapter's own folds: python -m train proposals --data ... --out ...
 
-Only the head is trained: the embeddings are the un-tuned network's, computed once (``train.features``). A fold's folder
-holds what a baseline's does, and in ``model`` what ``load_proposals`` opens.
+Only the head is trained: the embeddings are the un-tuned network's, computed once (``train.data.features``). A fold's
+folder holds what a baseline's does, and in ``model`` what ``load_proposals`` opens.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from ichseg.methods.proposals import FindRule
 from ichseg.methods.torch_backend import pick_device
 from train.baselines import has_bfloat16, one_cycle
 from train.data.examples import chunks
+from train.data.features import Features, reflections
 from train.data.files import replace_file, write_json
 from train.data.split import check_leaks
-from train.features import Features, reflections
 from train.loop import Learner, RunFolder, progress_bar, train
 
 #: Of the frame: what shrinks the soft Dice's answer to a slice without blood, and to a speck.
@@ -64,7 +64,7 @@ class ProposalsConfig:
     """Slices without blood in an epoch, for each with blood: half drawn at random, half those that fooled it most."""
     implants: int = 0
     """How many implants there are, of all patients; a fold takes those whose two patients are its own."""
-    implants_an_epoch: int = 60
+    implants_an_epoch: int = 40
     rotation_degrees: float = 10.0
     scale: float = 0.1
     """Embedding, images and mask are turned and scaled alike by up to so much."""

@@ -44,7 +44,7 @@ def proposals_command(
     """Train the head that finds blood without a prompt, on the folds of the fine-tune. Interrupt it at any moment."""
     from ichseg.methods.blood_finder import EMBEDDED_BY
     from ichseg.methods.catalogue import load_predictor
-    from train.features import Features
+    from train.data.features import Features
     from train.proposals import ProposalsConfig, train_proposals
 
     config = ProposalsConfig(implants=implants, seed=seed)
@@ -85,7 +85,7 @@ def froc_command(
 ) -> None:
     """Score proposals, each patient by a fold that never saw them: FROC, Dice without a box, false mL; resumable."""
     from ichseg.methods.catalogue import load_predictor
-    from train.features import Features
+    from train.data.features import Features
     from train.scores.proposals import folds_of, measure
     from train.write.proposals import write_proposals
 

@@ -16,7 +16,9 @@ LAYERS = (
     ("train.recipes", "train.loss"),
     ("train.loop", "train.forest"),
     ("train.adapter", "train.baselines"),
-    ("train.sweep", "train.soften", "train.export", "train.base_weights"),
+    ("train.proposals", "train.sweep", "train.soften", "train.export", "train.base_weights"),
+    ("train.options",),
+    ("train.proposals_cli",),
     ("train.__main__",),
 )
 

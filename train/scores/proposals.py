@@ -25,7 +25,7 @@ from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.proposals import FindRule, Proposal, find, top_mean
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
-from train.features import Features
+from train.data.features import Features
 from train.scores.cache import KeptRows, cache_key
 from train.scores.propagation import lesions_of, volume_of
 
@@ -150,10 +150,11 @@ def measure(
     keys = {fold.name: _key(fold, prepared, load, refinement) for fold in folds}
     for kept in (scans, regions):
         kept.keep(lambda row: keys.get(row.part) == row.key)
+    seen: dict[str, Probability] = {}
     for fold in folds:
         for scan in prepared.scans_of(fold.patients):
             if not any(row.patient == scan.patient_id for row in scans.rows):
-                row, proposed = _measure_scan(fold, features, scan, keys[fold.name])
+                row, proposed = _measure_scan(fold, features, scan, keys[fold.name], seen)
                 if proposed:
                     regions.add(proposed)
                 scans.add([row])
@@ -173,8 +174,14 @@ def measure(
                 if (row.patient, row.extent) == (scan.patient_id, extents[fold.name])
             ]
             if asked and scan.patient_id not in mine:
+                volume = volume_of(prepared, scan)
+                if scan.scan_id not in seen:  # measured before an interruption
+                    seen[scan.scan_id] = probabilities(fold.finder, features, scan, volume)
+                found = _proposals(seen[scan.scan_id], volume, extents[fold.name])
                 proposals.add(
-                    _with_masks(fold, features, scan, asked, adapter, refinement=refinement)
+                    _with_masks(
+                        asked, found, volume, _reference(prepared, scan), adapter, refinement
+                    )
                 )
             on_scan(f"{fold.name} masks")
     rules = {
@@ -191,31 +198,37 @@ def measure(
 
 def _key(fold: Fold, prepared: Prepared, load: Callable[[str], Predictor], refinement: bool) -> str:
     asked = {"finder": dict(fold.finder.weights_sha256), "least": LEAST_SCORE}
-    code = ("scores/proposals.py", "scores/propagation.py", "features.py")
+    code = ("scores/proposals.py", "scores/propagation.py", "data/features.py")
     return cache_key(load(fold.adapter), prepared, refinement=refinement, code=code, asked=asked)
 
 
 def probabilities(
     finder: BloodFinder, features: Features, scan: ScanEntry, volume: CTVolume
 ) -> Probability:
-    """A scan's probabilities from embeddings that are kept."""
+    """A scan's probabilities [z, 256, 256] from embeddings that are kept, in half precision."""
     kept = features.array("emb")
     first = features.rows.index((scan.scan_id, scan.patient_id, 0))
-    return finder.probabilities(
+    found = finder.probabilities(
         volume, lambda k: SliceEmbedding(volume.hu_zyx[k], np.asarray(kept[first + k]))
     )
+    return found.astype(np.float16)
+
+
+def _reference(prepared: Prepared, scan: ScanEntry) -> Mask:
+    return np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
 
 
 def _measure_scan(
-    fold: Fold, features: Features, scan: ScanEntry, key: str
+    fold: Fold, features: Features, scan: ScanEntry, key: str, seen: dict[str, Probability]
 ) -> tuple[ScanRow, list[ProposalRow]]:
-    prepared = features.prepared
-    volume = volume_of(prepared, scan)
-    reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
+    """A scan's row and those of its proposals for each extent; its probabilities go into ``seen``."""
+    volume = volume_of(features.prepared, scan)
+    reference = _reference(features.prepared, scan)
     lesions = lesions_of(reference, scan)
     started = time.perf_counter()
     probability = probabilities(fold.finder, features, scan, volume)
     seconds = time.perf_counter() - started
+    seen[scan.scan_id] = probability
     row = ScanRow(
         patient=scan.patient_id,
         kind=scan.kind,
@@ -257,23 +270,18 @@ def _measure_scan(
 
 
 def _with_masks(
-    fold: Fold,
-    features: Features,
-    scan: ScanEntry,
     rows: Sequence[ProposalRow],
+    proposals: Sequence[Proposal],
+    volume: CTVolume,
+    reference: Mask,
     adapter: Predictor,
-    *,
     refinement: bool,
 ) -> list[ProposalRow]:
     """The rows of one scan with what the adapter gave for the boxes of each proposal and of those before it."""
-    prepared = features.prepared
-    volume = volume_of(prepared, scan)
-    reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
-    probability = probabilities(fold.finder, features, scan, volume)
     embedded: dict[int, SliceEmbedding] = {}
     taken = np.zeros_like(reference)
     out = []
-    for row, one in zip(rows, _proposals(probability, volume, rows[0].extent), strict=True):
+    for row, one in zip(rows, proposals, strict=True):
         for k, boxes in one.boxes.items():
             if k not in embedded:
                 hu = volume.hu_zyx[k]
@@ -392,14 +400,14 @@ def at_false(points: Sequence[Point], false_a_scan: float) -> Point:
 
 def slice_auc(scans: Sequence[ScanRow]) -> float:
     """The chance that a slice with blood is more suspicious than one without, over all pairs; NaN without a pair."""
-    from scipy import stats
-
     suspicion = np.array([float(v) for scan in scans for v in scan.suspicion.split()])
     blood = np.array([int(v) > 0 for scan in scans for v in scan.slice_px.split()])
     if blood.all() or not blood.any():
         return float("nan")
-    u = stats.mannwhitneyu(suspicion[blood], suspicion[~blood]).statistic
-    return float(u / (blood.sum() * (~blood).sum()))
+    without, with_blood = np.sort(suspicion[~blood]), suspicion[blood]
+    less = np.searchsorted(without, with_blood, "left")
+    no_more = np.searchsorted(without, with_blood, "right")
+    return float((less + no_more).mean() / 2 / without.size)
 
 
 # What is chosen, for a fold on the others, and for what ships on all
