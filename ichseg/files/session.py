@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import NOTICE
-from ichseg.errors import InputError
+from ichseg.errors import InputError, check_cancelled
 from ichseg.json_fields import RecordError, json_field, load_json, of_kind
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -98,6 +98,7 @@ class SessionRecord:
         todo = sorted((self.prompts.keys() | self.propagated.keys()) - edited)
         embedding, at, parts = None, -1, []
         for number, (k, lesion) in enumerate(todo):
+            check_cancelled()
             if embedding is None or at != k:
                 embedding, at = embed(k) if embed else predictor.embed(volume.hu_zyx[k]), k
             drawn = (k, lesion) in self.prompts

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ichseg.arrays import BoolArray
-from ichseg.errors import BoxError
+from ichseg.errors import BoxError, check_cancelled
 from ichseg.marks.box import Box, as_boxes
+from ichseg.methods.backends import AT_ONCE
 from ichseg.methods.follow_boxes import NextBoxes, near
 from ichseg.methods.follow_evidence import measure, wider_box
 from ichseg.methods.follow_rule import (
@@ -161,10 +162,9 @@ class _Run:
         fronts = []
         for name, prompts in lesions.items():
             marked: dict[int, Found] = {}
-            if not cancelled():
-                for found in self._prompted(name, prompts):
-                    marked[found.slice_index] = found
-                    yield found
+            for found in self._prompted(name, prompts, cancelled):
+                marked[found.slice_index] = found
+                yield found
             ends: tuple[tuple[Direction, int], ...] = ((-1, min(prompts)), (1, max(prompts)))
             for direction, k in ends:
                 if k not in marked:
@@ -188,16 +188,23 @@ class _Run:
                 front for front, step in zip(fronts, steps, strict=True) if _went_on(front, step)
             ]
 
-    def _prompted(self, name: Lesion, prompts: dict[int, list[Box]]) -> Iterator[Found]:
-        """The slices with a person's boxes, and those between them."""
+    def _prompted(
+        self, name: Lesion, prompts: dict[int, list[Box]], cancelled: Callable[[], bool]
+    ) -> Iterator[Found]:
+        """The slices with a person's boxes, and those between them, a few at a time until it is cancelled."""
         jobs = [
             _Job(k, tuple(prompts[k]) if k in prompts else self.boxes.between(prompts, k))
             for k in range(min(prompts), max(prompts) + 1)
         ]
-        for job, look in zip(jobs, self._answer(jobs), strict=True):
-            k, mask = job.slice_index, _any(look.masks)
-            how: How = "prompt" if k in prompts else "between"
-            yield Found(name, k, how, job.boxes, mask, self._evidence(k, mask, _best(look.iou)))
+        at_once = AT_ONCE if self.embed is None else 1
+        for i in range(0, len(jobs), at_once):
+            if cancelled():
+                return
+            some = jobs[i : i + at_once]
+            for job, look in zip(some, self._answer(some), strict=True):
+                k, mask = job.slice_index, _any(look.masks)
+                how: How = "prompt" if k in prompts else "between"
+                yield Found(name, k, how, job.boxes, mask, self._evidence(k, mask, _best(look.iou)))
 
     def _round(self, fronts: Sequence[_Front]) -> list[Found | Stop]:
         """One step of every front: the next slice, or why there is none."""
@@ -302,10 +309,10 @@ class _Run:
             places.append(slice(len(boxes), len(boxes) + len(job.boxes)))
             boxes += job.boxes
         embeddings = self._embeddings(list(wanted))
-        answers = {
-            k: self.predictor.predict(embeddings[k], boxes, second_look=self.second_look)
-            for k, boxes in wanted.items()
-        }
+        answers = {}
+        for k, boxes in wanted.items():
+            check_cancelled()
+            answers[k] = self.predictor.predict(embeddings[k], boxes, second_look=self.second_look)
         return [
             _Look(
                 k := job.slice_index,
@@ -317,9 +324,14 @@ class _Run:
             for job, place in zip(jobs, places, strict=True)
         ]
 
+    @staticmethod
+    def _embedded(embed: Callable[[int], SliceEmbedding], k: int) -> SliceEmbedding:
+        check_cancelled()
+        return embed(k)
+
     def _embeddings(self, slices: Sequence[int]) -> Mapping[int, SliceEmbedding]:
         if self.embed is not None:
-            return {k: self.embed(k) for k in slices}
+            return {k: self._embedded(self.embed, k) for k in slices}
         new = [k for k in slices if k not in self._kept]
         embedded = self.predictor.embed_many([self.volume.hu_zyx[k] for k in new]) if new else []
         self._kept.update(zip(new, embedded, strict=True))

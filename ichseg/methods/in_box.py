@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.errors import check_cancelled
 from ichseg.marks.box import Box, as_boxes
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks, as_slice
 
@@ -35,5 +36,6 @@ class InBoxPredictor(Predictor):
         boxes = as_boxes(boxes, embedding.shape_yx)
         masks = np.zeros((len(boxes), *embedding.shape_yx), dtype=bool)
         for mask, box in zip(masks, boxes, strict=True):
+            check_cancelled()
             mask[box.slices()] = self.find(embedding.slice_hu[box.slices()])
         return SliceMasks(masks, np.full(len(boxes), np.nan, dtype=np.float32))

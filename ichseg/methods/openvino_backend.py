@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ichseg.errors import check_cancelled
 from ichseg.methods.backends import Backend, HalfArray, stem_memory
 from ichseg.methods.compiled_cache import CompiledCache, cache_folder
 from ichseg.methods.frame import FloatArray, Framing
@@ -86,6 +87,7 @@ class OpenVinoBackend(Backend):
         return [self._encode(image) for image in images]
 
     def _encode(self, image: FloatArray) -> HalfArray:
+        check_cancelled()
         features = self._stems.get(image, lambda: self._stem(image[None])[0])
         return self._body(features)[0]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.errors import InputError
+from ichseg.errors import InputError, check_cancelled
 from ichseg.marks.box import Box, as_boxes
 from ichseg.methods.backends import AT_ONCE, Backend, HalfArray
 from ichseg.methods.frame import FloatArray, SliceFrame
@@ -225,6 +225,7 @@ class NetworkPredictor(Predictor):
         masks: list[npt.NDArray[np.bool_]] = []
         iou: list[npt.NDArray[np.float32]] = []
         for i in range(0, len(boxes), AT_ONCE):
+            check_cancelled()
             found, sure = look(embedding, boxes[i : i + AT_ONCE])
             masks += found
             iou.append(sure)

@@ -9,20 +9,16 @@ from typing import Any, get_args
 from ichseg.json_fields import RecordError, json_field, of_kind
 from ichseg.methods.follow_rule import Direction, Reason, Rule
 
-#: Least and most of each number of a Rule: far beyond what is of use, and a bound on what it costs.
+_ANY = (-1e12, 1e12)
+
+#: Least and most of each number of a Rule. Those that say how far and how often to look bound what it costs.
 BOUNDS: dict[str, tuple[float, float]] = {
     "margin_mm": (0, 100),
     "margin_per_mm": (0, 100),
     "reach_mm": (0, 100),
     "further_looks": (0, 10),
-    "least_area_mm2": (0, 1e6),
-    "most_growth": (0, 1e6),
-    "least_contrast": (-100, 100),
-    "least_contrast_hu": (-1e4, 1e4),
-    "most_bone": (0, 1),
-    "least_overlap": (0, 1),
-    "least_iou": (0, 1),
-    "bone_hu": (-1e4, 1e5),
+    **dict.fromkeys(("least_area_mm2", "most_growth", "least_contrast", "least_contrast_hu"), _ANY),
+    **dict.fromkeys(("most_bone", "least_overlap", "least_iou", "bone_hu"), _ANY),
 }
 
 #: Of a propagation's stops, of which two are usual, and of what else it says.

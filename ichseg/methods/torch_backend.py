@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.errors import InputError
+from ichseg.errors import InputError, check_cancelled
 from ichseg.methods.backends import AT_ONCE, Backend, HalfArray, check_device, stem_memory
 from ichseg.methods.frame import FloatArray
 
@@ -64,6 +64,7 @@ class TorchBackend(Backend):
         step = self._network.images_at_once or (AT_ONCE if self.device == "cuda" else 1)
         found: list[HalfArray] = []
         for i in range(0, len(images), step):
+            check_cancelled()
             found += self._encode(images[i : i + step], contents_yx[i : i + step])
         return found
 

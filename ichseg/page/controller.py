@@ -29,18 +29,26 @@ of a slice's state and of a reply rises, so that the page knows which of two ans
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ichseg.errors import InputError, VolumeError
+from ichseg.errors import Cancelled, InputError, VolumeError, check_cancelled
 from ichseg.page.embeddings import Embeddings
+from ichseg.page.folders import ServerFolder
+from ichseg.page.jobs import Job
+from ichseg.page.leases import Clock, Terms
 from ichseg.page.panel import Operation, Panel, Seen
 from ichseg.page.panels import PANELS
 from ichseg.page.protocol import Aside, Head, Message, parse
-from ichseg.page.sessions import Session, SessionStore
+from ichseg.page.sessions import Answered, Session, SessionStore
 from ichseg.page.work import Reply, Work, check_slice
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
@@ -50,6 +58,9 @@ ASIDE_PATIENCE_SECONDS = 2.0
 
 #: How long the background keeps still once a person has begun to draw.
 DRAWING_SECONDS = 4.0
+
+#: Requests of one page that wait for operations: one is usual, and a few where the line broke.
+MAX_WAITING = 4
 
 _log = logging.getLogger(__name__)
 
@@ -65,51 +76,69 @@ class Controller:
         self,
         upload_root: Path,
         *,
-        store: SessionStore | None = None,
+        folder: ServerFolder | None = None,
+        terms: Terms | None = None,
+        clock: Clock = time.monotonic,
         embeddings: Embeddings | None = None,
         read: Callable[..., CTVolume] = read_volume,
         panels: tuple[Panel, ...] = PANELS,
     ) -> None:
-        """``upload_root`` is the folder below which uploaded files arrive; others are refused."""
-        self.shared = Work(upload_root, read, embeddings or Embeddings(), store)
+        """``upload_root`` is the folder below which uploaded files arrive; others are refused.
+
+        ``folder`` is where the sessions' files are, ``terms`` and ``clock`` say when a session ends.
+        """
+        self.shared = Work(
+            upload_root,
+            read,
+            embeddings or Embeddings(),
+            partial(SessionStore, folder=folder, terms=terms, clock=clock),
+        )
         self.store, self.embeddings = self.shared.store, self.shared.embeddings
         self.panels = panels
         self._operations = {one.name: one for panel in panels for one in panel.operations}
+        self._closed = threading.Event()
 
     # What the page's events call
 
     def work(self, session_hash: str, message: Any) -> Iterator[Reply]:
-        """Do the operations of a message, in order; replies tell of progress, the last one of the result."""
-        session = self.store.get(session_hash)
+        """Do the operations of a message, in order; replies tell of progress, the last one of the result.
+
+        The same message sent again while it is under way goes on with the same work, and afterwards gets its answer.
+        """
         self.shared.asked += 1
-        reply: Reply = {"slices": {}, "error": None, "trouble": {}}
+        wrong: Reply = {"error": None}
+        ops: list[_Asked] = []
+        session, known = self.store.find(session_hash), False
         try:
             asked = parse(Message, message, "a message")
-        except InputError as error:
-            yield self._told(session, {**reply, "error": {"text": str(error)}})
+            known = session is not None and asked.case in session.tokens
+            ops = list(self._operations_of(asked, wrong))
+            if any(one.opens for one in ops):
+                session = self.store.get(session_hash)
+            session = session or self.store.guest()
+            self._check_rate(session)
+            at_work = False
+            for step in self._do(session, asked, ops):
+                at_work = True
+                if step:
+                    yield self.shared.told(session, {**step, "done": None}, known=known)
+        except (InputError, OSError) as error:
+            refused: Reply = {"error": {"text": self._sentence(error)}}
+            if session is None:  # there is no place for it: it is not to wait
+                refused["done"] = max([one.id for one in ops], default=0)
+            refused = {**_nothing(), **refused}
+            yield self.shared.told(session or self.store.guest(), refused, known=known)
             return
-        for given in asked.ops:
-            try:
-                head = parse(Head, given, "an operation")
-            except InputError as error:
-                reply["error"] = {"text": str(error)}
-                continue
-            if head.id <= session.done:
-                continue
-            try:
-                yield from self._carry_out(session, head, given, asked, reply)
-            except _GoneError as error:
-                reply |= {"gone": True, "error": {"text": str(error)}}
-            except InputError as error:
-                reply["error"] = {"text": str(error)}
-            except Exception:
-                _log.exception("operation %s failed", head.op)
-                reply["error"] = {
-                    "text": "Something failed on the server that should not have; "
-                    "the details are in its log; try again."
-                }
-            session.done = head.id
-        yield self._told(session, {**reply, **self._always(session, message)})
+        reply = _nothing()
+        if session.answered.ids & {one.id for one in ops}:
+            answer = session.answered.reply
+            # The page may have heard it, or not.
+            reply |= answer if at_work else {"again": answer}
+            known = known or "scan" in answer
+        if wrong["error"] is not None:
+            reply |= wrong
+        known = known or asked.case in session.tokens
+        yield self.shared.told(session, {**reply, **self._always(session, message)}, known=known)
 
     def answer(self, session_hash: str, message: Any) -> Reply:
         """``work`` without progress: for what takes a moment."""
@@ -121,85 +150,210 @@ class Controller:
 
         A hint that wants no answer: one that cannot be meant is passed over.
         """
-        session = self.store.get(session_hash)
+        session = self.store.find(session_hash)
+        if session is None or not session.rate.take():
+            return
+        session.lease.use()
         try:
             asked = parse(Message, message, "a message")
         except InputError:
             return
-        case = session.case
-        if case is None or case.volume is None or case.token != asked.case:
-            return
         if asked.cancel:
-            session.cancelled.set()
+            # A scan that is being opened has no name yet.
+            if asked.case in session.tokens or not session.cases:
+                session.cancel(_last_of(asked.ops))
             return
-        hu_zyx, k = case.volume.hu_zyx, asked.slice
+        case = session.case
+        volume = None if case is None else case.volume
+        if case is None or volume is None or case.token != asked.case:
+            return
+        hu_zyx, k = volume.hu_zyx, asked.slice
         if k >= len(hu_zyx):
             return
-        if asked.busy:
-            self.shared.asked += 1
-            self.embeddings.hold(DRAWING_SECONDS)
-            for model in case.models:
-                with suppress(InputError):  # the box itself will say so
-                    self.shared.masks.embedding(case, case.volume, model, k)
-        else:
+        if not asked.busy:
             self.embeddings.plan(case.owner, case.models, hu_zyx, k)
+        elif session.looking.acquire(blocking=False):
+            try:
+                self.shared.asked += 1
+                self.embeddings.hold(DRAWING_SECONDS)
+                for model in case.models:
+                    with suppress(InputError):  # the box itself will say so
+                        self.shared.masks.embedding(case, volume, model, k)
+            finally:
+                session.looking.release()
 
     def aside(self, session_hash: str, message: Any) -> Reply:
         """What nobody waits for: the refinement of one slice's masks, and what the panels show beside it.
 
         The refinement goes on only as long as nobody waits; what is left stays under "rough".
         """
-        session = self.store.get(session_hash)
+        session = self.store.find(session_hash) or self.store.guest()
+        session.lease.renew()
         reply: Reply = {"slices": {}, "trouble": {}}
-        try:
-            asked = parse(Message, message, "a message")
-            given = asked.aside or {}
-            for panel in self.panels:
-                for name, tell in panel.unopened.items():
-                    if given.get(name):
-                        reply |= tell()
-            self._aside(session, asked, given, reply)
-            reply |= self._always(session, message)
-        except _GoneError:
-            reply["gone"] = True
-        except InputError:
-            pass  # an operation will say so
-        with session.lock:
-            return self._told(session, reply)
+        known = False
+        # One at a time of a page: the next comes when the page is at rest again.
+        if session.rate.take() and session.passing.acquire(blocking=False):
+            try:
+                asked = parse(Message, message, "a message")
+                known = asked.case in session.tokens
+                given = asked.aside or {}
+                for panel in self.panels:
+                    for name, tell in panel.unopened.items():
+                        if given.get(name):
+                            reply |= tell()
+                self._aside(session, asked, given, reply)
+                reply |= self._always(session, message)
+            except _GoneError:
+                reply["gone"] = True
+            except (InputError, OSError):
+                pass  # an operation will say so
+            finally:
+                session.passing.release()
+        return self.shared.told(session, reply, known=known)
+
+    def renew(self, lease: str) -> bool:
+        """A page says that it is there; False where the server no longer holds anything of it."""
+        return self.store.renew(lease)
+
+    def release(self, lease: str) -> None:
+        """A page says that it is closed."""
+        self.store.release(lease)
 
     def drop(self, session_hash: str) -> None:
         """End a session, with all that belongs to it."""
         self.store.drop(session_hash)
 
+    def keep_house(self) -> None:
+        """End what nobody comes back to, now and by the clock, until ``close``."""
+
+        def work() -> None:
+            while not self._closed.wait(self.store.terms.renew_seconds):
+                self.store.sweep()
+
+        threading.Thread(target=work, name="housekeeping", daemon=True).start()
+
     def close(self) -> None:
         """End all sessions, whose files go first, and the work in the background."""
+        self._closed.set()
         self.store.close()
         self.embeddings.close()
 
     # Parts of them
 
+    def _operations_of(self, asked: Message, wrong: Reply) -> Iterator[_Asked]:
+        """The operations of a message; what is none goes into ``wrong``."""
+        for given in asked.ops:
+            try:
+                head = parse(Head, given, "an operation")
+            except InputError as error:
+                wrong["error"] = {"text": str(error)}
+                continue
+            yield _Asked(head.id, head.op, given, self._operations.get(head.op))
+
+    def _check_rate(self, session: Session) -> None:
+        """Refuse a page that asks more often than any person can."""
+        session.lease.use()
+        if not session.rate.take():
+            raise InputError(
+                "A page asks some 40 times a second at most; this one asks more often; wait a moment and try again."
+            )
+
+    def _do(self, session: Session, asked: Message, ops: list[_Asked]) -> Iterator[Reply]:
+        """Do the operations that are not done, each once, whoever sends it how often.
+
+        Gives progress, and nothing ({}) where it begins to wait for work.
+        """
+        ids = frozenset(one.id for one in ops)
+        with session.turn:
+            if session.waiting >= MAX_WAITING:
+                raise InputError(
+                    f"A page has one request under way at a time; of this one {session.waiting} wait; reload the page."
+                )
+            session.waiting += 1
+        try:
+            while True:
+                with session.turn:
+                    job = session.job
+                    todo = [one for one in ops if one.id > session.done]
+                    if not todo:
+                        return
+                    if job is None or job.over:
+                        steps = self._steps(session, asked, todo)
+                        job = session.job = Job(frozenset(one.id for one in todo), steps)
+                if not job.ids & ids:  # the page asks for it no longer
+                    session.cancel(max(job.ids))
+                    job.abandon()
+                    with session.turn:
+                        session.done = max(session.done, *job.ids)
+                    continue
+                yield {}
+                yield from job.follow(session.is_cancelled)
+        finally:
+            with session.turn:
+                session.waiting -= 1
+
+    def _steps(self, session: Session, asked: Message, todo: list[_Asked]) -> Iterator[Reply]:
+        """Do operations in order; gives replies that tell of progress, and leaves the answer in the session."""
+        before = session.answered
+        sent = frozenset(_ids(asked.ops))
+        # What was done of the same message in an earlier attempt, and may not have been heard.
+        reply: Reply = {**_nothing(), **(before.reply if before.ids & sent else {})}
+        ids = before.ids & sent
+        for one in todo:
+            if one.id > session.cancelled_to:
+                session.cancelled.clear()
+            try:
+                check_cancelled()
+                yield from self._carry_out(session, one, asked, reply)
+            except Cancelled:
+                gone = {"gone": True, "error": {"text": _GONE}}
+                reply |= gone if session.closed else {"cancelled": True}
+            except _GoneError as error:
+                reply |= {"gone": True, "error": {"text": str(error)}}
+            except InputError as error:
+                reply["error"] = {"text": str(error)}
+            except Exception as error:
+                if session.closed:  # its files went while it was at work
+                    reply |= {"gone": True, "error": {"text": _GONE}}
+                    continue
+                reply["error"] = {"text": self._sentence(error, one.name)}
+            finally:
+                ids |= {one.id}
+                session.answered = Answered(ids, reply)
+                session.done = max(session.done, one.id)
+
+    @staticmethod
+    def _sentence(error: Exception, operation: str = "") -> str:
+        """What people are told of an error; the log has what is nobody's fault but ours."""
+        if isinstance(error, InputError):
+            return str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                "What a page sends and fetches lies on the server's disk for a while; the disk is full; tell whoever "
+                "runs the server, or try again later."
+            )
+        _log.error("operation %s failed", operation, exc_info=error)
+        return (
+            "Something failed on the server that should not have; "
+            "the details are in its log; try again."
+        )
+
     def _carry_out(
-        self,
-        session: Session,
-        head: Head,
-        given: Mapping[str, Any],
-        message: Message,
-        reply: Reply,
+        self, session: Session, one: _Asked, message: Message, reply: Reply
     ) -> Iterator[Reply]:
         """Do one operation; gives replies that tell of progress."""
-        operation = self._operations.get(head.op)
+        operation = one.operation
         if operation is None:
             raise InputError(
-                f"An operation is one of {', '.join(self._operations)}; got '{head.op[:60]}'; reload the page."
+                f"An operation is one of {', '.join(self._operations)}; got '{one.name[:60]}'; reload the page."
             )
         _check_case(session, message, operation)
         try:
-            fields = parse(operation.fields, given, f"the operation '{head.op}'")
+            fields = parse(operation.fields, one.given, f"the operation '{one.name}'")
         except InputError:
-            self._show_again(session, given, reply)
+            self._show_again(session, one.given, reply)
             raise
-        for progress in operation.answer(self.shared, session, fields, reply):
-            yield {**self._told(session, {}), **progress, "done": None}
+        yield from operation.answer(self.shared, session, fields, reply)
 
     def _show_again(self, session: Session, given: Mapping[str, Any], reply: Reply) -> None:
         """Put the slice that a refused operation names into the reply: the page may have drawn ahead of the answer."""
@@ -247,18 +401,46 @@ class Controller:
                         told |= tell(session)
         return told
 
-    def _told(self, session: Session, reply: Reply) -> Reply:
-        return self.shared.told(session, reply)
+
+@dataclass(frozen=True)
+class _Asked:
+    """An operation as it was sent: its number, its name, its fields, and what answers it where something does."""
+
+    id: int
+    name: str
+    given: Mapping[str, Any]
+    operation: Operation | None
+
+    @property
+    def opens(self) -> bool:
+        return self.operation is not None and self.operation.opens
+
+
+def _nothing() -> Reply:
+    """The answer to nothing."""
+    return {"slices": {}, "error": None, "trouble": {}}
+
+
+def _ids(ops: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The numbers of the operations of a message, where they have one."""
+    return [one["id"] for one in ops if isinstance(one.get("id"), int)]
+
+
+def _last_of(ops: Iterable[Mapping[str, Any]]) -> int:
+    """The last operation that a message names; 0 where it names none."""
+    return min(max(_ids(ops), default=0), 2**53)
+
+
+_GONE = (
+    "A box belongs to the scan it was drawn on; the server no longer has that one open; "
+    "open the scan again."
+)
 
 
 def _check_case(session: Session, message: Message, operation: Operation | None = None) -> None:
     """Refuse to apply what was drawn on one scan to another, as after a restart of the server."""
-    token = session.case.token if session.case else None
+    case = session.case
+    token = None if case is None else case.token
     opens = operation is not None and operation.opens
     if session.closed or not (opens or message.case == token):
-        text = (
-            "A box belongs to the scan it was drawn on; the server no longer has that one open; "
-            "open the scan again."
-        )
-        there = {case.token for case in session.cases.values()}
-        raise VolumeError(text) if message.case in there else _GoneError(text)
+        raise VolumeError(_GONE) if message.case in session.tokens else _GoneError(_GONE)

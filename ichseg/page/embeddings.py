@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ichseg.errors import cancelling
 from ichseg.methods.backends import forget_images
 from ichseg.methods.catalogue import load_listed
 
@@ -189,7 +190,8 @@ class Embeddings:
                 running = self._running[key] = Future()
         if mine:
             try:
-                embedding = self.load(key.model).embed(slice_hu)
+                with cancelling(None):  # others may wait for it, too
+                    embedding = self.load(key.model).embed(slice_hu)
             except BaseException as error:
                 running.set_exception(error)
                 with self._changed:

@@ -11,7 +11,8 @@ from ichseg.measures.followup import Blood, between, findings
 from ichseg.measures.growth import Growth, growth_record
 from ichseg.measures.scores import NAMES, Findings, scores
 from ichseg.methods.catalogue import title_of
-from ichseg.page.sessions import Case, Role, Session
+from ichseg.page.case import Case
+from ichseg.page.sessions import Role, Session
 
 
 def blood_of(case: Case) -> Blood:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from ichseg.marks.lesion import TYPES
 from ichseg.methods.frame import WINDOWS
 from ichseg.page.choices import choices
 from ichseg.page.controller import Controller
+from ichseg.page.folders import ServerFolder
+from ichseg.page.leases import Terms
+from ichseg.page.routes import lease_route
+from ichseg.page.sessions import MAX_SESSIONS
 from ichseg.page.viewer import Viewer, script_routes, style
 from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
 
@@ -29,14 +33,23 @@ def lesion_types() -> list[dict[str, str]]:
 
 
 def make_controller() -> Controller:
-    """A controller that takes its uploads from where Gradio puts them."""
-    return Controller(Path(get_upload_folder()))
+    """A controller with a folder of its own in the system's temporary one, or in GRADIO_TEMP_DIR.
+
+    Gradio puts uploads into it: make it before the page. Raises InputError for a clock in the environment that is none.
+    """
+    given = os.environ.get("GRADIO_TEMP_DIR")
+    folder = ServerFolder(Path(given) if given else None)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.uploads)
+    made = Controller(folder.uploads, folder=folder, terms=Terms.from_environment())
+    made.keep_house()
+    return made
 
 
 def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page and what to launch it with: ``demo.launch(**options)``.
 
-    Every page that is open has a session of its own in the controller; it ends when the page is closed.
+    Every page that is open has a session of its own in the controller, for as long as its lease holds (``leases``).
+    Gradio's own word that a page is gone is not heeded: a laptop that sleeps breaks that connection, too.
     """
 
     def edit(message: Any, request: gr.Request) -> Any:
@@ -51,9 +64,6 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
 
     def aside(message: Any, request: gr.Request) -> Any:
         return gr.update(better=controller.aside(_page_of(request), message))
-
-    def close(request: gr.Request) -> None:
-        controller.drop(_page_of(request))
 
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
@@ -88,12 +98,13 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
         viewer.look(look, outputs=None, queue=False, **quiet)
         # On a lane and in a property of its own: no operation waits for it, and neither hides the other's answer.
         viewer.aside(aside, outputs=viewer, queue=False, **quiet)
-        demo.unload(close)
     demo.queue(api_open=False, max_size=64)
 
     options = {
         "css": style(),
-        "app_kwargs": {"routes": script_routes()},
+        "app_kwargs": {"routes": [*script_routes(), lease_route(controller)]},
+        # A request that waits for its turn costs next to nothing, and is not to keep another person's from its own.
+        "max_threads": MAX_SESSIONS,
         "theme": gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),

@@ -14,8 +14,9 @@ import numpy as np
 from ichseg.errors import BoxError, InputError
 from ichseg.marks.box import Box, as_boxes
 from ichseg.methods.catalogue import title_of
+from ichseg.page.case import BoolArray, Case
 from ichseg.page.embeddings import Embeddings, Key
-from ichseg.page.sessions import BoolArray, Case, Session
+from ichseg.page.sessions import Session
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ichseg.page.sessions import Case, Session
+from ichseg.page.case import Case
+from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work
 from ichseg.scan.volume import CTVolume
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -18,14 +19,14 @@ def progress(text: str, part: float | None = None, *, cancel: bool = False) -> d
 def told(
     text: str, work: Generator[float, None, Result]
 ) -> Generator[dict[str, Any], None, Result]:
-    """The replies on work that gives the share that is done; returns what the work returns."""
+    """The replies on work that gives the share that is done, and may be cancelled; returns what the work returns."""
     while True:
         try:
             share = next(work)
         except StopIteration as end:
             result: Result = end.value
             return result
-        yield progress(text, share)
+        yield progress(text, share, cancel=True)
 
 
 def steps(work: Callable[[Callable[[float], None]], Result]) -> Generator[float, None, Result]:
@@ -45,7 +46,7 @@ def steps(work: Callable[[Callable[[float], None]], Result]) -> Generator[float,
         finally:
             shares.put(None)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
     while (share := shares.get()) is not None:
         yield share
     if wrong:

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -38,7 +39,12 @@ def main() -> None:
     # Importing gradio takes seconds of one core: the models load on another meanwhile.
     from ichseg.page.layout import build_page, make_controller
 
-    controller = make_controller()
+    try:
+        controller = make_controller()
+    except InputError as error:
+        parser.exit(2, f"Error: {error}\n")
+    # All temporary files of the process go with its folder, also where it is killed and another one starts.
+    tempfile.tempdir = str(controller.store.folder.new_private())
     try:
         demo, options = build_page(controller)
         options["app_kwargs"]["routes"].append(health.route())

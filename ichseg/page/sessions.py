@@ -3,142 +3,47 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import secrets
 import shutil
 import tempfile
 import threading
-import zlib
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from ichseg.errors import InputError, VolumeError
-from ichseg.marks.box import Box
-from ichseg.marks.document import Segmentation
+from ichseg.errors import InputError, VolumeError, check_cancelled
 from ichseg.measures.growth import Thresholds
 from ichseg.measures.scores import Findings
-from ichseg.methods.edge_step import step_of
-from ichseg.page.measuring import Measuring
+from ichseg.page.case import Case, Upload
+from ichseg.page.folders import ServerFolder
+from ichseg.page.jobs import Job
+from ichseg.page.leases import Clock, Lease, Rate, Terms
 from ichseg.replace_file import write_whole
 from ichseg.scan.volume import CTVolume
 
-BoolArray = npt.NDArray[np.bool_]
 Role = Literal["baseline", "followup"]
 
 #: Scans held in memory by the whole process, in bytes of voxels; a usual head CT is 16 to 32 MB.
 BUDGET_BYTES = 2 << 30
 
-#: Open pages; beyond these the one that was used least recently is closed.
+#: Open pages. Where all places are taken, whoever comes next is told so; nobody's page is closed for theirs.
 MAX_SESSIONS = 200
+
+#: Files of one page that it may fetch; beyond these the oldest goes.
+MAX_DOWNLOADS = 24
+
+#: How long whoever ends a session waits for what is under way in it to leave its files alone.
+CLOSING_SECONDS = 5.0
 
 #: Of an uploaded file's name, in UTF-8.
 MAX_NAME_BYTES = 100
-
-#: Single-box masks remembered, so that a further box on a slice costs one decoding, not all, and no
-#: mask is refined twice. One is a few hundred bytes.
-REMEMBERED_BOXES = 4096
-
-
-class Case:
-    """One open scan: the volume while there is room for it, and what was marked on it.
-
-    ``token`` is unguessable; it names the case in the page and in file names. ``read`` makes the volume, again if need
-    be: an evicted volume is rebuilt from the upload.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], CTVolume],
-        models: tuple[str, ...],
-        upload: Upload | None = None,
-    ) -> None:
-        self.token = secrets.token_urlsafe(18)
-        self.read = read
-        self.upload = upload
-        """The files it is read from; None for the sample."""
-        self.volume: CTVolume | None = read()
-        self.owner = self.token if upload is not None else self.volume.sha256
-        """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
-        self.warnings = self.volume.warnings
-        self.models = models
-        self.segmentation = Segmentation(self.volume.shape_zyx, edge_step=step_of(self._voxels))
-        self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()
-        self.slice_ml: dict[int, dict[str, dict[int, float]]] = {}
-        """Millilitres by slice, model and lesion, of what was last shown."""
-        self.failed: set[tuple[int, str]] = set()
-        """Slices whose mask a model could not make: they are not to pass for empty ones."""
-        self.reference: npt.NDArray[np.uint8] | None = None
-        """The packed bits of a reference mask to score against."""
-        self.refinement_failed: set[tuple[int, str, Box]] = set()
-        """Boxes whose refinement failed: they are tried again only before a download."""
-        self.measuring = Measuring()
-
-    def _voxels(self) -> CTVolume:
-        """The scan, for a step on masks: there while something is marked; read again where it was put aside."""
-        if self.volume is None:
-            self.volume = self.read()
-        return self.volume
-
-    def remember(
-        self, k: int, model: str, box: Box, mask_yx: BoolArray, *, refined: bool = False
-    ) -> None:
-        """Keep the mask of one box, dropping the oldest beyond REMEMBERED_BOXES."""
-        self.box_masks[(k, model, box)] = _BoxMask(
-            zlib.compress(np.packbits(mask_yx).tobytes(), 1), refined
-        )
-        while len(self.box_masks) > REMEMBERED_BOXES:
-            self.box_masks.popitem(last=False)
-
-    def recall(self, k: int, model: str, box: Box) -> BoolArray | None:
-        """The mask of one box, bool [y, x], if it is still remembered."""
-        kept = self.box_masks.get((k, model, box))
-        if kept is None:
-            return None
-        shape_yx = self.segmentation.shape_zyx[1:]
-        packed = np.frombuffer(zlib.decompress(kept.deflated), dtype=np.uint8)
-        bits = np.unpackbits(packed, count=shape_yx[0] * shape_yx[1])
-        return np.asarray(bits.reshape(shape_yx), dtype=bool)
-
-    @property
-    def reference_zyx(self) -> BoolArray | None:
-        """The reference mask, bool [z, y, x]."""
-        if self.reference is None:
-            return None
-        shape = self.segmentation.shape_zyx
-        bits = np.unpackbits(self.reference, count=math.prod(shape))
-        return np.asarray(bits.reshape(shape), dtype=bool)
-
-    def lesion_ml(self, lesion: int, model: str) -> float:
-        """A lesion's millilitres by a model, of what was last shown of its slices."""
-        slices = self.segmentation.marked_slices(model, lesion)
-        return sum(self.slice_ml.get(k, {}).get(model, {}).get(lesion, 0.0) for k in slices)
-
-    def unrefined(self, k: int, model: str) -> list[Box]:
-        """The boxes of slice k whose mask by a model is neither refined yet nor corrected by hand."""
-        marked = self.segmentation
-        return [
-            box
-            for lesion in marked.lesions
-            if marked.origin(k, lesion.id, model) != "edited"
-            for box in marked.boxes(k, lesion.id)
-            if (kept := self.box_masks.get((k, model, box))) is None or not kept.refined
-        ]
-
-
-@dataclass(frozen=True)
-class _BoxMask:
-    """One box's mask: packed bits, deflated, and whether it was refined."""
-
-    deflated: bytes
-    refined: bool
 
 
 @dataclass(frozen=True)
@@ -150,12 +55,12 @@ class Asked:
     findings: Findings = field(default_factory=Findings)
 
 
-@dataclass
-class Upload:
-    """Files that a person gave, moved into the session's own folder."""
+@dataclass(frozen=True)
+class Answered:
+    """The answer to a page's last operations, for a page that did not hear it and sends them again."""
 
-    folder: Path
-    paths: list[Path]
+    ids: frozenset[int] = frozenset()
+    reply: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -166,7 +71,9 @@ class Session:
     """Uploads: never served."""
     public: Path
     """What the page fetches: voxels and downloads, in folders of unguessable names."""
-    cases: dict[Role, Case] = field(default_factory=dict)
+    lease: Lease = field(default_factory=lambda: Lease(Terms()))
+    cases: Mapping[Role, Case] = field(default_factory=dict)
+    """Never changed in place: whoever reads it without the lock has all of one moment."""
     role: Role = "baseline"
     """Which of the person's two scans is on screen."""
     asked: Asked = field(default_factory=Asked)
@@ -175,8 +82,21 @@ class Session:
     """The last files that could not be opened: they may be with a correction."""
     done: int = 0
     """The last operation of the page that was carried out."""
+    answered: Answered = field(default_factory=Answered)
+    job: Job | None = None
+    """What the page asked for last; ``turn`` is held while it is looked up and begun."""
+    waiting: int = 0
+    """How many requests of the page wait for operations to be done; ``turn`` is held to count."""
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    passing: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the one request in passing that is at work for the page."""
+    looking: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the one hint that embeds a slice for the page."""
+    rate: Rate = field(default_factory=Rate)
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set where the person no longer wants what is under way."""
+    cancelled_to: int = 0
+    """The last operation that the person no longer wants."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
 
@@ -185,8 +105,33 @@ class Session:
         """The scan on screen."""
         return self.cases.get(self.role)
 
+    @property
+    def tokens(self) -> set[str]:
+        """What the page's scans are called: who names one of them is that page."""
+        return {case.token for case in self.cases.values()}
+
+    def cancel(self, to: int) -> None:
+        """End what is under way, and the operations up to a number that are still to come."""
+        self.cancelled_to = max(self.cancelled_to, to)
+        self.cancelled.set()
+
+    def is_cancelled(self) -> bool:
+        """Whether what is under way is to end: the person wants it no longer, or the page is gone."""
+        return self.closed or self.cancelled.is_set()
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether the page has not been heard of for a while, and nothing is lost with it."""
+        marked = (case.segmentation for case in self.cases.values())
+        return self.lease.silent_seconds > self.lease.terms.spare_seconds and not any(
+            one.can_undo or one.can_redo or one.marked_slices() for one in marked
+        )
+
     def new_folder(self) -> Path:
         """A folder for a file that the page fetches; its name cannot be guessed from outside."""
+        folders = sorted(self.public.iterdir(), key=lambda one: one.stat().st_mtime)
+        for old in folders[: max(0, len(folders) - MAX_DOWNLOADS + 1)]:
+            shutil.rmtree(old, ignore_errors=True)
         folder = self.public / secrets.token_urlsafe(18)
         folder.mkdir()
         return folder
@@ -225,18 +170,27 @@ class Session:
 
         Each row holds differences to the pixel on the left, which compress by a third better.
         """
-        hu = volume.hu_zyx
-        if hu.dtype != np.int16:
-            hu = np.clip(np.rint(hu), -32768, 32767).astype(np.int16)
-        steps = np.diff(hu, axis=2, prepend=np.int16(0)).astype("<i2")
         path = self.new_folder() / "voxels.gz"
-        content = gzip.compress(np.ascontiguousarray(steps).tobytes(), compresslevel=1)
-        write_whole(path, content)
+        try:
+            with path.open("xb") as file, gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
+                for plane in volume.hu_zyx:
+                    check_cancelled()
+                    hu = plane
+                    if hu.dtype != np.int16:
+                        hu = np.clip(np.rint(hu), -32768, 32767).astype(np.int16)
+                    steps = np.diff(hu, axis=1, prepend=np.int16(0)).astype("<i2")
+                    packed.write(np.ascontiguousarray(steps).tobytes())
+        except BaseException:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
         return path
 
 
 class SessionStore:
     """The sessions of the process by Gradio's session hash.
+
+    A page gets a place when it first opens a scan, and keeps it for as long as its lease holds (``leases``). Where all
+    places are taken, one goes to whoever comes next only if its lease has ended, or nothing is lost with it.
 
     The volumes are bounded in bytes: those of the sessions that were used least recently are dropped
     first, and rebuilt when their page asks again. All files of a session go with it; only what lies
@@ -247,39 +201,118 @@ class SessionStore:
         self,
         budget_bytes: int = BUDGET_BYTES,
         on_evict: Callable[[Case], None] = lambda case: None,
+        *,
+        folder: ServerFolder | None = None,
+        terms: Terms | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.budget_bytes = budget_bytes
-        self._root = Path(tempfile.mkdtemp(prefix="ichseg-")).resolve()
-        self.public = self._root / "public"
-        self.public.mkdir()
+        self.folder = folder or ServerFolder()
+        self.public = self.folder.public
+        self.terms = terms or Terms()
+        self._clock = clock
         self._on_evict = on_evict
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, session_hash: str) -> Session:
-        """The session of a page, made when it is first heard of."""
+    def find(self, session_hash: str) -> Session | None:
+        """The session of a page; None where it has no place."""
         with self._lock:
             session = self._sessions.get(session_hash)
-            if session is None:
-                session = Session(
-                    Path(tempfile.mkdtemp(dir=self._root)), Path(tempfile.mkdtemp(dir=self.public))
-                )
-                self._sessions[session_hash] = session
-            self._sessions.move_to_end(session_hash)
-            surplus = list(self._sessions)[: max(0, len(self._sessions) - MAX_SESSIONS)]
-        for other in surplus:
-            self.drop(other)
+            if session is not None:
+                self._sessions.move_to_end(session_hash)
+            return session
+
+    def get(self, session_hash: str) -> Session:
+        """The session of a page, which gets a place where it has none.
+
+        Raises InputError where all places are taken.
+        """
+        leaving: list[str] = []
+        try:
+            with self._lock:
+                session = self._sessions.get(session_hash)
+                if session is None:
+                    leaving = self._ended()
+                    if len(self._sessions) - len(leaving) >= MAX_SESSIONS:
+                        leaving += self._spare(leaving)[:1]
+                    if len(self._sessions) - len(leaving) >= MAX_SESSIONS:
+                        raise InputError(
+                            f"The server has room for {MAX_SESSIONS} open pages, and all are in use; wait until one "
+                            "is closed, and try again."
+                        )
+                    session = Session(
+                        self.folder.new_private(),
+                        self.folder.new_public(),
+                        Lease(self.terms, self._clock),
+                        rate=Rate(clock=self._clock),
+                    )
+                    self._sessions[session_hash] = session
+                self._sessions.move_to_end(session_hash)
+        finally:
+            for other in leaving:
+                self.drop(other)
         return session
+
+    def guest(self) -> Session:
+        """A session for what a page asks before it has a place; it holds nothing, and nobody finds it again."""
+        nowhere = self.folder.path / "nowhere"
+        return Session(nowhere, nowhere, Lease(self.terms, self._clock))
+
+    def renew(self, token: str) -> bool:
+        """A page says that it is there; False where its lease has ended, or is another server's."""
+        session_hash, session = self._leased(token)
+        if session is None or session_hash is None:
+            return False
+        if session.lease.ended:
+            self.drop(session_hash)
+            return False
+        session.lease.renew()
+        return True
+
+    def release(self, token: str) -> None:
+        """A page says that it is closed."""
+        session_hash, _ = self._leased(token)
+        if session_hash is not None:
+            self.drop(session_hash)
+
+    def sweep(self) -> None:
+        """End the sessions whose lease has ended, and delete uploads that nobody opened."""
+        with self._lock:
+            ended = self._ended()
+        for session_hash in ended:
+            self.drop(session_hash)
+        self.folder.sweep_uploads()
+
+    def _leased(self, token: str) -> tuple[str | None, Session | None]:
+        with self._lock:
+            for session_hash, session in self._sessions.items():
+                if secrets.compare_digest(session.lease.token.encode(), token.encode()):
+                    return session_hash, session
+        return None, None
+
+    def _ended(self) -> list[str]:
+        return [name for name, session in self._sessions.items() if session.lease.ended]
+
+    def _spare(self, leaving: Sequence[str]) -> list[str]:
+        """Pages with nothing to lose, those that were not heard of for the longest time first."""
+        spare = {
+            name: session.lease.silent_seconds
+            for name, session in self._sessions.items()
+            if name not in leaving and session.is_spare
+        }
+        return sorted(spare, key=lambda name: spare[name], reverse=True)
 
     def open(self, session: Session, case: Case, role: Role = "baseline") -> None:
         """Make a case the session's own and show it; what it takes the place of is dropped with its files.
 
         A new baseline takes the place of both scans: a follow-up is of the same person.
         """
-        formers = [session.cases.pop(name, None) for name in (role, "followup")]
+        formers = [session.cases.get(name) for name in dict.fromkeys((role, "followup"))]
+        kept = {name: one for name, one in session.cases.items() if one not in formers}
         if role == "baseline":
             session.asked = Asked()
-        session.cases[role], session.role = case, role
+        session.cases, session.role = {**kept, role: case}, role
         if session.refused is not None and session.refused is not case.upload:
             self.discard(session.refused)
         session.refused = None
@@ -290,7 +323,8 @@ class SessionStore:
 
     def close_followup(self, session: Session) -> None:
         """Drop the follow-up and show the baseline."""
-        followup = session.cases.pop("followup", None)
+        followup = session.cases.get("followup")
+        session.cases = {name: case for name, case in session.cases.items() if name != "followup"}
         session.role = "baseline"
         if followup is not None:
             self._close(followup)
@@ -308,16 +342,17 @@ class SessionStore:
         case = session.case
         if case is None:
             raise VolumeError("A box needs a scan, and none is open; open one first.")
-        if case.volume is None:
+        volume = case.volume
+        if volume is None:
             try:
-                case.volume = case.read()
+                volume = case.volume = case.read()
             except (InputError, OSError) as error:
                 raise VolumeError(
                     "A scan that was not used for a while was put aside to make room, and its upload can no longer be "
                     f"read ({error}); open it again."
                 ) from error
             self._shrink(case)
-        return case.volume
+        return volume
 
     def drop(self, session_hash: str) -> None:
         """End a session: its case, its embeddings and its files are gone."""
@@ -325,19 +360,25 @@ class SessionStore:
             session = self._sessions.pop(session_hash, None)
         if session is None:
             return
-        session.closed = True
-        with session.lock:
-            for case in session.cases.values():
+        session.closed = True  # which ends what is under way for it
+        held = session.lock.acquire(timeout=CLOSING_SECONDS)
+        try:
+            cases, session.cases = session.cases, {}
+            for case in cases.values():
                 self._on_evict(case)
-            session.cases.clear()
             shutil.rmtree(session.private, ignore_errors=True)
             shutil.rmtree(session.public, ignore_errors=True)
+        finally:
+            if held:
+                session.lock.release()
 
     def close(self) -> None:
         """End all sessions and remove the folder of all."""
-        for session_hash in list(self._sessions):
+        with self._lock:
+            names = list(self._sessions)
+        for session_hash in names:
             self.drop(session_hash)
-        shutil.rmtree(self._root, ignore_errors=True)
+        self.folder.close()
 
     @staticmethod
     def discard(upload: Upload) -> None:
@@ -348,7 +389,7 @@ class SessionStore:
     def nbytes(self) -> int:
         """Bytes of voxels held now."""
         with self._lock:
-            return sum(case.volume.hu_zyx.nbytes for case in self._cases() if case.volume)
+            return sum(volume.hu_zyx.nbytes for case in self._cases() if (volume := case.volume))
 
     def _cases(self) -> list[Case]:
         return [case for session in self._sessions.values() for case in session.cases.values()]
@@ -357,13 +398,15 @@ class SessionStore:
         """Drop the volumes that were used least recently until the budget is met; never the one in use."""
         evicted = []
         with self._lock:
-            held = [case for case in self._cases() if case.volume is not None]
-            total = sum(case.volume.hu_zyx.nbytes for case in held if case.volume is not None)
-            for case in held:
+            held = [
+                (case, volume.hu_zyx.nbytes) for case in self._cases() if (volume := case.volume)
+            ]
+            total = sum(nbytes for _, nbytes in held)
+            for case, nbytes in held:
                 if total <= self.budget_bytes:
                     break
-                if case is not keep and case.volume is not None:
-                    total -= case.volume.hu_zyx.nbytes
+                if case is not keep:
+                    total -= nbytes
                     case.volume = None
                     evicted.append(case)
         for case in evicted:

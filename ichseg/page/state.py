@@ -12,7 +12,7 @@ from ichseg import NOTICE
 from ichseg.files.records import scan_record, versions
 from ichseg.files.session import SCHEMA_VERSION
 from ichseg.measures.volume import blood_ml, slice_ml
-from ichseg.page.sessions import BoolArray, Case
+from ichseg.page.case import BoolArray, Case
 from ichseg.scan.series_info import SeriesInfo
 from ichseg.scan.volume import CTVolume
 

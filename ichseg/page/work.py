@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.errors import BoxError, InputError, VolumeError, check_cancelled
 from ichseg.methods import catalogue
 from ichseg.methods.catalogue import title_of
 from ichseg.page import state
+from ichseg.page.case import Case, Upload
 from ichseg.page.embeddings import Embeddings
 from ichseg.page.masks import Masks
 from ichseg.page.measuring import Measured, Method, Snapshot
 from ichseg.page.protocol import File
-from ichseg.page.sessions import Case, Session, SessionStore, Upload, safe_name
+from ichseg.page.sessions import Session, SessionStore, safe_name
 from ichseg.scan.volume import CTVolume
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
@@ -35,18 +37,28 @@ class Work:
         upload_root: Path,
         read: Callable[..., CTVolume],
         embeddings: Embeddings,
-        store: SessionStore | None = None,
+        store: Callable[..., SessionStore] = SessionStore,
     ) -> None:
         """``upload_root`` is the folder below which uploaded files arrive; others are refused."""
         self.upload_root = upload_root.resolve()
         self.read = read
         self.embeddings = embeddings
         self.masks = Masks(embeddings)
-        self.store = store or SessionStore(on_evict=self.forget)
+        self.store = store(on_evict=self.forget)
         self.asked = 0
         """How often people asked for something that they wait for."""
+        self._reading = threading.Lock()
         self._replies = itertools.count(1)
         self._states = itertools.count(1)
+
+    def read_scan(self, *paths: Any, **how: Any) -> CTVolume:
+        """Read a scan; one at a time in the process, for reading takes more memory than a scan does once it is read."""
+        while not self._reading.acquire(timeout=0.2):
+            check_cancelled()
+        try:
+            return self.read(*paths, **how)
+        finally:
+            self._reading.release()
 
     # The open scan. Hold the session's lock.
 
@@ -92,13 +104,22 @@ class Work:
             **state.slice_state(case, volume, k, rough),
         }
 
-    def told(self, session: Session, reply: Reply) -> Reply:
-        """A reply with what every reply says: what was done, the totals, what undo and redo can do."""
+    def told(self, session: Session, reply: Reply, *, known: bool = False) -> Reply:
+        """A reply with what every reply says: what was done, the totals, what undo and redo can do.
+
+        Of the scans and their names it tells only who is ``known`` to be that page.
+        """
         out: Reply = {"n": next(self._replies), "done": session.done, **reply}
-        case = session.case
-        if case is not None:
-            out |= {
+        if not known:
+            return out
+        with session.lock:
+            case = session.case
+            if case is None:
+                return out
+            return out | {
                 "case": case.token,
+                "lease": session.lease.token,
+                "renew_seconds": session.lease.terms.renew_seconds,
                 "models": list(case.models),
                 "runs": {model: catalogue.backend_of(model) for model in case.models},
                 "lesions": state.lesions_state(case),
@@ -116,7 +137,6 @@ class Work:
                     for name, one in session.cases.items()
                 },
             }
-        return out
 
     # The method whose masks are measured and saved
 

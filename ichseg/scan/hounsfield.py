@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ichseg.errors import refusal
+from ichseg.errors import check_cancelled, refusal
 from ichseg.scan.scale import (
     AIR_TO_HU,
     LOWEST_HU,
@@ -84,6 +84,7 @@ def stack_hounsfield(
     padded = 0
     ends = [np.inf, -np.inf]
     for index, plane in enumerate(planes):
+        check_cancelled()
         exact, hole = _rescaled(plane)
         ends = [min(ends[0], float(exact.min())), max(ends[1], float(exact.max()))]
         outside = _padding(exact, plane.padding)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ichseg.errors import VolumeError
+from ichseg.page.case import Case
 from ichseg.page.controller import Controller
-from ichseg.page.sessions import Case, SessionStore, safe_name
+from ichseg.page.sessions import SessionStore, safe_name
 from ichseg.page.state import runs
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
@@ -80,18 +81,6 @@ def test_a_dropped_session_leaves_no_files(tmp_path: Path) -> None:
     assert not upload.folder.exists() and not voxels.parent.exists()
     store.close()
     assert not store.public.parent.exists()
-
-
-def test_the_session_used_least_recently_is_closed_beyond_the_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("ichseg.page.sessions.MAX_SESSIONS", 2)
-    store = SessionStore()
-    first, second = store.get("x"), store.get("y")
-    store.get("x")
-    store.get("z")
-    assert second.closed and not first.closed
-    store.close()
 
 
 def test_voxels_come_back_as_they_were() -> None:

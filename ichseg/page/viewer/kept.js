@@ -4,7 +4,7 @@ import { forgetPassing } from "./aside.js";
 import { button, one, root } from "./dom.js";
 import { actions, join, showAll } from "./hub.js";
 import { keptSentence, recordOf } from "./kept_marks.js";
-import { isAway, keepAlive } from "./line.js";
+import { isAway } from "./line.js";
 import { busy, hush } from "./messages.js";
 import { ask, forgetAsked, isAsked } from "./server.js";
 import { marked, otherScan, state } from "./state.js";
@@ -52,7 +52,6 @@ function loseScan(why) {
   state.roles = {};
   state.history = { undo: false, redo: false };
   root.dataset.lost = "true";
-  keepAlive();
   busy(null);
   hush();
   showAll();

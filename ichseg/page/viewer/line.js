@@ -17,9 +17,6 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 let serving = null; // the number of the process that answers
 /** @type {Promise<boolean> | null} while none answers: that one does */
 let coming = null;
-let pageHash = null; // what the server knows this page by
-/** @type {AbortController | null} */
-let heart = null;
 
 /** The address of one of Gradio's routes, "/file=..." say. */
 export const serverPath = (path) => API + path.slice(1);
@@ -116,22 +113,9 @@ async function steadyStream(request) {
 function fetchSteadily(input, init) {
   const path = String(input.url ?? input);
   const post = (init?.method ?? input.method) === "POST";
-  if (post && (path.startsWith(serverPath("/run/")) || path.startsWith(serverPath("/queue/join")))) {
-    if (typeof init?.body === "string") pageHash = /"session_hash":"([^"]+)"/.exec(init.body)?.[1] ?? pageHash;
-    return persist(input, init);
-  }
+  if (post && (path.startsWith(serverPath("/run/")) || path.startsWith(serverPath("/queue/join")))) return persist(input, init);
   if (input instanceof Request && path.startsWith(serverPath("/queue/data"))) return steadyStream(input);
   return browserFetch(input, init);
-}
-
-/** Gradio tells a server of this page once, when it loads; another server learns here when the page is closed. */
-export function keepAlive() {
-  heart?.abort();
-  heart = new AbortController();
-  if (!pageHash) return;
-  browserFetch(serverPath("/heartbeat/" + pageHash), { signal: heart.signal })
-    .then((answer) => answer.body.pipeTo(new WritableStream()))
-    .catch(() => {}); // the server goes away: the page learns it elsewhere
 }
 
 function listenForServer() {

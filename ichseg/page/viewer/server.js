@@ -107,11 +107,13 @@ export function forgetAsked() {
 }
 
 function onReply() {
-  const { reply } = host.props;
-  if (!reply?.n || reply.n === queue.lastReply) return; // Gradio may hand out the same one twice
+  if (!host.props.reply?.n || host.props.reply.n === queue.lastReply) return; // Gradio may hand out the same one twice
+  // What was done and answered before is told "again": that answer may have been lost on the way.
+  const reply = { ...host.props.reply, ...(queue.ops.length ? host.props.reply.again : null) };
   queue.lastReply = reply.n;
   if (reply.done === null) {
-    clearTimeout(patience); // it is at work
+    attempts = 0;
+    bePatient(); // it is at work, but may stop on the way
     busy(reply.progress);
     return;
   }
@@ -146,6 +148,7 @@ function take(reply) {
   if (!reply.scan) keepSlices(reply.slices);
   if (!reply.scan && reply.lesion) state.lesion = reply.lesion;
   tell("take", reply);
+  if (reply.cancelled && !reply.error) announce("Cancelled: nothing was changed.");
   if (reply.error) complain(reply.error.text, reply.error.fix && (() => ask(reply.error.fix.op)), reply.error.fix?.label);
   if (reply.said?.length) complain(reply.said.join(" "), null, "", "note");
   showAll();
@@ -202,7 +205,11 @@ export function announceVolumes() {
 join({
   slow: [...OPENS],
   actions: {
-    cancel: () => { say({ cancel: true }); host.trigger("look"); },
+    cancel: () => {
+      const asked = queue.ops.filter(({ id }) => id <= underWay);
+      say({ cancel: true, ops: asked.map(({ op, id }) => ({ op, id })) });
+      host.trigger("look");
+    },
   },
   start: () => host.watch("reply", onReply),
   away: () => clearTimeout(patience),

@@ -7,6 +7,7 @@ import { state } from "./state.js";
 import "./messages.js";
 import "./line.js";
 import "./server.js";
+import "./lease.js";
 import "./draw.js";
 import "./volume.js";
 import "./navigate.js";

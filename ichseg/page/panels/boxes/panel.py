@@ -10,16 +10,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ichseg.errors import BoxError
+from ichseg.errors import BoxError, check_cancelled
 from ichseg.marks.box import Box
 from ichseg.methods.catalogue import title_of
 from ichseg.methods.follow import follow
 from ichseg.methods.follow_rule import Rule
 from ichseg.methods.propagation import Propagation
+from ichseg.page.case import Case
 from ichseg.page.panel import Operation
 from ichseg.page.progress import progress
 from ichseg.page.protocol import LesionId, Nothing, SliceIndex
-from ichseg.page.sessions import Case, Session
+from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work
 from ichseg.scan.volume import CTVolume
 
@@ -86,7 +87,6 @@ def _complete(work: Work, session: Session, op: Complete, reply: Reply) -> Itera
 
 def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Iterable[Reply]:
     """Follow by every method shown, as one step; the session is free meanwhile, for a person may look on."""
-    session.cancelled.clear()
     with session.lock:
         case, volume = work.case(session)
         prompts = _prompts(case, op.lesion)
@@ -96,12 +96,11 @@ def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Ite
         # As it was measured best: by the default rule, without refinement.
         found[model] = Propagation(volume.shape_zyx, Rule(), second_look=False)
         shares = _follow(
-            work, case, volume, op.lesion, model, prompts, found[model], session.cancelled.is_set
+            work, case, volume, op.lesion, model, prompts, found[model], session.is_cancelled
         )
         for share in itertools.chain([0.0], shares):
             yield progress(text, (number + share) / len(names), cancel=True)
-        if session.cancelled.is_set():
-            return
+        check_cancelled()
     with (
         session.lock,
         work.showing_changes(session, reply) as (case, _),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ichseg.errors import check_cancelled
 from ichseg.methods import catalogue
 from ichseg.page.progress import steps
 
@@ -28,6 +29,7 @@ def _bar(tell: Callable[[float], None]) -> type[Any]:
             super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
+            check_cancelled()
             self.got += n or 0
             if self.whole:
                 tell(min(1.0, self.got / self.whole))

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ichseg.errors import InputError
+from ichseg.errors import InputError, check_cancelled
 from ichseg.files.mask import read_labelled_mask
 from ichseg.methods import catalogue
 from ichseg.methods.catalogue import title_of
@@ -62,12 +62,20 @@ def _models(work: Work, session: Session, op: Models, reply: Reply) -> Iterable[
             raise InputError(why)
     with session.lock:
         case, volume = work.case(session)
-        case.models = names
-    slices = case.segmentation.marked_slices()
-    for number, k in enumerate(slices):
-        yield progress(f"Segmenting slice {k + 1}", number / len(slices))
+        before, case.models = case.models, names
+        slices = case.segmentation.marked_slices()
+    try:
+        for number, k in enumerate(slices):
+            yield progress(f"Segmenting slice {k + 1}", number / len(slices), cancel=True)
+            check_cancelled()
+            with session.lock:
+                work.show_complete(case, volume, k, reply)
+    except BaseException:
         with session.lock:
-            work.show_complete(case, volume, k, reply)
+            case.models = before
+            for k in slices:
+                work.show(case, volume, k, reply)
+        raise
     work.tell_method(case, reply)
     centre = len(volume.hu_zyx) // 2 if op.slice is None else op.slice
     work.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre)
@@ -101,7 +109,7 @@ def _fetch(work: Work, session: Session, op: Fetch, reply: Reply) -> Iterable[Re
     text = f"Fetching {title_of(op.name)}"
     yield progress(text)
     for part in fetch(op.name):
-        yield progress(text, part)
+        yield progress(text, part, cancel=True)
     reply["choices"] = choices()
 
 

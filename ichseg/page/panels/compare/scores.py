@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from ichseg.measures import agreement
-from ichseg.page.sessions import BoolArray, Case, Session
+from ichseg.page.case import BoolArray, Case
+from ichseg.page.sessions import Session
 from ichseg.scan.volume import CTVolume
 
 

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from ichseg.errors import InputError
 from ichseg.marks import edit
+from ichseg.page.case import BoolArray, Case
 from ichseg.page.panel import Operation
 from ichseg.page.protocol import HURange, LesionId, Point, SliceIndex
-from ichseg.page.sessions import BoolArray, Case, Session
+from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work
 from ichseg.scan.volume import CTVolume
 

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ichseg.errors import InputError, VolumeError
+from ichseg.errors import InputError, VolumeError, cancelling
 from ichseg.files.labels import with_usual_types
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.names import lesions_path, with_label
 from ichseg.files.session import load_session, same_mask_note
 from ichseg.files.write import by_key
 from ichseg.page import growth
+from ichseg.page.case import Case
 from ichseg.page.measuring import Measured
 from ichseg.page.panel import Operation
 from ichseg.page.panels.files import write
 from ichseg.page.panels.files.write import View
 from ichseg.page.progress import progress, steps, told
 from ichseg.page.protocol import Files, Text
-from ichseg.page.sessions import Case, Session
+from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work, check_complete, check_slice
 
 
@@ -164,7 +165,7 @@ def _refine(
         case, volume = work.case(session)
     rough = [k for k in slices if work.masks.rough(case, k, model, again=True)]
     for number, k in enumerate(rough):
-        yield progress(f"Refining the mask on slice {k + 1}", number / len(rough))
+        yield progress(f"Refining the mask on slice {k + 1}", number / len(rough), cancel=True)
         work.masks.refine(session, case, volume, k, [model], reply["trouble"], None)
         with session.lock:
             work.show(case, volume, k, reply)
@@ -174,15 +175,16 @@ def _refine(
 
 def _range(work: Work, session: Session, case: Case, measured: Measured) -> Iterator[Reply]:
     """Complete the range for a person who waits, telling how far it is, until they wait no longer."""
-    session.cancelled.clear()
-    portions = work.portions(case, measured, session.cancelled.is_set)
-    while not session.cancelled.is_set():
-        with case.measuring.lock:
+    portions = work.portions(case, measured, session.is_cancelled)
+    while not session.is_cancelled():
+        # Who cancels this wants the file without the range: it is not the operation that ends.
+        with case.measuring.lock, cancelling(None):
             share = next(portions, None)
         if share is None:
             return
         text = "Drawing the boxes anew, for the range. Cancel writes the file without it."
         yield progress(text, share, cancel=True)
+    session.cancelled.clear()
 
 
 OPERATIONS = (

@@ -12,10 +12,11 @@ from pydantic import Field
 
 from ichseg.errors import InputError, VolumeError
 from ichseg.methods import catalogue
+from ichseg.page.case import Case, Upload
 from ichseg.page.panel import Operation
 from ichseg.page.progress import progress
 from ichseg.page.protocol import Files, Nothing, Role, Text
-from ichseg.page.sessions import Case, Session, Upload
+from ichseg.page.sessions import Session
 from ichseg.page.state import scan_state, series_state
 from ichseg.page.work import Reply, Work
 from ichseg.sample import sample_paths
@@ -52,29 +53,30 @@ class Open(Reopen):
 
 
 def _sample(work: Work, session: Session, op: Sample, reply: Reply) -> Iterable[Reply]:
-    yield progress("Reading the scan")
-    with session.lock:
-        _check_role(session, op.role)
-        path, _ = sample_paths(op.role == "followup")
-        case = Case(partial(work.read, path), _methods(session), None)
+    yield progress("Reading the scan", cancel=True)
+    _check_role(session, op.role)
+    path, _ = sample_paths(op.role == "followup")
+    case = Case(partial(work.read_scan, path), _methods(session), None)
     yield from _show(work, session, op.role, case, reply)
 
 
 def _files(work: Work, session: Session, op: Reopen, reply: Reply) -> Iterable[Reply]:
-    yield progress("Reading the scan")
+    yield progress("Reading the scan", cancel=True)
     try:
         with session.lock:
             _check_role(session, op.role)
             upload = _upload(work, session, op)
-            paths: Any = upload.paths if len(upload.paths) > 1 else upload.paths[0]
-            read = partial(work.read, paths, series=op.series, add_offset=op.add_offset)
-            try:
-                case = Case(read, _methods(session), upload)
-            except Exception:
+        paths: Any = upload.paths if len(upload.paths) > 1 else upload.paths[0]
+        read = partial(work.read_scan, paths, series=op.series, add_offset=op.add_offset)
+        try:
+            # The session is free meanwhile: what is on screen can be looked at until the new scan is there.
+            case = Case(read, _methods(session), upload)
+            yield from _show(work, session, op.role, case, reply)
+        except BaseException:
+            with session.lock:
                 if upload not in [one.upload for one in session.cases.values()]:
                     _refuse(work, session, upload)
-                raise
-        yield from _show(work, session, op.role, case, reply)
+            raise
     except InputError as error:
         reply["error"] = {"text": str(error), **_remedy(session, op, error)}
 
@@ -88,8 +90,9 @@ def _check_role(session: Session, role: Role) -> None:
 
 def _methods(session: Session) -> tuple[str, ...]:
     """The methods of a newly opened scan: those chosen before, else the defaults."""
-    if session.case:
-        return session.case.models
+    case = session.case
+    if case is not None:
+        return case.models
     return catalogue.default_model(), catalogue.default_baseline()
 
 
@@ -97,9 +100,9 @@ def _show(work: Work, session: Session, role: Role, case: Case, reply: Reply) ->
     """Make a case the session's own, and tell the page of it."""
     volume = case.volume
     assert volume is not None
-    yield progress("Preparing the scan")
+    yield progress("Preparing the scan", cancel=True)
+    voxels = session.write_voxels(volume)
     with session.lock:
-        voxels = session.write_voxels(volume)
         work.store.open(session, case, role)
         work.embeddings.admit(case.owner)
         work.embeddings.hold(OPENING_SECONDS)

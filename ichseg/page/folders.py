@@ -1,0 +1,91 @@
+"""The server's folder of temporary files: its own alone, gone when it ends, and swept where another was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PREFIX = "ichseg-"
+_LOCK = "lock"
+
+#: An upload that nobody opened is deleted after this time: a page asks for it as soon as it is there.
+UNOPENED_SECONDS = 3600.0
+
+
+class ServerFolder:
+    """A folder of a running server, with ``uploads``, where uploads arrive, and ``public``, which alone is served.
+
+    Whoever runs holds a lock on a file in it. What a killed server left is known by nobody holding its lock, and is
+    deleted when the next one starts in the same place.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        parent = Path(tempfile.gettempdir()) if parent is None else parent
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent)
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
+        self._lock = (self.path / _LOCK).open("wb")
+        _hold(self._lock.fileno())
+        self.uploads, self.public = self.path / "uploads", self.path / "public"
+        self.uploads.mkdir()
+        self.public.mkdir()
+
+    def new_private(self) -> Path:
+        """A folder that is never served."""
+        return Path(tempfile.mkdtemp(dir=self.path))
+
+    def new_public(self) -> Path:
+        """A folder below ``public`` with a name that cannot be guessed."""
+        return Path(tempfile.mkdtemp(dir=self.public))
+
+    def sweep_uploads(self, older_than_seconds: float = UNOPENED_SECONDS) -> None:
+        """Delete uploads that nobody opened; what is opened is moved away from there."""
+        limit = time.time() - older_than_seconds
+        for path in list(self.uploads.rglob("*")):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < limit:
+                    path.unlink()
+                elif path.is_dir() and path.stat().st_mtime < limit:
+                    path.rmdir()  # which is done for an empty one alone
+
+    def close(self) -> None:
+        """Delete all of it."""
+        self._lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Delete the folders of servers in ``parent`` that no longer run."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        lock = folder / _LOCK
+        with suppress(OSError):
+            if lock.is_file() and not _is_held(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(descriptor: int) -> bool:
+    """Lock an open file; False where another process has."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nobody deletes a file that is open
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_held(lock: Path) -> bool:
+    if os.name == "nt":
+        try:
+            lock.unlink()
+        except OSError:
+            return True
+        return False
+    with lock.open("rb") as file:
+        return not _hold(file.fileno())
