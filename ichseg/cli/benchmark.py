@@ -9,8 +9,16 @@ import typer
 
 from ichseg import cohort
 from ichseg.cli.inputs import model_names
-from ichseg.cli.many import folder_for_many, run_many
-from ichseg.cli.options import AsJson, Backend, EdgeOption, Models, Parallel, RayAddress
+from ichseg.cli.many import Where, folder_for_many, run_many
+from ichseg.cli.options import (
+    AsJson,
+    Backend,
+    EdgeOption,
+    Models,
+    Parallel,
+    Processes,
+    RayAddress,
+)
 from ichseg.methods.backends import use_backend
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ def benchmark(
     models: Models = None,
     edge: EdgeOption = None,
     parallel: Parallel = False,
+    processes: Processes = None,
     ray_address: RayAddress = None,
     backend: Backend = None,
     as_json: AsJson = False,
@@ -41,4 +50,4 @@ def benchmark(
         cohort.Compare(entry, folder_for_many(out), names, edge=edge is not False)
         for entry in entries
     ]
-    run_many(jobs, scans, parallel, ray_address, as_json)
+    run_many(jobs, scans, Where(parallel, processes, ray_address), as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ichseg.cohort import Prompts, parse_box
 from ichseg.errors import InputError
 from ichseg.files.names import lesions_path
 from ichseg.marks.box import Box
@@ -26,20 +27,29 @@ def read_scan(path: Path, series: str | None, add_offset: int) -> CTVolume:
         return read_volume(path, series=series, add_offset=add_offset)
 
 
-def boxes_by_slice(
-    slices: Sequence[int] | None, boxes: Sequence[str] | None
-) -> dict[int, list[Box]]:
-    """The --slice and --box options as boxes by slice."""
+def prompts_of(slices: Sequence[int] | None, boxes: Sequence[str] | None) -> Prompts:
+    """The --slice and --box options as boxes by (slice, lesion)."""
     slices, boxes = slices or [], boxes or []
     if not boxes or len(slices) != len(boxes):
         raise InputError(
             f"Every --box goes with a --slice, and there is at least one; got {len(slices)} --slice and "
             f"{len(boxes)} --box; give e.g. --slice 12 --box 120,80,180,140."
         )
-    prompts: dict[int, list[Box]] = {}
+    prompts: Prompts = {}
     for k, text in zip(slices, boxes, strict=True):
-        prompts.setdefault(k, []).append(Box.parse(text))
+        lesion, box = parse_box(text)
+        prompts.setdefault((k, lesion), []).append(box)
     return prompts
+
+
+def boxes_by_slice(
+    slices: Sequence[int] | None, boxes: Sequence[str] | None
+) -> dict[int, list[Box]]:
+    """The same, of all lesions together: boxes by slice."""
+    found: dict[int, list[Box]] = {}
+    for (k, _), drawn in prompts_of(slices, boxes).items():
+        found.setdefault(k, []).extend(drawn)
+    return found
 
 
 def model_names(models: str | None) -> list[str]:

@@ -1,15 +1,25 @@
-"""A command over many scans: a bar, results.csv, and what came of each."""
+"""A command over many scans: a bar, results.csv with its dictionary, and what came of each."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from ichseg import cohort
@@ -18,14 +28,32 @@ from ichseg.errors import InputError
 from ichseg.replace_file import check_not_an_input, write_whole
 
 if TYPE_CHECKING:
-    pass
+    from ichseg.cohort.run import Job
+
+#: Where there is no terminal, how often a line says how far it is.
+_SAY_EVERY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the scans are done: here one by one, side by side on this machine, or on a Ray cluster."""
+
+    parallel: bool = False
+    processes: int | None = None
+    ray_address: str | None = None
+
+    @property
+    def place(self) -> str | None:
+        """As ``cohort.run`` takes it."""
+        side_by_side = self.parallel or self.processes is not None
+        return self.ray_address or (cohort.LOCAL if side_by_side else None)
 
 
 def refuse_for_many(options: Mapping[str, object]) -> None:
     """Refuse what belongs to one scan."""
     if given := [name for name, value in options.items() if value]:
         raise InputError(
-            "Of many scans each brings its own boxes, record, series and offset; got "
+            "Of many scans each brings its own boxes, lesions or record; got "
             f"{', '.join(given)}; move it into the manifest's columns."
         )
 
@@ -40,42 +68,37 @@ def folder_for_many(out: Path | None) -> Path:
     return out
 
 
-def run_many(
-    jobs: Sequence[cohort.Segment | cohort.Compare],
-    scans: Path,
-    parallel: bool,
-    ray_address: str | None,
-    as_json: bool,
-) -> None:
-    """Run jobs with a bar on stderr, write results.csv, print what came of them; exit 1 where one was passed over."""
+def run_many(jobs: Sequence[Job], scans: Path, where: Where, as_json: bool) -> None:
+    """Run jobs with a bar on stderr, write the tables, print what came of them; exit 1 where one was passed over."""
     folder, inputs = jobs[0].folder, cohort.inputs_of_many(scans, [job.entry for job in jobs])
-    check_not_an_input(folder / cohort.RESULTS_NAME, inputs)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Scans", total=len(jobs))
+    for name in cohort.TABLES:
+        check_not_an_input(folder / name, inputs)
+    with _progress(len(jobs)) as on_done:
         outcomes = cohort.run(
-            jobs,
-            inputs=inputs,
-            where=ray_address or (cohort.LOCAL if parallel else None),
-            on_done=lambda _: progress.advance(task),
+            jobs, inputs=inputs, where=where.place, processes=where.processes, on_done=on_done
         )
-    write_whole(folder / cohort.RESULTS_NAME, cohort.results_csv(outcomes), inputs=inputs)
+    compared = isinstance(jobs[0], cohort.Compare)
+    for name, content in cohort.tables(outcomes).items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)  # of an earlier run
+        else:
+            write_whole(folder / name, content, inputs=inputs)
     passed_over = [one.entry.number for one in outcomes if one.record is None]
-    averages = cohort.averages(outcomes) if isinstance(jobs[0], cohort.Compare) else None
+    averages = cohort.averages(outcomes) if compared else None
     caveat = CAVEAT if any(one.entry.truth for one in outcomes) else None
+    kinds = cohort.failures(outcomes)
     if as_json:
         rows = [row for one in outcomes for row in cohort.result_rows(one)]
         record: dict[str, Any] = {"scans": rows, "passed_over": len(passed_over)}
+        record["failures"] = kinds
         if averages is not None:
             record |= {"models": averages, "caveat": caveat}
+        else:
+            record["growth"] = cohort.growth_rows(outcomes)
         print_json(record)
     else:
-        notes = [
-            f"Scan {one.entry.number}: Warning: {warning}"
-            for one in outcomes
-            for warning in (one.record or {}).get("scan", {}).get("warnings", ())
-        ]
-        notes += [f"Scan {one.entry.number}: {one.error}" for one in outcomes if one.error]
+        notes = [note for one in outcomes for note in _notes(one)]
+        notes += [f"{kind}: {_numbers(numbers)}." for kind, numbers in kinds.items()]
         notes += [f"Tables and files are in {folder}.", *([caveat] if caveat else [])]
         print_people(_many_table(outcomes, averages), notes)
     if passed_over:
@@ -85,26 +108,87 @@ def run_many(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[cohort.Outcome], None]]:
+    """On a terminal a bar with the time that is left, elsewhere a line now and then; and what tells of a scan."""
+    console = Console(stderr=True)
+    failed, done, started, said = 0, 0, time.monotonic(), time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("Scans", total=count)
+
+        def on_done(one: cohort.Outcome) -> None:
+            nonlocal failed, done, said
+            done, failed = done + 1, failed + (one.record is None)
+            bar.update(
+                task,
+                advance=1,
+                description=f"Scans, {failed} passed over" * bool(failed) or "Scans",
+            )
+            now = time.monotonic()
+            if not console.is_terminal and now - said >= _SAY_EVERY_SECONDS:
+                said, left = now, (now - started) / done * (count - done) / 60
+                print(
+                    f"{done} of {count} scans, {failed} passed over, about {left:.0f} minutes left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield on_done
+
+
+def _notes(one: cohort.Outcome) -> Iterator[str]:
+    """What is said of one scan: its warnings, what has to be read with its volume, or why it was passed over."""
+    number = f"Scan {one.entry.number}"
+    if one.error:
+        yield f"{number}: {one.error}"
+    for warning in (one.record or {}).get("scan", {}).get("warnings", ()):
+        yield f"{number}: Warning: {warning}"
+    for note in dict.fromkeys(row["notes"] for row in (one.record or {}).get("rows", ())):
+        if note:
+            yield f"{number}: {note}"
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    scans = "scan" if len(numbers) == 1 else "scans"
+    return f"{len(numbers)} {scans} passed over ({', '.join(map(str, numbers))})"
+
+
 def _many_table(
     outcomes: Sequence[cohort.Outcome], averages: Sequence[Mapping[str, Any]] | None
 ) -> Table:
-    """Each scan's row, or each model's where several were compared."""
+    """Each scan's lesions, or each model's means where several were compared."""
     if averages is None:
-        table = Table("Scan", "", "mL", "truth, mL", "Dice")
-        rows = [row for one in outcomes if one.record for row in cohort.result_rows(one)]
-        for row in rows:
-            cells = (_two(row.get(key)) for key in ("volume_ml", "truth_ml"))
-            table.add_row(str(row["number"]), row["state"], *cells, _two(row.get("dice"), 3))
+        table = Table("Scan", "", "Lesion", "of", "mL", "truth, mL", "Dice")
+        for one in outcomes:
+            for row in cohort.result_rows(one) if one.record else ():
+                table.add_row(
+                    str(row["number"]),
+                    row["state"],
+                    f"{row.get('lesion') or '-'} {row.get('type') or ''}".strip(),
+                    row["extent"],
+                    *(_two(row.get(key)) for key in ("volume_ml", "truth_ml")),
+                    _two(row.get("dice"), 3),
+                )
     else:
         table = Table(
             "Model", "scans", "Dice, boxed slices", "Dice, whole scan", "|difference|, mL"
         )
-        for one in averages:
+        for mean in averages:
             pairs = [
-                f"{_two(one[f'{key}_mean'], digits)} ± {_two(one[f'{key}_sd'], digits)}"
+                f"{_two(mean[f'{key}_mean'], digits)} ± {_two(mean[f'{key}_sd'], digits)}"
                 for key, digits in (("boxed_dice", 3), ("dice", 3), ("difference_ml", 2))
             ]
-            table.add_row(one["model"], str(one["scans"]), *pairs)
+            table.add_row(mean["model"], str(mean["scans"]), *pairs)
     return table
 
 

@@ -11,12 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ichseg import cohort
 from ichseg.cli.inputs import input_files, mask_files, read_scan
+from ichseg.cli.many import Where, folder_for_many, run_many
 from ichseg.cli.options import (
     SCORES,
     AddOffset,
     AsJson,
     Identified,
+    Parallel,
+    Processes,
+    RayAddress,
     RegularGrid,
     Scan,
     ScanLabel,
@@ -24,6 +29,7 @@ from ichseg.cli.options import (
 )
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
 from ichseg.cli.show import print_json, print_people, volume_table
+from ichseg.errors import InputError
 from ichseg.files import labels, write
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.measured import assess_read, measure_record
@@ -42,12 +48,14 @@ if TYPE_CHECKING:
 def measure(
     scan: Scan,
     mask: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="MASK",
-            help="Its mask on the same grid: NIfTI, .seg.nrrd, NRRD, MHA, DICOM-SEG, or archive of slices.",
+            help="Its mask on the same grid: NIfTI, .seg.nrrd, NRRD, MHA, DICOM-SEG, or archive of slices. Not of many "
+            "scans, whose manifest has a column mask.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     later: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -80,7 +88,8 @@ def measure(
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            help=f"Write the evidence of SCAN: {', '.join(write.endings('measures'))}. Repeatable."
+            help=f"Write the evidence of SCAN: {', '.join(write.endings('measures'))}. Repeatable. Of many scans: the "
+            "folder of their tables."
         ),
     ] = None,
     regular_grid: RegularGrid = None,
@@ -116,6 +125,9 @@ def measure(
         bool | None,
         typer.Option("--infratentorial/--supratentorial", help="Where it comes from.", **SCORES),
     ] = None,
+    parallel: Parallel = False,
+    processes: Processes = None,
+    ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a mask, lesion by lesion; its growth to a follow-up scan; and the scores whose inputs are known.
@@ -130,7 +142,24 @@ def measure(
     definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source). scores:
     name, items (finding, name, value, points, most, rule), total (null where a finding is missing), least, most,
     missing, meaning, source.
+
+    SCAN may also be a manifest (CSV: scan, mask, and lesions, truth, baseline, hours, series, add_offset). JSON keys
+    are then those of segment for many.
     """
+    if mask is None:
+        if not cohort.is_cohort(scan):
+            raise InputError(
+                f"A scan is measured with its mask; got {scan.name} alone; give SCAN MASK, or a manifest with a column "
+                "mask."
+            )
+        entries = [
+            entry.with_defaults(series=series, add_offset=add_offset or None)
+            for entry in cohort.read_manifest(scan)
+        ]
+        folder = folder_for_many(out[0] if out and len(out) == 1 else None)
+        jobs = [cohort.Measure(entry, folder) for entry in entries]
+        run_many(jobs, scan, Where(parallel, processes, ray_address), as_json)
+        return
     findings = bedside.Findings(
         hours_from_onset=onset_hours,
         recurrent=recurrent,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ichseg.marks.lesion import TYPES
 from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS
 
 if TYPE_CHECKING:
@@ -32,7 +33,33 @@ Boxes = Annotated[
     typer.Option(
         "--box",
         metavar="X0,Y0,X1,Y1",
-        help="A box in pixels of the slice, half-open. As many as --slice, in the same order.",
+        help="A box in pixels of the slice, half-open; of another lesion than the first with @K. As many as --slice, "
+        "in the same order.",
+    ),
+]
+
+
+Lesions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lesion",
+        metavar="K=TYPE",
+        help=f"What lesion K is: {', '.join(TYPES)}. Repeatable. A --box of it ends in @K; without, it is lesion 1's.",
+    ),
+]
+
+
+Auto = Annotated[
+    bool,
+    typer.Option("--auto", metavar="", help="Mark what looks like blood, without a box."),
+]
+
+
+WithRange = Annotated[
+    bool,
+    typer.Option(
+        "--range/--no-range",
+        help="Draw the boxes anew for the range of volumes. Without it a run over many scans takes half as long.",
     ),
 ]
 
@@ -70,6 +97,12 @@ Parallel = Annotated[
         "--ray",  # its former name
         metavar="",
         help="Many scans side by side, on this machine's cores.",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How many side by side on this machine, each with its part of the cores."
     ),
 ]
 RayAddress = Annotated[

@@ -5,8 +5,14 @@ passed over. Files that this writes have neutral names; the names in the manifes
 which is the user's own, and nowhere else.
 """
 
+from ichseg.cohort.case import Case, Segmented, no_proposals, prompted_document
+from ichseg.cohort.corrections import CORRECTED_NAME
+from ichseg.cohort.entry import COLUMNS, Entry, Prompts, parse_box, parse_boxes, parse_prompts
+from ichseg.cohort.folders import RECORD_ENDING, has_studies
+from ichseg.cohort.growth import GROWTH_NAME, growth_csv, growth_rows
 from ichseg.cohort.jobs import (
     Compare,
+    Measure,
     Outcome,
     Segment,
     add_masks,
@@ -14,40 +20,61 @@ from ichseg.cohort.jobs import (
     prompted,
     score_slices,
 )
-from ichseg.cohort.manifest import (
-    COLUMNS,
-    MANIFEST_NAME,
-    Entry,
-    inputs_of_many,
-    is_cohort,
-    parse_boxes,
-    read_manifest,
-)
+from ichseg.cohort.manifest import MANIFEST_NAME, inputs_of_many, is_cohort, read_manifest
 from ichseg.cohort.pool import LOCAL, Failure, each
-from ichseg.cohort.results import RESULTS_NAME, averages, result_rows, results_csv
+from ichseg.cohort.results import (
+    DICTIONARY_NAME,
+    RESULTS_NAME,
+    TABLES,
+    averages,
+    dictionary_json,
+    failures,
+    result_rows,
+    results_csv,
+    tables,
+)
 from ichseg.cohort.run import run
 
 __all__ = [
     "COLUMNS",
+    "CORRECTED_NAME",
+    "DICTIONARY_NAME",
+    "GROWTH_NAME",
     "LOCAL",
     "MANIFEST_NAME",
+    "RECORD_ENDING",
     "RESULTS_NAME",
+    "TABLES",
+    "Case",
     "Compare",
     "Entry",
     "Failure",
+    "Measure",
     "Outcome",
+    "Prompts",
     "Segment",
+    "Segmented",
     "add_masks",
     "averages",
+    "dictionary_json",
     "each",
+    "failures",
+    "growth_csv",
+    "growth_rows",
+    "has_studies",
     "inputs_of_many",
     "is_cohort",
+    "no_proposals",
+    "parse_box",
     "parse_boxes",
+    "parse_prompts",
     "predict",
     "prompted",
+    "prompted_document",
     "read_manifest",
     "result_rows",
     "results_csv",
     "run",
     "score_slices",
+    "tables",
 ]

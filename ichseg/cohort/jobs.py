@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,13 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import NOTICE
-from ichseg.cohort.manifest import COLUMNS, Entry, parse_boxes
+from ichseg.cohort.case import Case, no_proposals, prompted_document
+from ichseg.cohort.corrections import corrected_record, scan_of
+from ichseg.cohort.entry import DECIDES, Entry, Prompts, parse_prompts
+from ichseg.cohort.rows import Extent, scan_rows
 from ichseg.errors import InputError
 from ichseg.files import write
+from ichseg.files.labels import with_types
 from ichseg.files.mask import read_labelled_mask
+from ichseg.files.measured import assess_read
 from ichseg.files.names import lesions_path, mask_name
-from ichseg.files.records import json_bytes, scan_record, versions
-from ichseg.files.session import SessionRecord, load_session, segmentation_record
+from ichseg.files.records import json_bytes, lesions_record, scan_record, versions
+from ichseg.files.session import SessionRecord, load_session
 from ichseg.json_fields import RecordError, json_field, load_json
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -28,8 +33,7 @@ from ichseg.marks.record import boxes_record
 from ichseg.measures.agreement import dice
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import load_predictor, mask_identity
-from ichseg.methods.edge_step import step_of
-from ichseg.methods.identity import Identity
+from ichseg.methods.identity import Identity, code_sha256
 from ichseg.replace_file import check_not_an_input, inputs_of, write_whole
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
@@ -46,6 +50,10 @@ class Outcome:
     state: Literal["done", "kept", "passed over"]
     record: Mapping[str, Any] | None = None
     error: str | None = None
+    error_kind: str = ""
+    """What kind of thing went wrong (``pool.Failure``)."""
+    seconds: float | None = None
+    """What the scan took when it was done."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,13 @@ class Segment:
     entry: Entry
     folder: Path
     model: str | None = None
-    """For a scan with boxes; a record brings its own. None is the default model."""
+    """For a scan with boxes that names no model; a record brings its own. None is the default model."""
     edge: bool = True
     """For a scan with boxes, whether to draw the edge at half height (``marks.edge``); a record says it itself."""
     inputs: tuple[Path, ...] = ()
     """What else the run reads from where this writes (``run`` says it)."""
+    with_range: bool = False
+    """Whether to draw boxes anew for the range of volumes (``measures.spread``)."""
 
     @property
     def record_path(self) -> Path:
@@ -73,22 +83,25 @@ class Segment:
         return [self.record_path, *(write.outputs(self.folder / out) if out else ())]
 
     def __call__(self) -> Outcome:
-        entry = self.entry
-        saved, boxes = _prompts(entry)
-        predictor = load_predictor(saved.model if saved else self.model)
-        look = saved.second_look if saved else predictor.second_look
-        edge = saved.edge if saved else self.edge
-        identity = mask_identity(predictor, refinement=look, edge=edge)
-        key = _key(entry, [identity])
+        started = time.perf_counter()
+        entry = self._corrected()
+        saved, prompts = _asked(entry)
+        predictor = load_predictor(saved.model if saved else entry.model or self.model)
+        look: bool | None = False if entry.propagate else predictor.second_look
+        on = self.edge if entry.edge is None else entry.edge
+        if saved:
+            look, on = saved.second_look, saved.edge
+        identity = mask_identity(predictor, refinement=look, edge=on)
+        key = _key(entry, [identity], with_range=self.with_range)
         path, inputs = self.record_path, (*entry.inputs, *self.inputs)
-        kept = _finished(path, key)
-        if kept is not None and (self.folder / kept["mask"]).is_file():
-            return Outcome(entry, "kept", kept)
-        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
-        changed: list[str] = []
+        if (kept := finished(path, key)) is not None and (self.folder / kept["mask"]).is_file():
+            return _kept(self.entry, kept)
+        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset or 0)
         if saved:
             saved.check_scan(volume)
-            changed = saved.check_model(predictor)
+            saved.check_model(predictor)
+        marked = prompted_document(volume, prompts, {} if saved else entry.types, on)
+        case = Case(volume, marked, predictor, propagate=bool(entry.propagate) and not saved)
         called = entry.out or f"{path.stem}-{mask_name(volume)}"
         mask_path = self.folder / called
         for output in (path, *write.outputs(mask_path)):
@@ -96,31 +109,98 @@ class Segment:
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         write.check_path(mask_path, volume, inputs, "mask")
         truth_zyx = _truth(entry, volume)
-        if saved:
-            marked = saved.run(predictor, volume)
-        else:
-            marked, _ = predict(volume, boxes, predictor, edge=self.edge)
-        mask_zyx = marked.mask_zyx(predictor.name)
+        done = case.run_again(saved) if saved else case.segmented()
         path.unlink(missing_ok=True)  # a record never stands beside another mask than its own
         write.save_marked(
-            mask_path, marked, predictor.name, volume, made=identity.short, inputs=inputs
-        )
-        record = segmentation_record(
+            mask_path,
+            done.marked,
+            predictor.name,
             volume,
-            marked,
-            model=predictor.name,
-            weights_sha256=predictor.weights_sha256,
-            second_look=look,
-            identity=identity,
+            made=done.identity.short,
+            inputs=inputs,
         )
-        record |= {"key": key, "mask": called}
-        if saved:
-            record["same_mask"] = saved.is_same(marked, predictor.name)
-            record["session_notes"] = changed
+        record = done.record() | {"key": key, "mask": called}
         if truth_zyx is not None:
+            mask_zyx = done.marked.mask_zyx(predictor.name)
             record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
-        write_whole(path, json_bytes(record), inputs=inputs)
-        return Outcome(entry, "done", record)
+        extent: Extent = "propagated" if entry.propagate else "boxed slices"
+        record["rows"] = scan_rows(
+            done.assessment(self.with_range),
+            extent="record" if saved else extent,
+            lesions=done.marked.lesions,
+            parts=done.marked.parts(predictor.name),
+            notes=done.notes,
+        )
+        return _written(self.entry, path, record, started, inputs)
+
+    def _corrected(self) -> Entry:
+        """The entry, with a person's correction of its scan in the place of what was asked before."""
+
+        def scan_sha256() -> str:
+            if known := scan_of(self.record_path) if self.record_path.is_file() else "":
+                return known
+            entry = self.entry
+            offset = entry.add_offset or 0
+            return read_volume(entry.path, series=entry.series, add_offset=offset).sha256
+
+        record = corrected_record(self.folder, scan_sha256)
+        return self.entry if record is None else replace(self.entry, session=record, boxes="")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure a mask that was made before: a record of its measures into a folder."""
+
+    entry: Entry
+    folder: Path
+    inputs: tuple[Path, ...] = ()
+    """As of ``Segment``."""
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The one file that it writes."""
+        return [self.folder / f"measures-{self.entry.number:04d}.json"]
+
+    def __call__(self) -> Outcome:
+        started, entry = time.perf_counter(), self.entry
+        if entry.mask is None:
+            raise InputError(
+                f"What is measured is a scan's mask; row {entry.number} of the manifest has none; fill the column mask."
+            )
+        key = _key(entry, [], code=code_sha256())
+        (path,) = self.outputs
+        if (kept := finished(path, key)) is not None:
+            return _kept(entry, kept)
+        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset or 0)
+        given = read_labelled_mask(entry.mask, volume)
+        (typed,) = with_types([given], [entry.types])
+        found = assess_read(given, typed, volume)
+        record: dict[str, Any] = {
+            "scan": scan_record(volume),
+            "lesions": lesions_record(typed.labels_zyx, volume, typed.lesions),
+            "rows": scan_rows(found, extent="mask file"),
+            "versions": versions(),
+            "notice": NOTICE,
+            "key": key,
+        }
+        if (truth_zyx := _truth(entry, volume)) is not None:
+            record["whole_scan"] = score_slices(
+                typed.blood_zyx, truth_zyx, volume, range(len(truth_zyx))
+            )
+        return _written(entry, path, record, started, (*entry.inputs, *self.inputs))
+
+
+def _written(
+    entry: Entry, path: Path, record: dict[str, Any], started: float, inputs: Sequence[Path]
+) -> Outcome:
+    """A scan that is done, its record written; the seconds stand in the file, for a later run to tell."""
+    seconds = time.perf_counter() - started
+    write_whole(path, json_bytes(record | {"seconds": seconds}), inputs=inputs)
+    return Outcome(entry, "done", record, seconds=seconds)
+
+
+def _kept(entry: Entry, record: dict[str, Any]) -> Outcome:
+    return Outcome(entry, "kept", record, seconds=record.pop("seconds", None))
 
 
 @dataclass(frozen=True)
@@ -142,20 +222,22 @@ class Compare:
 
     def __call__(self) -> Outcome:
         entry = self.entry
-        _, boxes = _prompts(entry)
+        boxes = _boxes(entry)
         if not boxes:
             raise InputError(
                 f"Models are compared on boxes that a person drew; the record of {entry.path.name} has none; "
                 "draw some, or leave the scan out."
             )
         predictors = [load_predictor(name) for name in self.models]
-        key = _key(entry, [mask_identity(one, edge=self.edge) for one in predictors])
+        edge = self.edge if entry.edge is None else entry.edge
+        key = _key(entry, [mask_identity(one, edge=edge) for one in predictors])
         (path,) = self.outputs
-        if (kept := _finished(path, key)) is not None:
-            return Outcome(entry, "kept", kept)
-        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset)
+        if (kept := finished(path, key)) is not None:
+            return _kept(entry, kept)
+        started = time.perf_counter()
+        volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset or 0)
         truth_zyx = _truth(entry, volume)
-        results = [_compared(volume, boxes, one, truth_zyx, edge=self.edge) for one in predictors]
+        results = [_compared(volume, boxes, one, truth_zyx, edge=edge) for one in predictors]
         record = {
             "scan": scan_record(volume),
             "boxes": boxes_record(boxes),
@@ -164,18 +246,14 @@ class Compare:
             "notice": NOTICE,
             "key": key,
         }
-        write_whole(path, json_bytes(record), inputs=(*entry.inputs, *self.inputs))
-        return Outcome(entry, "done", record)
+        return _written(entry, path, record, started, (*entry.inputs, *self.inputs))
 
 
 def prompted(
     volume: CTVolume, boxes: Mapping[int, Sequence[Box]], edge: bool = True
 ) -> Segmentation:
-    """A scan's document with its boxes, checked before any model is loaded. Raises BoxError as Segmentation does."""
-    marked = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
-    for k, on_slice in boxes.items():
-        marked.set_slice(k, on_slice, {})
-    return marked
+    """A scan's document with the boxes of one lesion, checked before any model is loaded; raises BoxError."""
+    return prompted_document(volume, {(k, 1): list(one) for k, one in boxes.items()}, {}, edge)
 
 
 def predict(
@@ -191,14 +269,14 @@ def predict(
     """
     marked = prompted(volume, boxes, edge)
     started = time.perf_counter()
-    add_masks(marked, volume, predictor, marked.marked_slices())
+    Case(volume, marked, predictor).segmented()
     return marked, time.perf_counter() - started
 
 
 def add_masks(
     marked: Segmentation, volume: CTVolume, predictor: Predictor, slices: Iterable[int]
 ) -> None:
-    """Answer a document's boxes on some slices, with the model's own refinement."""
+    """Answer the boxes of a document's first lesion on some slices, with the model's own refinement."""
     for k in slices:
         embedding = predictor.embed(volume.hu_zyx[k])
         found = predictor.predict(embedding, marked.boxes(k), second_look=predictor.second_look)
@@ -257,8 +335,18 @@ def _truth(entry: Entry, volume: CTVolume) -> npt.NDArray[np.bool_] | None:
     return None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
 
 
-def _prompts(entry: Entry) -> tuple[SessionRecord | None, dict[int, list[Box]]]:
-    """An entry's session where it has one, and its boxes by slice."""
+def _boxes(entry: Entry) -> dict[int, list[Box]]:
+    """An entry's boxes by slice, of all lesions together."""
+    found: dict[int, list[Box]] = {}
+    for (k, _), boxes in sorted(_asked(entry)[1].items()):
+        found.setdefault(k, []).extend(boxes)
+    return found
+
+
+def _asked(entry: Entry) -> tuple[SessionRecord | None, Prompts]:
+    """An entry's session where it has one, and its boxes by slice and lesion."""
+    if entry.auto:
+        raise no_proposals()
     if (entry.session is None) != bool(entry.boxes):
         got = "both" if entry.session else "neither"
         raise InputError(
@@ -266,26 +354,25 @@ def _prompts(entry: Entry) -> tuple[SessionRecord | None, dict[int, list[Box]]]:
             "fill one of the two columns, or lay the record beside the scan."
         )
     if entry.session is None:
-        return None, parse_boxes(entry.boxes)
+        return None, parse_prompts(entry.boxes)
     saved = load_session(entry.session)
-    return saved, {k: list(boxes) for k, boxes in saved.boxes.items()}
+    return saved, {where: list(boxes) for where, boxes in saved.prompts.items()}
 
 
-def _key(entry: Entry, identities: Sequence[Identity]) -> str:
+def _key(entry: Entry, identities: Sequence[Identity], **settings: Any) -> str:
     """What a result came from: equal keys, equal results. Files of scans count by size and time, not by content."""
-    files = {
+    masks = {"truth": entry.truth, "mask": entry.mask}
+    files: dict[str, Any] = {
         "scan": [_stamp(path) for path in inputs_of(entry.path)],
-        "truth": None
-        if entry.truth is None
-        else [_stamp(path) for path in (*inputs_of(entry.truth), lesions_path(entry.truth))],
         "session": None if entry.session is None else _stamp(entry.session),
+        **{
+            name: [_stamp(one) for one in (*inputs_of(path), lesions_path(path))]
+            for name, path in masks.items()
+            if path is not None
+        },
     }
-    told = {
-        name: value
-        for name, value in asdict(entry).items()
-        if name in COLUMNS and name not in files
-    }
-    text = json.dumps([[one.sha256 for one in identities], files, told], sort_keys=True)
+    told = {name: getattr(entry, name) for name in DECIDES}
+    text = json.dumps([[one.sha256 for one in identities], files, told, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -295,7 +382,7 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def _finished(path: Path, key: str) -> dict[str, Any] | None:
+def finished(path: Path, key: str) -> dict[str, Any] | None:
     """The record of an earlier run, if it came from the same things."""
     try:
         record: dict[str, Any] = load_json(path)

@@ -1,62 +1,105 @@
-"""What came of many scans: a table, and means with their spread."""
+"""What came of many scans: a table with its dictionary, growth between pairs, and means with their spread."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ichseg import NOTICE
+from ichseg.cohort.growth import GROWTH_COLUMNS, GROWTH_NAME, growth_csv
 from ichseg.cohort.jobs import Outcome
+from ichseg.cohort.rows import RESULT_COLUMNS
+from ichseg.files.records import json_bytes
 from ichseg.files.tables import csv_bytes
-
-if TYPE_CHECKING:
-    pass
-
+from ichseg.measures.dictionary import schema_record
 
 RESULTS_NAME = "results.csv"
 
-
-#: Of results.csv; empty where there is nothing to say.
-_RESULT_COLUMNS = (
-    *("number", "scan", "state", "model", "volume_ml", "truth_ml", "difference_ml", "dice"),
-    *("boxed_dice", "seconds_a_slice", "mask", "error", "scan_sha256", "warnings", "notice"),
-)
+#: The data dictionary of the tables beside it, as a Data Package (Frictionless Data) has it.
+DICTIONARY_NAME = "datapackage.json"
 
 
 def results_csv(outcomes: Sequence[Outcome]) -> bytes:
-    """A row for each scan, and for each model where several were compared: CSV in UTF-8, names as the user gave them.
+    """A row for each scan, lesion and method: CSV in UTF-8, names as the user gave them.
 
-    Columns: number, scan, state, model, volume_ml, truth_ml, difference_ml, dice (of the whole scan), boxed_dice (of
-    the slices with a box), seconds_a_slice, mask, error, scan_sha256, warnings (what makes the millilitres doubtful),
-    notice; empty where there is nothing to say.
+    The columns are ``rows.RESULT_COLUMNS``; empty where there is nothing to say. What is of a scan and method as a
+    whole, such as ``blood_ml`` and ``dice``, stands in each of its rows.
     """
     rows = (row for outcome in outcomes for row in result_rows(outcome))
-    return csv_bytes(_RESULT_COLUMNS, ({**row, "notice": NOTICE} for row in rows))
+    names = [column.name for column in RESULT_COLUMNS]
+    return csv_bytes(names, ({**row, "notice": NOTICE} for row in rows))
 
 
 def result_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """An outcome as flat rows, as in ``results_csv``: one, or one a compared model."""
+    """An outcome as flat rows, as in ``results_csv``: one for each lesion, or for each compared model."""
     entry, record = outcome.entry, outcome.record
-    base = {"number": entry.number, "scan": entry.scan, "state": outcome.state}
+    base: dict[str, Any] = {"number": entry.number, "scan": entry.scan, "state": outcome.state}
+    if entry.baseline:
+        base |= {"baseline": entry.baseline, "hours": entry.hours}
     if record is None:
-        return [{**base, "error": outcome.error}]
-    base["scan_sha256"] = record["scan"]["sha256"]
+        return [{**base, "error": outcome.error, "error_kind": outcome.error_kind}]
+    base |= {"scan_sha256": record["scan"]["sha256"], "seconds": outcome.seconds}
     base["warnings"] = " ".join(record["scan"].get("warnings", ()))
-    if "models" not in record:
-        scores = record.get("whole_scan", {"volume_ml": record["volume_ml"]})
-        return [{**base, "model": record["model"], **scores, "mask": record["mask"]}]
-    return [
+    if "models" in record:
+        return [{**base, **_compared_cells(one)} for one in record["models"]]
+    scores = {k: v for k, v in record.get("whole_scan", {}).items() if k != "volume_ml"}
+    return [{**base, **row, **scores, "mask": record.get("mask")} for row in record["rows"]]
+
+
+def _compared_cells(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": one["model"],
+        "extent": "boxed slices",
+        **one["whole_scan"],
+        "blood_ml": one["whole_scan"]["volume_ml"],
+        "boxed_dice": one["boxed_slices"].get("dice"),
+        "seconds_a_slice": one["seconds_a_slice"],
+    }
+
+
+#: All tables that a run may write into its folder.
+TABLES = (RESULTS_NAME, GROWTH_NAME, DICTIONARY_NAME)
+
+
+def tables(outcomes: Sequence[Outcome]) -> dict[str, bytes | None]:
+    """The tables of a run by their names in its folder; None for one that has no row."""
+    paired = not any("models" in (one.record or {}) for one in outcomes)
+    growth = growth_csv(outcomes) if paired else None
+    return {
+        RESULTS_NAME: results_csv(outcomes),
+        GROWTH_NAME: growth,
+        DICTIONARY_NAME: dictionary_json(with_growth=growth is not None),
+    }
+
+
+def dictionary_json(with_growth: bool = False) -> bytes:
+    """What each column of the tables means, beside them: a Data Package whose resources are the tables."""
+    tables = {RESULTS_NAME: RESULT_COLUMNS}
+    if with_growth:
+        tables[GROWTH_NAME] = GROWTH_COLUMNS
+    return json_bytes(
         {
-            **base,
-            "model": one["model"],
-            **one["whole_scan"],
-            "boxed_dice": one["boxed_slices"].get("dice"),
-            "seconds_a_slice": one["seconds_a_slice"],
+            "name": "hematomas",
+            "title": "Hematomas on head CT, by scan, lesion and method",
+            "description": NOTICE,
+            "resources": [
+                {
+                    "name": name.removesuffix(".csv"),
+                    "type": "table",
+                    "path": name,
+                    "scheme": "file",
+                    "format": "csv",
+                    "mediatype": "text/csv",
+                    "encoding": "utf-8",
+                    "dialect": {"delimiter": ",", "doubleQuote": True},
+                    "schema": schema_record(columns),
+                }
+                for name, columns in tables.items()
+            ],
         }
-        for one in record["models"]
-    ]
+    )
 
 
 def averages(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -81,3 +124,12 @@ def averages(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         found["seconds_a_slice"] = float(np.mean([row["seconds_a_slice"] for row in mine]))
         out.append(found)
     return out
+
+
+def failures(outcomes: Sequence[Outcome]) -> dict[str, list[int]]:
+    """The numbers of the scans that were passed over, by the kind of what went wrong, the most frequent first."""
+    found: dict[str, list[int]] = {}
+    for one in outcomes:
+        if one.record is None:
+            found.setdefault(one.error_kind, []).append(one.entry.number)
+    return dict(sorted(found.items(), key=lambda kind: -len(kind[1])))

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from ichseg.cohort.jobs import Compare, Outcome, Segment
+from ichseg.cohort.jobs import Compare, Measure, Outcome, Segment
 from ichseg.cohort.pool import Failure, each
 from ichseg.errors import InputError
 from ichseg.replace_file import Inputs, check_not_an_input, output_key
 
-if TYPE_CHECKING:
-    pass
+Job: TypeAlias = Segment | Compare | Measure
 
 
 def run(
-    jobs: Sequence[Segment | Compare],
+    jobs: Sequence[Job],
     *,
     inputs: Iterable[Path] = (),
     where: str | None = None,
+    processes: int | None = None,
     on_done: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Do all jobs and return what became of each, in their order; a scan that cannot be done is passed over.
@@ -30,6 +30,7 @@ def run(
             or over another's file, is passed over before any work is done.
         inputs: what the run reads beside the jobs' own scans, such as their manifest.
         where: as of ``pool.each``.
+        processes: likewise.
         on_done: called with each outcome as it comes, in any order.
 
     """
@@ -43,7 +44,9 @@ def run(
 
     def done(i: int, found: Outcome | Failure) -> None:
         if isinstance(found, Failure):
-            found = Outcome(jobs[i].entry, "passed over", error=found.sentence)
+            found = Outcome(
+                jobs[i].entry, "passed over", error=found.sentence, error_kind=found.kind
+            )
         outcomes[i] = found
         if on_done is not None:
             on_done(found)
@@ -51,12 +54,12 @@ def run(
     for i, failure in refused.items():
         done(i, failure)
     work = [replace(jobs[i], inputs=here[jobs[i].folder]) for i in todo]
-    for number, found in each(_do, work, where=where):
+    for number, found in each(_do, work, where=where, processes=processes):
         done(todo[number], found)
     return [outcomes[i] for i in range(len(jobs))]
 
 
-def _refused(jobs: Sequence[Segment | Compare], read: Inputs) -> dict[int, Failure]:
+def _refused(jobs: Sequence[Job], read: Inputs) -> dict[int, Failure]:
     """Which jobs would write where they must not: onto what any of them reads, or onto an earlier one's file."""
     found = dict[int, Failure]()
     taken = dict[str, int]()
@@ -70,7 +73,7 @@ def _refused(jobs: Sequence[Segment | Compare], read: Inputs) -> dict[int, Failu
                         f"{jobs[first].entry.number} and {job.entry.number}; give another name as out."
                     )
         except InputError as error:
-            found[i] = Failure(str(error))
+            found[i] = Failure(str(error), "output")
     return found
 
 
@@ -80,7 +83,7 @@ def _inside(folder: Path, read: Inputs) -> tuple[Path, ...]:
     return tuple(path for path in read if path.resolve().is_relative_to(place))
 
 
-def _do(job: Segment | Compare) -> Outcome:
+def _do(job: Job) -> Outcome:
     return job()
 
 

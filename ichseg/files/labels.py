@@ -24,8 +24,10 @@ def usual_types() -> dict[int, str]:
     return {label: labelled[label] for label in sorted(filter(None, labelled))}
 
 
-def types_of_labels(texts: Iterable[str]) -> dict[int, str]:
+def types_of_labels(texts: Iterable[str], option: str = "--label") -> dict[int, str]:
     """Types by label from texts like "3=SDH". Raises InputError for another form, and for a label with two types.
+
+    ``option`` is what takes them, for the text of an error.
 
     >>> types_of_labels(["1=IPH", "4=sdh"])
     {1: 'IPH', 4: 'SDH'}

@@ -17,7 +17,7 @@ from ichseg.files.records import scan_record, versions
 from ichseg.marks.lesion import Lesion
 from ichseg.measures import fields
 from ichseg.measures.assessment import Assessment
-from ichseg.measures.growth import growth_record
+from ichseg.measures.growth import Growth, growth_record
 from ichseg.measures.scores import Score
 from ichseg.measures.volume import slice_table
 from ichseg.methods.model_error import ModelError
@@ -130,7 +130,7 @@ def _cell(value: Any) -> str:
 # --- Of an assessment -------------------------------------------------------------------------------
 
 #: Of a growth, of a score, and of how a lesion's mask came about.
-_GROWTH_COLUMNS = (
+GROWTH_COLUMNS = (
     *("baseline_ml", "followup_ml", "growth_ml", "growth_percent", "hours", "growth_ml_per_hour"),
     *("ivh_growth_ml", "within_measurement_error", "counted", "error_sentence", "growth_notes"),
     *("definition", "expansion", "not_computed"),
@@ -151,7 +151,7 @@ def lesions_csv(found: Assessment) -> bytes:
         {
             **lesion_cells(lesion),
             **fields.csv_cells(found.measures_of(lesion.id)),
-            **_how_cells(found, lesion.id),
+            **how_cells(found, lesion.id),
         }
         for lesion in found.lesions
     ]
@@ -160,7 +160,7 @@ def lesions_csv(found: Assessment) -> bytes:
 
 def total_csv(found: Assessment) -> bytes:
     """The same of all blood together, in one row."""
-    row = {**fields.csv_cells(found.measures_of(None)), **_how_cells(found, None)}
+    row = {**fields.csv_cells(found.measures_of(None)), **how_cells(found, None)}
     return _table(found, (*fields.csv_columns(), *_HOW_COLUMNS), [row])
 
 
@@ -173,7 +173,7 @@ def growth_csv(found: Assessment) -> bytes | None:
     """A row for each definition of expansion; None without a second scan."""
     if found.growth is None:
         return None
-    columns = ("role", "other_scan", "other_scan_sha256", *_GROWTH_COLUMNS)
+    columns = ("role", "other_scan", "other_scan_sha256", *GROWTH_COLUMNS)
     return _table(found, columns, _growth_rows(found))
 
 
@@ -190,10 +190,10 @@ def _table(found: Assessment, columns: Sequence[str], rows: Iterable[Mapping[str
     return scan_csv(found.volume, _method(found), columns, rows, found.warnings)
 
 
-def _how_cells(found: Assessment, lesion: int | None) -> dict[str, Any]:
+def how_cells(found: Assessment, lesion: int | None) -> dict[str, Any]:
     """How a lesion's mask came about, or (None) all of them."""
     boxes = [
-        f"{k}:{box.text}"
+        f"{k}:{box.text}" + (f"@{of}" if of > 1 else "")
         for (k, of), drawn in sorted(found.prompts.items())
         for box in drawn
         if lesion in (None, of)
@@ -216,10 +216,21 @@ def _how_cells(found: Assessment, lesion: int | None) -> dict[str, Any]:
 
 
 def _growth_rows(found: Assessment) -> Iterable[dict[str, Any]]:
-    growth = found.growth
-    assert growth is not None
+    assert found.growth is not None
+    other = found.other
+    for cells in growth_cells(found.growth):
+        yield {
+            "role": found.role,
+            "other_scan": None if other is None else other.volume.called,
+            "other_scan_sha256": None if other is None else other.volume.sha256,
+            **cells,
+        }
+
+
+def growth_cells(growth: Growth) -> Iterable[dict[str, Any]]:
+    """What a table says of a growth: GROWTH_COLUMNS, a row for each definition of expansion."""
     for verdict in growth.verdicts:
-        cells = {name: getattr(growth, name) for name in _GROWTH_COLUMNS[:10]}
+        cells = {name: getattr(growth, name) for name in GROWTH_COLUMNS[:10]}
         cells["growth_notes"] = " ".join(growth.notes)
         missing = []
         if growth.growth_percent is None:
@@ -229,9 +240,6 @@ def _growth_rows(found: Assessment) -> Iterable[dict[str, Any]]:
         if verdict.expansion is None:
             missing.append(f"expansion: {verdict.because}")
         yield {
-            "role": found.role,
-            "other_scan": None if found.other is None else found.other.volume.called,
-            "other_scan_sha256": None if found.other is None else found.other.volume.sha256,
             **cells,
             "definition": f"{verdict.name}: {verdict.rule} ({verdict.source})",
             "expansion": verdict.expansion,

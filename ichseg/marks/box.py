@@ -58,8 +58,13 @@ class Box:
 
         >>> Box.parse("10,20,30,45.5").xyxy
         (10.0, 20.0, 30.0, 45.5)
+
+        Between semicolons a comma is a decimal one, as spreadsheets of most of Europe write it:
+
+        >>> Box.parse("10;20;30;45,5").xyxy
+        (10.0, 20.0, 30.0, 45.5)
         """
-        parts = text.replace(";", ",").split(",")
+        parts = text.replace(",", ".").split(";") if ";" in text else text.split(",")
         try:
             numbers = [float(part) for part in parts]
         except ValueError:

@@ -9,7 +9,7 @@ narrow tables of report and page begin with ``CSV_FIRST`` and ``NARROW_FIRST``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -26,6 +26,9 @@ from ichseg.measures.volume import slice_table, volume_ml
 
 #: The tables for people: of the command line, of the PDF report, and of the page.
 Medium = Literal["terminal", "report", "page"]
+
+#: What a CSV column holds, as a Table Schema calls it.
+Kind = Literal["number", "integer", "string", "boolean"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Field:
         report: likewise the columns of the report's table.
         page: likewise the lines of the page's table.
         why_not: why there is no value, as a sentence; None where there is one.
+        about: what it is, in a sentence, for the dictionary beside a table (``dictionary``).
+        kinds: what of its CSV columns is no number with digits: "integer", "string" or "boolean".
 
     """
 
@@ -71,6 +76,8 @@ class Field:
     report: tuple[Shown, ...] | None = None
     page: tuple[Shown, ...] | None = None
     why_not: Callable[[Measures], str | None] | None = None
+    about: str = ""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     def shown(self, medium: Medium) -> tuple[Shown, ...]:
         """How a medium shows it."""
@@ -125,6 +132,8 @@ FIELDS: tuple[Field, ...] = (
         terminal=(),
         report=(),
         page=(),
+        about="The voxels of the mask.",
+        kinds={"voxels": "integer"},
     ),
     Field(
         "volume_ml",
@@ -134,6 +143,7 @@ FIELDS: tuple[Field, ...] = (
         text="{:.2f}".format,
         report=(Shown("Volume", "mL", lambda one: f"{one.volume_ml:.2f}", share=0.068),),
         page=(Shown("Volume", "mL", lambda one: texts.ml(one.volume_ml)),),
+        about="Over slices, the area of the mask times the slice's own height.",
     ),
     Field(
         "pieces",
@@ -148,6 +158,8 @@ FIELDS: tuple[Field, ...] = (
         ),
         report=(Shown("Compo- nents", "", lambda one: f"{one.pieces}", share=0.065),),
         page=(Shown("Components (largest, mL)", "", texts.components_on_page),),
+        about="Components of the mask that touch in 3D, corners included.",
+        kinds={"pieces": "integer"},
     ),
     Field(
         "largest_piece_ml",
@@ -155,6 +167,7 @@ FIELDS: tuple[Field, ...] = (
         terminal=(),
         report=(),
         page=(),
+        about="The volume of the largest component.",
     ),
     Field(
         "slices",
@@ -175,6 +188,7 @@ FIELDS: tuple[Field, ...] = (
         },
         text=lambda line: f"{line.length_mm:.1f} ({texts.slice_text(line.slice_index)})",
         report=(),
+        about="The longest line between two voxels of one slice, and that slice.",
     ),
     Field(
         "longest_in_3d",
@@ -191,6 +205,7 @@ FIELDS: tuple[Field, ...] = (
                 share=0.078,
             ),
         ),
+        about="The longest line between two voxels of the mask.",
     ),
     Field(
         "abc2",
@@ -221,6 +236,8 @@ FIELDS: tuple[Field, ...] = (
         why_not=lambda one: (
             None if one.abc2 else "ABC/2 is of one lesion; add those of the lesions."
         ),
+        about="A, the longest diameter of a slice; B, at right angles to it; C, the depth; and half of their product.",
+        kinds={"abc2_set_by_hand": "string"},
     ),
     Field(
         "surface_area_mm2",
@@ -230,6 +247,7 @@ FIELDS: tuple[Field, ...] = (
         text=lambda area_mm2: f"{area_mm2 / 100:.1f}",
         columns={"surface_mm2": _itself},
         report=(Shown("Surface", "cm²", texts.surface_cm2, share=0.075),),
+        about="The area of the surface around the mask.",
     ),
     Field(
         "hu",
@@ -251,6 +269,7 @@ FIELDS: tuple[Field, ...] = (
             Shown("HU, mean ± SD", "", texts.mean_and_sd("{:.1f} ± {:.1f}")),
             Shown("HU, quartiles", "", texts.quartiles(", "), key="hu_quartiles"),
         ),
+        about="Hounsfield units of the voxels in the mask.",
     ),
     Field(
         "histogram",
@@ -273,6 +292,7 @@ FIELDS: tuple[Field, ...] = (
         report=(Shown("Range", "mL", texts.range_text(texts.short_ml, "–"), share=0.094),),
         page=(Shown("From other boxes", "mL", texts.range_text(texts.ml, " to ")),),
         why_not=_why_no_range,
+        about="The smallest, median and largest volume from other boxes (range_covers says which).",
     ),
     Field(
         "side",
@@ -287,6 +307,8 @@ FIELDS: tuple[Field, ...] = (
         report=(Shown("Side", "", texts.side_in_report),),
         page=(Shown("Side", "", texts.side_on_page),),
         why_not=lambda one: one.side.reason if one.side else "It was not asked for.",
+        about="The side of the head, the share of the mask on the left, and how far the midline may be off.",
+        kinds={"side": "string"},
     ),
     Field(
         "inner_table",
@@ -301,6 +323,7 @@ FIELDS: tuple[Field, ...] = (
         report=(Shown("To skull", "mm", texts.to_skull),),
         page=(Shown("To the inner table", "mm", texts.to_skull),),
         why_not=lambda one: one.inner_table.reason if one.inner_table else "It was not asked for.",
+        about="The shortest way from the mask to the inner table of the skull, and the slice of it.",
     ),
 )
 

@@ -101,7 +101,7 @@ def test_a_warning_is_in_the_table_and_the_records_of_many_scans(
     assert f"Scan 1: Warning: {warning}" in command(what, manifest, *models, "--out", out)
     (row,) = csv.DictReader((out / "results.csv").open())
     assert row["warnings"] == warning and float(row["volume_ml"]) > 0
-    for path in out.glob("*.json"):
+    for path in out.glob("s*-0001.json"):
         assert json.loads(path.read_text())["scan"]["warnings"] == [warning]
     again = json.loads(command(what, manifest, *models, "--out", out, "--json"))
     assert again["scans"][0]["warnings"] == warning
