@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ichseg.files.nifti_mask import write_mask
+    from ichseg.measures.suggest import suggest
     from ichseg.measures.volume import volume_ml
     from ichseg.methods.catalogue import load_predictor
     from ichseg.methods.propagation import propagate
@@ -30,6 +31,7 @@ __all__ = [
     "load_predictor",
     "propagate",
     "read_volume",
+    "suggest",
     "volume_ml",
     "write_mask",
 ]
@@ -38,6 +40,7 @@ _HOME = {
     "load_predictor": "ichseg.methods.catalogue",
     "propagate": "ichseg.methods.propagation",
     "read_volume": "ichseg.scan.read",
+    "suggest": "ichseg.measures.suggest",
     "volume_ml": "ichseg.measures.volume",
     "write_mask": "ichseg.files.nifti_mask",
 }

@@ -11,7 +11,7 @@ import pytest
 import ichseg
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARY = {"load_predictor", "propagate", "read_volume", "volume_ml", "write_mask"}
+LIBRARY = {"load_predictor", "propagate", "read_volume", "suggest", "volume_ml", "write_mask"}
 
 
 def fresh(code: str) -> str:

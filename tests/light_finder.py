@@ -1,0 +1,81 @@
+"""A finder of blood without weights: what has 55 to 90 HU inside the skull is blood, and it is quite sure of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import ndimage
+
+from ichseg.methods import detection
+from ichseg.methods.frame import FloatArray, SliceFrame
+from ichseg.methods.proposals import FindRule, Proposal, find
+from ichseg.scan.skull import intracranial
+from ichseg.scan.volume import CTVolume
+
+SURE = 0.9
+
+
+class LightFinder:
+    """As ``BloodFinder``; counts the slices that it looks at."""
+
+    name = detection.DETECTION
+    title = "Light"
+    embedded_by = "litemedsam"
+    rule = FindRule(extent=0.3, seed=0.5, least_score=0.3)
+    weights_sha256: dict[str, str] = {"light": "0" * 64}  # noqa: RUF012 - shared and never written to
+
+    def __init__(self, *, skull: bool = True) -> None:
+        self.skull = skull
+        """Whether to look inside a closed skull alone; a small scan made for a test may have none."""
+        self.looked: list[int] = []
+
+    def of_slice(self, volume: CTVolume, k: int, embedding: Any) -> FloatArray:
+        assert embedding is not None
+        self.looked.append(k)
+        hu = np.asarray(volume.hu_zyx[k], dtype=np.float32)
+        smooth = ndimage.median_filter(hu, 5)
+        blood = (smooth >= 55) & (smooth <= 90)
+        if self.skull:
+            inside = intracranial(hu)
+            blood &= ndimage.binary_erosion(inside, iterations=6) if inside.any() else inside
+        return SURE * SliceFrame(volume.shape_zyx[1:]).mask(blood).astype(np.float32)
+
+    def probabilities(
+        self,
+        volume: CTVolume,
+        embed: Callable[[int], Any],
+        *,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> FloatArray:
+        depth = volume.shape_zyx[0]
+        out = np.zeros((depth, 256, 256), np.float32)
+        for k in range(depth):
+            if cancelled is not None and cancelled():
+                break
+            out[k] = self.of_slice(volume, k, embed(k))
+            if progress is not None:
+                progress((k + 1) / depth)
+        return out
+
+    def find(self, probability_zyx: npt.ArrayLike, volume: CTVolume) -> list[Proposal]:
+        return find(probability_zyx, volume, self.rule)
+
+
+def use(finder: LightFinder, monkeypatch: pytest.MonkeyPatch | None = None) -> LightFinder:
+    """Have this one in the place of the finder that ships, as if its weights were here."""
+    row = replace(
+        detection.DETECTIONS[detection.DETECTION],
+        weights=(),
+        load=lambda name, device: finder,  # type: ignore[arg-type,return-value]
+    )
+    if monkeypatch is None:
+        detection.DETECTIONS[detection.DETECTION] = row
+    else:
+        monkeypatch.setitem(detection.DETECTIONS, detection.DETECTION, row)
+    return finder
