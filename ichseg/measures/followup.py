@@ -23,7 +23,14 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.marks.lesion import TYPES, UNSPECIFIED, Lesion, LesionType
-from ichseg.measures.growth import Growth, Of, Thresholds, growth, reading_error
+from ichseg.measures.growth import (
+    Growth,
+    Of,
+    PartGrowth,
+    Thresholds,
+    growth,
+    reading_error,
+)
 from ichseg.measures.scores import Findings
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import catalogue
@@ -46,19 +53,22 @@ class Blood:
     """The names of lesions with blood whose type nobody said."""
     scan_sha256: str = ""
     """The hash of the scan that it is on, empty where nobody asks."""
+    lesions: tuple[tuple[Lesion, float], ...] = ()
+    """Each lesion of blood with a voxel, and its volume in mL."""
 
     @classmethod
     def of(cls, lesions_ml: Iterable[tuple[Lesion, float]], scan_sha256: str = "") -> Blood:
         """From each lesion with its volume in mL; those without a voxel say nothing."""
         ml: dict[str, float] = {}
-        untyped = []
+        untyped, each = [], []
         for lesion, amount_ml in lesions_ml:
             if not lesion.is_blood or amount_ml <= 0:
                 continue
+            each.append((lesion, amount_ml))
             ml[lesion.type] = ml.get(lesion.type, 0.0) + amount_ml
             if lesion.type == UNSPECIFIED:
                 untyped.append(lesion.name)
-        return cls(ml, tuple(untyped), scan_sha256)
+        return cls(ml, tuple(untyped), scan_sha256, tuple(each))
 
     @classmethod
     def in_mask(
@@ -123,6 +133,7 @@ def between(
     after: Blood,
     *,
     hours: float | None = None,
+    scans: tuple[CTVolume, CTVolume] | None = None,
     thresholds: Thresholds | None = None,
     methods: tuple[str | None, str | None] = (None, None),
 ) -> Growth:
@@ -132,6 +143,7 @@ def between(
         before: the blood on the first scan.
         after: the blood on the second.
         hours: from the first scan to the second, more than 0.
+        scans: the two, whose headers say the hours where nobody else does (``hours_between``).
         thresholds: other numbers than the published ones, or > in place of >=.
         methods: the names of the methods whose masks they are, None where a mask does not say.
 
@@ -148,7 +160,12 @@ def between(
     of = counted_of(before, after)
     has_ivh = before.has_ivh or after.has_ivh
     error, note = _model_error(methods)
-    return growth(
+    by_headers = ""
+    if hours is None and scans is not None:
+        hours = hours_between(*scans)
+        if hours is not None:
+            by_headers = f"The {hours:.1f} h between the scans are those of their headers."
+    found = growth(
         before.counted_ml(of),
         after.counted_ml(of),
         hours=hours,
@@ -156,9 +173,60 @@ def between(
         reading_error=reading_error(has_ivh),
         thresholds=thresholds,
         of=of,
-        notes=(*([note] if note else []), *_notes(before, after, of)),
+        notes=(*filter(None, (note, by_headers)), *_notes(before, after, of)),
         model_error=error,
     )
+    return replace(
+        found,
+        lesions=tuple(lesions_between(before, after, hours)),
+        types=tuple(types_between(before, after, hours)),
+    )
+
+
+def lesions_between(before: Blood, after: Blood, hours: float | None = None) -> list[PartGrowth]:
+    """The change of each lesion, those of the baseline first.
+
+    Two lesions are one where they are called the same, and have the same type or one of them an unspecified type.
+
+    >>> before = Blood.of([(Lesion(1, "Left", type="IPH"), 10.0)])
+    >>> after = Blood.of([(Lesion(1, "Left", type="IPH"), 12.0), (Lesion(2, type="IVH"), 1.0)])
+    >>> [(one.name, one.growth_ml, one.is_new) for one in lesions_between(before, after)]
+    [('Left', 2.0, False), ('Lesion 2', 1.0, True)]
+    """
+    left = list(after.lesions)
+    out = []
+    for lesion, ml in before.lesions:
+        same = next((one for one in left if _are_one(lesion, one[0])), None)
+        if same is not None:
+            left.remove(same)
+        type_ = lesion.type if same is None or lesion.type != UNSPECIFIED else same[0].type
+        followup_ml = 0.0 if same is None else same[1]
+        out.append(PartGrowth.of(lesion.name, type_, ml, followup_ml, hours=hours))
+    new = (PartGrowth.of(one.name, one.type, 0.0, ml, hours=hours) for one, ml in left)
+    return [*out, *new]
+
+
+def types_between(before: Blood, after: Blood, hours: float | None = None) -> list[PartGrowth]:
+    """The change of each type of blood, in the order of the table of types."""
+    ml = (before.ml_by_type, after.ml_by_type)
+    present = [name for name in TYPES if any(name in one for one in ml)]
+    return [
+        PartGrowth.of("", name, *(one.get(name, 0.0) for one in ml), hours=hours)
+        for name in present
+    ]
+
+
+def hours_between(baseline: CTVolume, followup: CTVolume) -> float | None:
+    """Hours between two scans by the times in their headers; None where one is not known, or the second is no later."""
+    first, second = baseline.acquired_at, followup.acquired_at
+    if first is None or second is None or second <= first:
+        return None
+    return (second - first).total_seconds() / 3600
+
+
+def _are_one(lesion: Lesion, other: Lesion) -> bool:
+    unspecified = UNSPECIFIED in (lesion.type, other.type)
+    return lesion.name == other.name and (unspecified or lesion.type == other.type)
 
 
 def counted_of(before: Blood, after: Blood) -> Of:

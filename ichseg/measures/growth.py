@@ -112,6 +112,44 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class PartGrowth:
+    """The change of one lesion, or (``name`` empty) of all lesions of one type.
+
+    ``is_new`` says that it has blood on the follow-up alone. ``growth_percent`` is None for an empty baseline,
+    ``growth_ml_per_hour`` where the hours are not known.
+
+    >>> PartGrowth.of("Lesion 1", "IPH", 10.0, 14.0, hours=8.0).growth_ml_per_hour
+    0.5
+    """
+
+    name: str
+    type: str
+    baseline_ml: float
+    followup_ml: float
+    growth_ml: float
+    growth_percent: float | None
+    growth_ml_per_hour: float | None
+    is_new: bool
+
+    @classmethod
+    def of(
+        cls, name: str, type: str, baseline_ml: float, followup_ml: float, *, hours: float | None
+    ) -> PartGrowth:
+        """From the two volumes in mL, and the hours between the scans."""
+        growth_ml = followup_ml - baseline_ml
+        return cls(
+            name=name,
+            type=type,
+            baseline_ml=baseline_ml,
+            followup_ml=followup_ml,
+            growth_ml=growth_ml,
+            growth_percent=100 * growth_ml / baseline_ml if baseline_ml > 0 else None,
+            growth_ml_per_hour=None if hours is None else growth_ml / hours,
+            is_new=baseline_ml == 0 < followup_ml,
+        )
+
+
+@dataclass(frozen=True)
 class Growth:
     """The change from a baseline scan to a follow-up; negative where the hematoma is smaller.
 
@@ -119,7 +157,8 @@ class Growth:
     between the scans are not known. ``within_measurement_error`` says whether the change, either way, is smaller than
     what two raters' manual volumes can tell (``reading_error.between_raters_ml``). ``ivh_growth_ml`` is None where
     intraventricular blood was not labelled separately. ``of`` says which blood was counted, ``notes`` are sentences to
-    read with it. ``model_error`` is None where that was not measured for what made the masks.
+    read with it. ``model_error`` is None where that was not measured for what made the masks. ``lesions`` and ``types``
+    are the same of each lesion and of each type of blood.
     """
 
     baseline_ml: float
@@ -136,6 +175,8 @@ class Growth:
     of: Of = "all blood"
     notes: tuple[str, ...] = ()
     model_error: ModelError | None = None
+    lesions: tuple[PartGrowth, ...] = ()
+    types: tuple[PartGrowth, ...] = ()
 
     @property
     def counted(self) -> str:
@@ -146,7 +187,7 @@ class Growth:
     def pace(self) -> str:
         """The growth for each hour, to go on a sentence with; empty where the hours are not known."""
         rate = self.growth_ml_per_hour
-        return "" if rate is None else f", {rate:+.2f} mL/h over {self.hours:g} h"
+        return "" if rate is None else f", {rate:+.2f} mL/h over {self.hours:.3g} h"
 
     @property
     def error_sentence(self) -> str:

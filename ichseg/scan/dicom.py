@@ -22,6 +22,7 @@ from ichseg.scan.dicom_files import Image, read_header
 from ichseg.scan.dicom_series import Broken, Series, Study, series_title, study_of
 from ichseg.scan.dicom_slices import geometry_of, stored_planes, turned_shape
 from ichseg.scan.dicom_source import DicomSource, SourceSlice
+from ichseg.scan.dicom_time import acquired_at
 from ichseg.scan.geometry import spacing_notes
 from ichseg.scan.hounsfield import (
     offset_notes,
@@ -125,6 +126,7 @@ def _open(study: Study, one: Series, add_offset: int) -> CTVolume:
             *_end_warnings(elsewhere),
         ),
         dicom=_source(one, axes, flips, geometry.slice_heights_mm.tolist()),
+        acquired_at=acquired_at(one.header),
     )
 
 

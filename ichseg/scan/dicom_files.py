@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from ichseg.errors import VolumeError, refusal
+from ichseg.scan.dicom_time import TIME_TAGS
 from ichseg.scan.formats import InputFile
 from ichseg.scan.series import Traits
 
@@ -43,6 +44,7 @@ DICOMDIR, _NO_IMAGE = _LEFT["1.2.840.10008.1.3.10"], "{} DICOM file{s} without a
 HEADER_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *TIME_TAGS,
     *("ImageType", "NumberOfFrames", "SamplesPerPixel", "Rows", "Columns"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("RescaleSlope", "RescaleIntercept"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ class CTVolume:
             for NIfTI. Identifiers of images only, nothing about the patient.
         files: the files and folders that it was read from, which nothing is ever written to; for
             no log, document or download.
+        acquired_at: when it was taken, by the scanner's clock, where a DICOM header says so; for the hours between two
+            scans, and for no log, document or download.
 
     """
 
@@ -69,6 +72,7 @@ class CTVolume:
     series: tuple[SeriesInfo, ...] = ()
     dicom: DicomSource | None = None
     files: tuple[Path, ...] = ()
+    acquired_at: datetime | None = None
 
     def __repr__(self) -> str:
         slices, rows, columns = self.shape_zyx

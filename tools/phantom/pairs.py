@@ -1,6 +1,6 @@
 """Pairs of synthetic scans whose motion is known: one person twice, or two people.
 
-The head of ``tools.phantom.make`` is drawn once without blood, at 1 mm (``head_image``), and read off again for every
+The head of ``tools.phantom.make`` is drawn once without blood, at 1.5 mm (``head_image``), and read off again for every
 scan: as a person's own head (other lengths along its three axes, and a smooth warp), turned and moved, with a clot of a
 known size, through slices that are thick, tilted, noisy and do not show all of it. The clot pushes no tissue aside: the
 skull is what a registration goes by, and blood does not move it.
@@ -30,8 +30,9 @@ from tools.phantom.shapes import Field, Floats, Vector, column, cover, paint
 
 PAIRS, OTHERS = 60, 20
 SEED, HELD_OUT_SEED = 31, 32
-SIZE, PIXEL_MM = 320, 0.7
-PLANE_MM = 1.25
+SIZE, PIXEL_MM = 224, 1.0
+PLANE_MM = 2.5
+IMAGE_MM = 1.5
 #: Lengths of people's heads vary by about 4 % (standard deviation); the warp adds what is their own beside that.
 LENGTH_SD, WARP_MM = 0.04, 2.0
 SLICES_MM = (1.25, 2.5, 5.0)
@@ -157,9 +158,9 @@ def _pose(scan: Scanned) -> Float:
 
 
 def head_image(path: Path) -> Field:
-    """HU of the head without blood at 1 mm, in its own mm; drawn once into an .npz file, in some minutes."""
+    """HU of the head without blood at IMAGE_MM, in its own mm; drawn once into an .npz file, in a minute."""
     axes = [
-        np.arange(low, high + 1, dtype=np.float32)
+        np.arange(low, high + IMAGE_MM, IMAGE_MM, dtype=np.float32)
         for low, high in zip(_HEAD_FROM_MM, _HEAD_TO_MM, strict=True)
     ]
     if not path.exists():
@@ -176,7 +177,7 @@ def head_image(path: Path) -> Field:
         with replacing(path) as part, part.open("wb") as file:
             np.savez_compressed(file, hu_xyz=np.stack(slices, axis=2))
     with np.load(path) as held:
-        return Field(held["hu_xyz"].astype(np.float32), _HEAD_FROM_MM, 1.0)
+        return Field(held["hu_xyz"].astype(np.float32), _HEAD_FROM_MM, IMAGE_MM)
 
 
 @cache
@@ -219,7 +220,6 @@ def scanned(scan: Scanned, clot: Clot, image: Field) -> tuple[CTVolume, Float]:
     design = replace(designs()[0], noise_hu=scan.noise_hu, pixel_mm=PIXEL_MM, blur_mm=0.8)
     hu = np.zeros((len(where.origins_mm), SIZE, SIZE), np.float32)
     blood_mm = []
-    # A column of pixels beyond the head is air on every slice.
     for k in range(len(hu)):
         for plane in range(planes):
             height = ((plane + 0.5) / planes - 0.5) * scan.slice_mm
