@@ -27,6 +27,10 @@ class LesionError(InputError):
     """A lesion that is not there, that is locked, or that was given a property it cannot have."""
 
 
+class UnsureError(InputError):
+    """A registration of two scans that may not be of one head."""
+
+
 def refusal(name: str, rule: str, received: str, remedy: str) -> VolumeError:
     """One sentence for the person who gave the file ``name``: rule, value received, remedy."""
     return VolumeError(f"{name}: {rule}, but {received}; {remedy}.")

@@ -1,4 +1,4 @@
-"""The command line: ichseg info | segment | compare | measure | benchmark | page (or python -m ichseg).
+"""The command line: ichseg info | segment | compare | measure | follow | benchmark | page (or python -m ichseg).
 
 Every command takes ``--json`` and then prints one JSON object on stdout and nothing else there; progress goes
 to stderr. Exit 0, or 2 with one line on stderr that says rule, value and remedy; of many scans, 1 where
@@ -15,6 +15,7 @@ import typer
 from ichseg import NOTICE
 from ichseg.cli.benchmark import benchmark
 from ichseg.cli.compare import compare
+from ichseg.cli.follow import follow
 from ichseg.cli.info import info
 from ichseg.cli.measure import measure
 from ichseg.cli.page import page
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (info, segment, compare, benchmark, measure, page):
+for command in (info, segment, compare, benchmark, measure, follow, page):
     app.command()(command)
 
 

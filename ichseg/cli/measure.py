@@ -28,7 +28,7 @@ from ichseg.cli.options import (
     Series,
 )
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
-from ichseg.cli.show import print_json, print_people, volume_table
+from ichseg.cli.show import print_growth, print_json, print_people, volume_table
 from ichseg.errors import InputError
 from ichseg.files import labels, write
 from ichseg.files.mask import read_labelled_mask
@@ -63,7 +63,10 @@ def measure(
         ),
     ] = None,
     hours: Annotated[
-        float | None, typer.Option(help="From SCAN to SCAN2: gives the growth in mL/h.")
+        float | None,
+        typer.Option(
+            help="From SCAN to SCAN2: gives the growth in mL/h. Default: by the times in their DICOM headers."
+        ),
     ] = None,
     strict: Annotated[
         bool,
@@ -139,7 +142,8 @@ def measure(
     longest_in_3d, abc2, surface_area_mm2, hu, histogram, side, inner_table), notes; oedema counts for no total. growth:
     growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of (iph, not ivh or all blood) and counted (the same
     in words), strict, within_measurement_error (of reading_error), model_error, error_sentence, notes, thresholds,
-    definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source). scores:
+    definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source), lesions
+    and types (name, type, baseline_ml, followup_ml, growth_ml, growth_percent, growth_ml_per_hour, is_new). scores:
     name, items (finding, name, value, points, most, rule), total (null where a finding is missing), least, most,
     missing, meaning, source.
 
@@ -193,6 +197,7 @@ def measure(
         between = followup.between(
             *bloods,
             hours=hours,
+            scans=(volumes[0], volumes[1]),
             thresholds=growth.Thresholds(inclusive=not strict),
             methods=(masks[0].method, masks[1].method),
         )
@@ -224,7 +229,7 @@ def measure(
         print_people(table, [*volume.remarks, *one.notes], "")
         print_people(_measures_table(whole, has_ivh), _measures_notes(whole), "")
     if between is not None:
-        print_people(_growth_table(between), _growth_notes(between), "")
+        print_growth(between)
     print_people(_scores_table(scores), notes)
 
 
@@ -260,23 +265,6 @@ def _measures_notes(found: Assessment) -> list[str]:
         if one.voxels and at and at.reason
     ]
     return list(dict.fromkeys(reasons))
-
-
-def _growth_table(found: growth.Growth) -> Table:
-    table = Table("Expansion", "", "Rule", "Found", "Source")
-    for one in found.verdicts:
-        table.add_row(one.name, one.answer, one.rule, one.because, one.source)
-    return table
-
-
-def _growth_notes(found: growth.Growth) -> list[str]:
-    percent = found.growth_percent
-    share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
-    return [
-        f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){found.pace}.",
-        found.error_sentence,
-        *found.notes,
-    ]
 
 
 def _scores_table(scores: Sequence[bedside.Score]) -> Table:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ichseg import NOTICE
 from ichseg.files.records import complete, json_bytes
+from ichseg.measures.growth import Growth
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.scan.volume import CTVolume
 
@@ -76,3 +77,26 @@ def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=1.0)
         yield lambda share: progress.update(task, completed=share)
+
+
+def print_growth(found: Growth, last: Iterable[str] = ()) -> None:
+    """The growth of each lesion and type, the definitions of expansion, and what is to be said with them."""
+    parts = Table("", "Baseline, mL", "Follow-up, mL", "Growth, mL", "%", "mL/h")
+    for one in (*found.lesions, *(found.types if len(found.types) < len(found.lesions) else ())):
+        percent, rate = one.growth_percent, one.growth_ml_per_hour
+        parts.add_row(
+            f"{one.name} ({one.type})" if one.name else f"All {one.type}",
+            f"{one.baseline_ml:.2f}",
+            f"{one.followup_ml:.2f}",
+            f"{one.growth_ml:+.2f}",
+            "new" if one.is_new else "-" if percent is None else f"{percent:+.1f}",
+            "-" if rate is None else f"{rate:+.2f}",
+        )
+    print_people(parts, [], "")
+    table = Table("Expansion", "", "Rule", "Found", "Source")
+    for verdict in found.verdicts:
+        table.add_row(verdict.name, verdict.answer, verdict.rule, verdict.because, verdict.source)
+    percent = found.growth_percent
+    share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
+    whole = f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){found.pace}."
+    print_people(table, [whole, found.error_sentence, *found.notes, *last], "")

@@ -239,6 +239,14 @@ def counted_of(before: Blood, after: Blood) -> Of:
     return "not ivh" if outside and any(one.has_ivh for one in both) else "all blood"
 
 
+def counted_zyx(
+    labels_zyx: npt.NDArray[Any], lesions: Sequence[Lesion], of: Of
+) -> npt.NDArray[np.bool_]:
+    """Where the blood is that a growth is counted of, bool [z, y, x], of a mask of the lesions' numbers."""
+    counted = [lesion.id for lesion in lesions if Blood.of([(lesion, 1.0)]).counted_ml(of) > 0]
+    return np.isin(labels_zyx, counted)
+
+
 def findings(known: Findings, baseline: Blood, followup: Blood | None = None) -> Findings:
     """What people said, and of what they did not say, what the marks on the baseline tell.
 

@@ -12,6 +12,7 @@ those of two heads do not. All of it runs in one thread and from one seed, so th
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from ichseg.arrays import BoolArray, Float
-from ichseg.errors import VolumeError, refusal
+from ichseg.errors import UnsureError, VolumeError, refusal
 from ichseg.scan.inner_table import InnerTable, Match
 from ichseg.scan.limits import SOLID_BONE_HU, bone_above
 from ichseg.scan.volume import CTVolume
@@ -44,6 +45,10 @@ SURE_MEDIAN_MM, SURE_P90_MM = 1.2, 3.0
 """Two inner tables of one head lie this near: docs/registration.md has both groups' distances."""
 _LEAST_TABLE_CM2 = 60.0
 """Less of the inner table than this in view of both scans does not tell two heads apart."""
+
+
+_ONE_THREAD = threading.Lock()
+"""ITK's metric goes by the number of threads of the whole process, which one registration at a time sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +92,11 @@ class Registration:
             and match.median_mm <= SURE_MEDIAN_MM
             and match.p90_mm <= SURE_P90_MM
         )
+
+    def check_sure(self) -> None:
+        """Raise UnsureError, with ``sentence``, where it is unsure."""
+        if not self.is_sure:
+            raise UnsureError(self.sentence)
 
     @property
     def sentence(self) -> str:
@@ -256,7 +266,7 @@ def _chamfer(baseline: _Head, followup: _Head) -> Float:
     for start in np.argsort(costs, kind="stable")[:_TRIES]:
         best.append(_descended(lambda pose: cost(pose, 1000), poses[start], 8.0, 250))
     best.sort(key=lambda one: one[0])
-    _, pose = _descended(lambda pose: cost(pose, 6000), best[0][1], 2.0, 200)
+    _, pose = _descended(lambda pose: cost(pose, 3000), best[0][1], 2.0, 120)
     return _motion(pose, *middles)
 
 
@@ -335,7 +345,14 @@ def _mutual_information(
     method.AddCommand(
         sitk.sitkIterationEvent, lambda: progress(min(1.0, method.GetOptimizerIteration() / 60))
     )
-    method.Execute(*images)
+    with _ONE_THREAD:  # sums of several threads differ in their last digits from run to run
+        before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        try:
+            method.SetNumberOfThreads(1)
+            method.Execute(*images)
+        finally:
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
     rotation = np.array(transform.GetMatrix()).reshape(3, 3)
     forward = np.eye(4)
     forward[:3, :3] = rotation
