@@ -48,7 +48,7 @@ def read_mask_image(path: Path, volume: CTVolume) -> MaskContent:
 
     """
     image = open_image(path, least=1)
-    name, values, fields = path.name, image.values, image.fields
+    name, values, fields = path.name, np.array(image.values), image.fields
     layers = whole_labels(name, values if values.ndim == 4 else values[..., None])
     segments = _segments(fields, layers.shape[3])
     if not segments and layers.shape[3] > 1:

@@ -23,6 +23,7 @@ from pydicom.uid import (
 from ichseg.errors import VolumeError, refusal
 from ichseg.scan.dicom_time import TIME_TAGS
 from ichseg.scan.formats import InputFile
+from ichseg.scan.hounsfield import check_sides, check_size
 from ichseg.scan.series import Traits
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -194,6 +195,8 @@ def read_header(file: InputFile) -> Image | str | None:
     if not all(isinstance(count, int) and count > 0 for count in counts):
         raise truncated(file)
     image = Image(file, header, kind)
+    # Of all frames, also such as are no slice: they are decoded together.
+    check_size(file.name, math.prod(check_sides(file.name, tuple(counts))), 2)
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if groups is not None and len(groups) != image.frames:
         raise refusal(

@@ -6,7 +6,8 @@ whole HU, else of float32; a slice of any other type is in memory by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ Mask = NDArray[np.bool_]
 
 MAX_BYTES = 1 << 30
 """Largest array of HU that is held: 1 GiB is 2,000 slices of 512 x 512 in whole HU."""
+
+MAX_SIDE = 8192
+"""Most rows, columns and slices of a scan, and frames of a file: the finest detectors have 4,096."""
 
 _HIGHEST_TISSUE_HU = 3071
 _LEAST_AIR_HU = -900
@@ -56,9 +60,14 @@ class Plane:
 
 
 def stack_hounsfield(
-    name: str, shape_zyx: tuple[int, int, int], planes: Iterable[Plane]
+    name: str,
+    shape_zyx: tuple[int, int, int],
+    planes: Iterable[Plane],
+    *,
+    held_shape: tuple[int, int, int] | None = None,
+    as_planes: Callable[[Hounsfield], Hounsfield] = lambda held: held,
 ) -> tuple[Hounsfield, tuple[str, ...]]:
-    """Slices of stored values to one checked array of HU.
+    """Slices of stored values to one checked array of HU, which is all that is held of them.
 
     Padding, and what is NaN or infinite outside the field of view, becomes air of -1024 HU.
 
@@ -66,17 +75,20 @@ def stack_hounsfield(
         name: the file, for the error's text.
         shape_zyx: the number of planes, and their shape.
         planes: the slices in order.
+        held_shape: the shape of the array to return, where it lies otherwise in memory than the planes do.
+        as_planes: a view of that array as planes of ``shape_zyx``.
 
     Returns:
-        HU [z, y, x], nothing below -1024, int16 where all of it is whole and in range, else float32; and what to say
-        to the user.
+        HU [z, y, x] of ``held_shape``, nothing below -1024, int16 where all of it is whole and in range, else float32;
+        and what to say to the user.
 
     Raises:
         VolumeError: NaN or infinite voxels in the head, more than ``MAX_BYTES``, or values that cannot be HU.
 
     """
-    check_size(name, shape_zyx[0] * shape_zyx[1] * shape_zyx[2], 2)
-    hu_zyx: Hounsfield = np.empty(shape_zyx, dtype=np.int16)
+    check_size(name, math.prod(check_sides(name, shape_zyx)), 2)
+    hu_zyx: Hounsfield = np.empty(held_shape or shape_zyx, dtype=np.int16)
+    stacked = as_planes(hu_zyx)
     samples: list[NDArray[np.float64]] = []
     guessed: list[NDArray[np.float64]] = []  # padding that the file does not name
     step = max(1, hu_zyx.size // SAMPLE_VALUES) | 1
@@ -107,7 +119,8 @@ def stack_hounsfield(
                 name, hu_zyx.size, 4, "save it as int16, in whole HU, or crop it to the head"
             )
             hu_zyx = hu_zyx.astype(np.float32)
-        hu_zyx[index] = found
+            stacked = as_planes(hu_zyx)
+        stacked[index] = found
     sample = np.concatenate(samples)
     notes = _hole_notes(
         name, holes, shape_zyx, bool(np.count_nonzero(sample < AIR_TO_HU) > 0.01 * sample.size)
@@ -135,6 +148,18 @@ def check_size(
             f"this one has {voxels * bytes_each / 2**20:,.0f} MiB",
             remedy,
         )
+
+
+def check_sides(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a scan; ``VolumeError`` where a side of it is longer than any scan's."""
+    if max(shape) > MAX_SIDE:
+        raise refusal(
+            name,
+            f"a scan has at most {MAX_SIDE:,} slices, rows and columns",
+            f"this one has {' x '.join(f'{side:,}' for side in shape)}",
+            "give one head CT",
+        )
+    return shape
 
 
 def offset_notes(add_offset: int) -> tuple[str, ...]:

@@ -1,28 +1,28 @@
 """The files that people give: single ones, folders and zips, what each is by its content, and how much is unpacked.
 
 Everything is told from the first bytes of a file, for names say little: a DICOM file may be called ``I0000001``, and
-``._scan.nii`` is no scan. What a zip holds is unpacked in memory, one file at a time, within the bounds below. What no
-reader knows is counted, so that it can be said what was passed over.
+``._scan.nii`` is no scan. What a zip holds is unpacked one file at a time, a large one onto the disk, within the bounds
+below. What no reader knows is counted, so that it can be said what was passed over.
 """
 
 from __future__ import annotations
 
 import functools
 import gzip
-import io
 import lzma
 import os
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
-from ichseg.errors import VolumeError, refusal
+from ichseg.errors import VolumeError, check_cancelled, refusal
 from ichseg.scan import formats
 from ichseg.scan.formats import InputFile
 
@@ -30,13 +30,14 @@ MAX_FILES = 20_000
 """Most files that a folder or a zip may hold, those of zips in it included."""
 
 MAX_ZIP_BYTES = 4 << 30
-"""Most bytes that zips may unpack to in all; their members are unpacked in memory, one by one."""
+"""Most bytes that zips may unpack to in all; their members are unpacked one by one."""
 
 MAX_FILE_BYTES = 1 << 30
-"""Largest file that is unpacked: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
+"""Largest file that is unpacked, a large one onto the disk: 1 GiB is 2,000 slices of 512 x 512 at 16 bit."""
 
 SERIES_REMEDY = "give the folder or zip of an axial head CT series"
 
+_IN_MEMORY_BYTES, _PART_BYTES = 16 << 20, 1 << 20
 _BOMB_RATIO, _BOMB_BYTES = 200, 100 << 20
 _HEAD_BYTES = 1024
 _NAMES_SHOWN = 3
@@ -321,13 +322,25 @@ def _gunzip(name: str, opener: Callable[[], BinaryIO]) -> BinaryIO:
     rule = "a gzip must unpack whole"
     try:
         with opener() as stream, gzip.GzipFile(fileobj=stream) as inner:
-            content = inner.read(MAX_FILE_BYTES + 1)
+            content, size = _unpacked(inner)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         received = f"it breaks off or is damaged ({error})"
         raise refusal(name, rule, received, "copy or download it again") from error
-    if len(content) > MAX_FILE_BYTES:
+    if size > MAX_FILE_BYTES:
+        content.close()
         raise _too_large(name, "more", "unpack it first, or save it as int16")
-    return io.BytesIO(content)
+    return content
+
+
+def _unpacked(stream: IO[bytes] | gzip.GzipFile) -> tuple[BinaryIO, int]:
+    """What a stream gives, a large file on the disk and not in memory, and its size; no more than is bound."""
+    content = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - whoever reads it closes it
+    size = 0
+    while size <= MAX_FILE_BYTES and (part := stream.read(_PART_BYTES)):
+        check_cancelled()
+        size += content.write(part)
+    content.seek(0)
+    return cast("BinaryIO", content), size
 
 
 def _stem(place: str) -> str:
@@ -438,9 +451,9 @@ def _member_head(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
 
 
 def _unpack(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
-    """One member in memory; zipfile reads no more than the size that was checked."""
-    with _said_of(name, member):
-        return io.BytesIO(archive.read(member))
+    """One member, unpacked; zipfile reads no more than the size that was checked."""
+    with _said_of(name, member), archive.open(member) as stream:
+        return _unpacked(stream)[0]
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from ichseg.scan.geometry import Geometry, check_spacing, display_axes, spacing_
 from ichseg.scan.hounsfield import (
     MAX_BYTES,
     Plane,
+    check_sides,
     check_size,
     offset_notes,
     stack_hounsfield,
@@ -73,9 +74,13 @@ def read_nifti(path: Path | InputFile, add_offset: int) -> CTVolume:
         check_spacing(path.name, file.geometry)
         slope, intercept = file.scaling
         planes = (Plane(plane, slope, intercept + add_offset) for plane in file.planes)
-        stored, value_notes = stack_hounsfield(path.name, file.shape, planes)
-    hu_zyx: Hounsfield = np.ascontiguousarray(file.to_display(stored))
-    hu_zyx.setflags(write=False)
+        hu_zyx, value_notes = stack_hounsfield(
+            path.name,
+            file.shape,
+            planes,
+            held_shape=file.grid.shape_zyx,
+            as_planes=file.from_display,
+        )
     file, warnings = _possible_statement(file, hu_zyx)
     notes = (*spacing_notes(file.geometry), *file.placement.notes, *value_notes)
     name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".hdr")
@@ -218,6 +223,11 @@ class NiftiFile:
         x, y, z = self.grid.header.get_data_shape()[:3]
         return int(z), int(y), int(x)
 
+    def from_display(self, array_zyx: NDArray[Any]) -> NDArray[Any]:
+        """A view of an array of the display frame as planes in the file's order: the other way of ``to_display``."""
+        x, y, z = self.grid.header.get_data_shape()[:3]
+        return self.grid.to_file(array_zyx).reshape(x, y, z).transpose(2, 1, 0)
+
     def to_display(self, planes_zyx: NDArray[Any]) -> NDArray[Any]:
         """A [z, y, x] view of the display frame, of the stacked planes."""
         return self.grid.to_display(planes_zyx.transpose(2, 1, 0))
@@ -235,7 +245,7 @@ def open_nifti(path: Path | InputFile, least: int = 2) -> Iterator[NiftiFile]:
             header = _read_header(name, stream.read(540))
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
             _check_array(name, shape, dtype, least)
-            voxels = math.prod(int(length) for length in shape)
+            voxels = math.prod(check_sides(name, tuple(int(length) for length in shape)))
             check_size(name, voxels, min(dtype.itemsize, 2))
             placement = place_voxels(name, header)
             grid = NiftiGrid(_grid_header(header), *display_axes(placement.affine[:3, :3]))

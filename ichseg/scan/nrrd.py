@@ -30,7 +30,7 @@ from ichseg.scan.geometry import (
     grid_geometry,
     spacing_notes,
 )
-from ichseg.scan.hounsfield import Plane, check_size, offset_notes, stack_hounsfield
+from ichseg.scan.hounsfield import Plane, check_sides, check_size, offset_notes, stack_hounsfield
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class OpenedImage:
         fields: names and texts of its header.
         notes: sentences to say to the user.
         axes: which of the file's axes i, j, k is z, y and x, and whether it runs the other way.
+        image: what holds the values' memory: they are to be used while this is there.
 
     """
 
@@ -106,6 +107,7 @@ class OpenedImage:
     fields: Mapping[str, str]
     notes: tuple[str, ...]
     axes: FileAxes
+    image: Any
 
 
 def open_image(path: Path, least: int) -> OpenedImage:
@@ -131,10 +133,11 @@ def open_image(path: Path, least: int) -> OpenedImage:
             received = f"this file has {shape}"
             at_least = f"{least} slices of {least} x {least} pixels or more"
             raise refusal(name, f"a scan is one 3-D volume of {at_least}", received, REMEDY)
+        check_sides(name, tuple(size))
         voxels = int(np.prod(size, dtype=np.int64)) * reader.GetNumberOfComponents()
         check_size(name, voxels, _bytes_each(reader))
         image = reader.Execute()
-        values = sitk.GetArrayFromImage(image)
+        values = sitk.GetArrayViewFromImage(image)
     except RuntimeError as error:
         raise refusal(name, rule, "this one is damaged or cannot be read", REMEDY) from error
     if values.dtype.kind not in "iuf":
@@ -162,7 +165,7 @@ def open_image(path: Path, least: int) -> OpenedImage:
     # The name of a damaged field may be none that ITK takes back.
     keys = [key for key in image.GetMetaDataKeys() if key.isascii()]
     fields = {key: str(image.GetMetaData(key)) for key in keys}
-    return OpenedImage(geometry, view, fields, (_NO_SIDE,) if unsaid else (), (axes, flips))
+    return OpenedImage(geometry, view, fields, (_NO_SIDE,) if unsaid else (), (axes, flips), image)
 
 
 def _bytes_each(reader: sitk.ImageFileReader) -> int:

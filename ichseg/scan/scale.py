@@ -137,9 +137,9 @@ def mixed_scale_doubts(
         return ()
     found = []
     for members in slices.values():
-        values = hu_zyx[members]
-        step = max(1, values.size // SAMPLE_VALUES) | 1
-        peaks = tissue_and_air(values.ravel()[::step].astype(np.float64))
+        step = max(1, len(members) * hu_zyx[0].size // SAMPLE_VALUES) | 1
+        sample = np.concatenate([hu_zyx[one].ravel()[::step] for one in members])
+        peaks = tissue_and_air(sample.astype(np.float64))
         if peaks is not None:
             found.append((peaks[0], members))
     found.sort(key=lambda one: len(one[1]))
