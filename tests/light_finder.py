@@ -25,11 +25,11 @@ class LightFinder:
 
     name = detection.DETECTION
     title = "Light"
-    embedded_by = "litemedsam"
     rule = FindRule(extent=0.3, seed=0.5, least_score=0.3)
     weights_sha256: dict[str, str] = {"light": "0" * 64}  # noqa: RUF012 - shared and never written to
 
-    def __init__(self, *, skull: bool = True) -> None:
+    def __init__(self, *, skull: bool = True, embedded_by: str = "threshold") -> None:
+        self.embedded_by = embedded_by
         self.skull = skull
         """Whether to look inside a closed skull alone; a small scan made for a test may have none."""
         self.looked: list[int] = []

@@ -51,7 +51,11 @@ Lesions = Annotated[
 
 Auto = Annotated[
     bool,
-    typer.Option("--auto", metavar="", help="Mark what looks like blood, without a box."),
+    typer.Option(
+        "--auto",
+        metavar="",
+        help="Mark what looks like blood, without a box. It may miss blood and take other tissue for it.",
+    ),
 ]
 
 

@@ -39,8 +39,10 @@ from ichseg.files.names import with_label
 from ichseg.files.regular_grid import aslant_note, regular_grid_files
 from ichseg.files.session import load_session
 from ichseg.marks.lesion import TYPES
+from ichseg.measures.suggest import NOTHING_FOUND
 from ichseg.methods.backends import use_backend
 from ichseg.methods.catalogue import CATALOGUE, edge_setting, load_predictor
+from ichseg.methods.detection import load_proposals
 from ichseg.methods.model_error import model_error
 
 if TYPE_CHECKING:
@@ -99,7 +101,8 @@ def segment(
     volume_ml), boxes (slice, lesion, box_xyxy), propagated (lesion, parameters, boxes), edits (slice,
     lesion, origin, runs), model, weights_sha256, second_look, edge, identity, mask_sha256, labels_sha256, slices
     (slice, area_mm2, height_mm, volume_ml), volume_ml of the blood, versions, notice; with --session
-    also same_mask and session_notes. The object is itself a record for --session. For many:
+    also same_mask and session_notes; with --auto also automatic (finder, weights_sha256, lesions with their score,
+    notes with the cross-validated error). The object is itself a record for --session. For many:
     scans (a row of results.csv each), growth (a row of growth.csv each), passed_over, failures (the numbers of those
     scans by kind), versions, notice.
     """
@@ -128,8 +131,11 @@ def segment(
         jobs = [cohort.Segment(entry, folder, with_range=with_range) for entry in entries]
         run_many(jobs, scan, Where(parallel, processes, ray_address), as_json)
         return
-    if auto:
-        raise cohort.no_proposals()
+    if auto and (alone or lesions):
+        raise InputError(
+            "With --auto the program itself says where the blood is; got --auto with --slice, --box, --lesion or "
+            "--session; leave them out, or --auto."
+        )
     saved = None
     if session is not None:
         if slices or boxes or model or propagate or lesions or edge is not None:
@@ -139,7 +145,8 @@ def segment(
             )
         saved = load_session(session)
     types = types_of_labels(lesions or (), "--lesion")
-    prompts = {} if saved else prompts_of(slices, boxes)
+    prompts = {} if saved or auto else prompts_of(slices, boxes)
+    finder = load_proposals() if auto else None
     volume = with_label(read_scan(scan, series, add_offset), scan_label)
     if saved:
         saved.check_scan(volume)
@@ -149,7 +156,14 @@ def segment(
     check_folder(regular_grid, inputs)
     marked = cohort.prompted_document(volume, prompts, types, edge is not False)
     predictor = load_predictor(saved.model if saved else model)
-    case = cohort.Case(volume, marked, predictor, propagate)
+    automatic = saved.automatic if saved else None
+    if finder is not None:
+        with progress_bar(finder.title) as tell:
+            marked, automatic = cohort.automatic_document(
+                volume, edge is not False, finder=finder, progress=tell
+            )
+    goes_on = propagate and bool(marked.prompts())
+    case = cohort.Case(volume, marked, predictor, goes_on, automatic)
     with progress_bar(predictor.title) as tell:
         done = case.run_again(saved, tell) if saved else case.segmented(tell)
     record = done.record()
@@ -186,7 +200,9 @@ def _notes(done: cohort.Segmented, record: Mapping[str, Any]) -> list[str]:
     if done.marked.named_lesions:
         notes += _lesion_notes(record["lesions"])
     notes += done.notes
-    if own := model_error(name):
+    if done.case.automatic is not None and not done.marked.prompts():
+        notes.append(NOTHING_FOUND)
+    if done.case.automatic is None and (own := model_error(name)):
         notes.append(f"On patients that it never saw, its volumes were off by {own.figure}.")
     if edge_setting(name, done.marked.edge):
         notes.append(

@@ -5,7 +5,8 @@ passed over. Files that this writes have neutral names; the names in the manifes
 which is the user's own, and nowhere else.
 """
 
-from ichseg.cohort.case import Case, Segmented, no_proposals, prompted_document
+from ichseg.cohort.automatic import automatic_document
+from ichseg.cohort.case import Case, Segmented, prompted_document
 from ichseg.cohort.corrections import CORRECTED_NAME
 from ichseg.cohort.entry import COLUMNS, Entry, Prompts, parse_box, parse_boxes, parse_prompts
 from ichseg.cohort.folders import RECORD_ENDING, has_studies
@@ -55,6 +56,7 @@ __all__ = [
     "Segment",
     "Segmented",
     "add_masks",
+    "automatic_document",
     "averages",
     "dictionary_json",
     "each",
@@ -64,7 +66,6 @@ __all__ = [
     "has_studies",
     "inputs_of_many",
     "is_cohort",
-    "no_proposals",
     "parse_box",
     "parse_boxes",
     "parse_prompts",

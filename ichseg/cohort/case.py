@@ -11,13 +11,13 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from ichseg.cohort.entry import Prompts, lesions_of
-from ichseg.errors import InputError
 from ichseg.files.session import SessionRecord, same_mask_note, segmentation_record
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
-from ichseg.measures.assessment import Assessment, assess_marked
+from ichseg.measures.assessment import Assessment, assess_marked, automatically
 from ichseg.measures.ranges import Drawn, Ranges
+from ichseg.methods.automatic import Automatic
 from ichseg.methods.catalogue import edge_setting, mask_identity
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow_rule import Boxes, Stop
@@ -58,6 +58,8 @@ class Case:
     marked: Segmentation
     predictor: Predictor
     propagate: bool = False
+    automatic: Automatic | None = None
+    """Of boxes that the program itself proposed and took (``automatic.automatic_document``)."""
 
     @cached_property
     def embed(self) -> Callable[[int], SliceEmbedding]:
@@ -146,6 +148,8 @@ class Segmented:
             second_look=self.refinement,
             identity=self.identity,
         )
+        if self.case.automatic is not None:
+            record["automatic"] = self.case.automatic.record()
         if self.from_record:
             record["same_mask"] = self.same_mask
             record["session_notes"] = list(self.changed)
@@ -157,7 +161,11 @@ class Segmented:
         notes = [
             f"Propagation {stop.sentence} (--slice {stop.slice_index})." for stop in self.stops
         ]
-        if note := extent_note(self.marked, self.case.propagate or self.from_record):
+        automatic = self.case.automatic
+        if automatic is not None:
+            notes += automatic.notes
+        whole = self.case.propagate or self.from_record or automatic is not None
+        if note := extent_note(self.marked, whole):
             notes.append(note)
         if self.same_mask is not None:
             changed = list(self.changed)
@@ -177,6 +185,8 @@ class Segmented:
             second_look=self.refinement,
             identity=self.identity,
         )
+        if self.case.automatic is not None:
+            return automatically(found, self.case.automatic)
         if not with_range:
             return found
         edge = edge_setting(name, self.marked.edge) is True
@@ -197,11 +207,4 @@ def extent_note(marked: Segmentation, whole: bool) -> str:
     return (
         f"Counted on {where} alone: blood on other slices is not in this volume; propagation goes on to the whole "
         "hematoma."
-    )
-
-
-def no_proposals() -> InputError:
-    """What is said where a scan is to be marked by the program itself."""
-    return InputError(
-        "Blood that nobody boxed is not proposed by this version; a row asks for auto; draw boxes, or leave auto out."
     )

@@ -89,7 +89,9 @@ class Entry:
         return replace(
             self,
             propagate=propagate if self.propagate is None else self.propagate,
-            auto=auto if self.auto is None else self.auto,
+            auto=(auto and not self.boxes and self.session is None)
+            if self.auto is None
+            else self.auto,
             model=self.model or model,
             edge=edge if self.edge is None else self.edge,
             series=self.series or series,

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import NOTICE
-from ichseg.cohort.case import Case, no_proposals, prompted_document
+from ichseg.cohort.automatic import automatic_document
+from ichseg.cohort.case import Case, prompted_document
 from ichseg.cohort.corrections import corrected_record, scan_of
 from ichseg.cohort.entry import DECIDES, Entry, Prompts, parse_prompts
 from ichseg.cohort.rows import Extent, scan_rows
@@ -33,6 +34,7 @@ from ichseg.marks.record import boxes_record
 from ichseg.measures.agreement import dice
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import load_predictor, mask_identity
+from ichseg.methods.detection import load_proposals
 from ichseg.methods.identity import Identity, code_sha256
 from ichseg.replace_file import check_not_an_input, inputs_of, write_whole
 from ichseg.scan.read import read_volume
@@ -92,7 +94,9 @@ class Segment:
         if saved:
             look, on = saved.second_look, saved.edge
         identity = mask_identity(predictor, refinement=look, edge=on)
-        key = _key(entry, [identity], with_range=self.with_range)
+        finder = load_proposals() if entry.auto else None
+        asked = {} if finder is None else {"finder": dict(finder.weights_sha256)}
+        key = _key(entry, [identity], with_range=self.with_range, **asked)
         path, inputs = self.record_path, (*entry.inputs, *self.inputs)
         if (kept := finished(path, key)) is not None and (self.folder / kept["mask"]).is_file():
             return _kept(self.entry, kept)
@@ -100,8 +104,13 @@ class Segment:
         if saved:
             saved.check_scan(volume)
             saved.check_model(predictor)
-        marked = prompted_document(volume, prompts, {} if saved else entry.types, on)
-        case = Case(volume, marked, predictor, propagate=bool(entry.propagate) and not saved)
+        automatic = saved.automatic if saved else None
+        if finder is None:
+            marked = prompted_document(volume, prompts, {} if saved else entry.types, on)
+        else:
+            marked, automatic = automatic_document(volume, on, finder=finder)
+        goes_on = bool(entry.propagate and not saved and marked.prompts())
+        case = Case(volume, marked, predictor, goes_on, automatic)
         called = entry.out or f"{path.stem}-{mask_name(volume)}"
         mask_path = self.folder / called
         for output in (path, *write.outputs(mask_path)):
@@ -124,6 +133,8 @@ class Segment:
             mask_zyx = done.marked.mask_zyx(predictor.name)
             record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
         extent: Extent = "propagated" if entry.propagate else "boxed slices"
+        if finder is not None:
+            extent = "automatic"
         record["rows"] = scan_rows(
             done.assessment(self.with_range),
             extent="record" if saved else extent,
@@ -144,7 +155,11 @@ class Segment:
             return read_volume(entry.path, series=entry.series, add_offset=offset).sha256
 
         record = corrected_record(self.folder, scan_sha256)
-        return self.entry if record is None else replace(self.entry, session=record, boxes="")
+        return (
+            self.entry
+            if record is None
+            else replace(self.entry, session=record, boxes="", auto=False)
+        )
 
 
 @dataclass(frozen=True)
@@ -345,8 +360,13 @@ def _boxes(entry: Entry) -> dict[int, list[Box]]:
 
 def _asked(entry: Entry) -> tuple[SessionRecord | None, Prompts]:
     """An entry's session where it has one, and its boxes by slice and lesion."""
+    if entry.auto and (entry.boxes or entry.session or entry.types):
+        raise InputError(
+            "Of a scan that asks for auto the program itself says where the blood is; "
+            f"{entry.path.name} also has boxes, a record or lesions; leave them out, or auto."
+        )
     if entry.auto:
-        raise no_proposals()
+        return None, {}
     if (entry.session is None) != bool(entry.boxes):
         got = "both" if entry.session else "neither"
         raise InputError(

@@ -169,15 +169,7 @@ def _headline(found: Assessment) -> list[Flowable]:
         if given is None
         else f"<b>{given.low_ml:.1f} to {given.high_ml:.1f} mL</b> {printable(given.covers)}."
     )
-    own = found.model_error
-    off = (
-        "How far this method's volumes are off on other patients was not measured."
-        if own is None
-        else "On patients that it never saw, the method's volumes were off by <b>{} %</b>{}.".format(
-            *(printable(part) for part in own.figure.rsplit(" %", 1))
-        )
-        + f" {printable(own.on_phantoms)}"
-    )
+    off = _off(found)
     error = found.reading_error
     human = (
         f"Two people who measure by hand cannot tell a difference below <b>{error.between_raters_ml:g} mL</b>, one "
@@ -197,13 +189,32 @@ def _headline(found: Assessment) -> list[Flowable]:
         colWidths=[WIDTH * 0.27, WIDTH * 0.73],
         style=[("VALIGN", (0, 0), (-1, -1), "MIDDLE"), *NO_PADDING],
     )
-    return [Spacer(0, 9), table, Spacer(0, 6)]
+    told = (
+        []
+        if found.automatic is None
+        else [band(text_of(found.automatic.sentence, size=8.5, bold=True), WARN), Spacer(0, 5)]
+    )
+    return [Spacer(0, 9), *told, table, Spacer(0, 6)]
+
+
+def _off(found: Assessment) -> str:
+    """How far such volumes, or such masks, were off on patients that the method never saw."""
+    if found.automatic is not None:
+        return printable(found.automatic.error)
+    own = found.model_error
+    if own is None:
+        return "How far this method's volumes are off on other patients was not measured."
+    share, rest = (printable(part) for part in own.figure.rsplit(" %", 1))
+    return (
+        f"On patients that it never saw, the method's volumes were off by <b>{share} %</b>{rest}. "
+        f"{printable(own.on_phantoms)}"
+    )
 
 
 def _method(found: Assessment) -> list[Flowable]:
     """What made the masks, of which slices, and where each propagation stopped and why."""
     origins = {
-        "box": "from boxes drawn there",
+        "box": "from boxes drawn there" if found.automatic is None else "from boxes proposed there",
         "propagated": "by propagation",
         "edited": "corrected by hand or loaded",
     }

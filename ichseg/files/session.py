@@ -23,6 +23,7 @@ from ichseg.marks.lesion import Lesion
 from ichseg.marks.reading import Part
 from ichseg.marks.state import Origin
 from ichseg.measures.volume import volume_ml
+from ichseg.methods.automatic import Automatic
 from ichseg.methods.catalogue import mask_identity
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.identity import Identity
@@ -64,6 +65,8 @@ class SessionRecord:
     edits: tuple[Edit, ...] = ()
     identity: Identity | None = None
     edge: bool = False
+    automatic: Automatic | None = None
+    """Of boxes that the program itself proposed and took; None where a person drew them."""
 
     @property
     def boxes(self) -> dict[int, tuple[Box, ...]]:
@@ -314,6 +317,7 @@ def _session(record: Mapping[str, Any]) -> SessionRecord:
     plain = record["schema_version"] != 2 and "lesions" not in record  # what boxes alone gave
     marks = read_marks(record, (depth, rows, columns), plain=plain)
     identity = json_field(record, "identity", "an object", default=None, or_null=True)
+    automatic = json_field(record, "automatic", "an object", default=None, or_null=True)
     files = json_field(record, "weights_sha256", "an object")
     hashes = {
         key: json_field(record, key, "text", default=None, or_null=True)
@@ -334,6 +338,7 @@ def _session(record: Mapping[str, Any]) -> SessionRecord:
         edits=marks.edits,
         identity=None if identity is None else Identity.from_record(identity),
         edge=json_field(record, "edge", "true or false", default=False),
+        automatic=None if automatic is None else Automatic.from_record(automatic),
     )
 
 

@@ -137,7 +137,8 @@ GROWTH_COLUMNS = (
 )
 _SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most", "not_computed")
 _HOW_COLUMNS = (
-    *("not_computed", "range_covers", "boxes", "stops", "weights_sha256", "ichseg_version"),
+    *("not_computed", "range_covers", "automatic", "boxes", "stops", "weights_sha256"),
+    "ichseg_version",
 )
 
 
@@ -152,6 +153,7 @@ def lesions_csv(found: Assessment) -> bytes:
             **lesion_cells(lesion),
             **fields.csv_cells(found.measures_of(lesion.id)),
             **how_cells(found, lesion.id),
+            "automatic": found.automatic is not None,
         }
         for lesion in found.lesions
     ]
@@ -161,6 +163,7 @@ def lesions_csv(found: Assessment) -> bytes:
 def total_csv(found: Assessment) -> bytes:
     """The same of all blood together, in one row."""
     row = {**fields.csv_cells(found.measures_of(None)), **how_cells(found, None)}
+    row["automatic"] = found.automatic is not None
     return _table(found, (*fields.csv_columns(), *_HOW_COLUMNS), [row])
 
 
@@ -269,7 +272,8 @@ def measures_record(found: Assessment) -> dict[str, Any]:
     (lesion, and ``propagate.Stop.record``); ``total`` and ``lesions``, each the fields of ``Measures`` with ``range``
     and ``not_computed`` {what: why}, a lesion also id, name, type, colour and is_blood; ``reading_error``;
     ``model_error`` (cross-validated, or null); ``growth`` and ``role``, null without a second scan; ``scores``;
-    ``notes``, sentences to read with the numbers; ``versions``; ``notice``. What was not computed is null.
+    ``automatic`` (``Automatic.record``, null where a person drew the boxes); ``notes``, sentences to read with the
+    numbers; ``versions``; ``notice``. What was not computed is null.
     """
     return {
         "schema_version": 1,
@@ -294,6 +298,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
         "growth": None if found.growth is None else growth_record(found.growth),
         "role": found.role,
         "scores": [asdict(score) for score in found.scores],
+        "automatic": None if found.automatic is None else found.automatic.record(),
         "notes": list(found.notes),
         "versions": versions(),
         "notice": NOTICE,

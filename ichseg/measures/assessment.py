@@ -27,6 +27,7 @@ from ichseg.measures.scores import Score
 from ichseg.measures.spread import VolumeRange
 from ichseg.measures.values import Measures, Subject
 from ichseg.measures.volume import in_mask
+from ichseg.methods.automatic import Automatic
 from ichseg.methods.catalogue import title_of
 from ichseg.methods.identity import Identity
 from ichseg.methods.model_error import ModelError, model_error
@@ -104,6 +105,8 @@ class Assessment:
     other: OtherScan | None = None
     file_method: str | None = None
     """The method that a mask file says made it, where the masks were read from one."""
+    automatic: Automatic | None = None
+    """Of boxes that the program itself proposed and took; None where a person drew them."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -120,7 +123,12 @@ class Assessment:
 
     @property
     def model_error(self) -> ModelError | None:
-        """How far the method's volumes were off in cross-validation; None where that was not measured."""
+        """How far the method's volumes were off in cross-validation; None where that was not measured.
+
+        That was from boxes around the reference mask: of automatic masks ``Automatic.error`` says it.
+        """
+        if self.automatic is not None:
+            return None
         name = self.model or self.file_method
         return None if name is None else model_error(name)
 
@@ -280,6 +288,18 @@ def read_from_file(found: Assessment, method: str | None) -> Assessment:
     """The same assessment, of masks that were read from a file, which may name the method that made them."""
     of = "" if method is None else f", which says that {title_of(method)} made it"
     return replace(found, model_title=f"Read from a mask file{of}", file_method=method)
+
+
+def automatically(found: Assessment, how: Automatic) -> Assessment:
+    """The same assessment, of masks whose boxes nobody drew: it says so, and has no range of drawn boxes."""
+    why = "A range is that of drawn boxes; nobody drew these."
+    numbers = (None, *(one.id for one in found.lesions))
+    return replace(
+        found,
+        automatic=how,
+        notes=(*found.notes, *how.notes),
+        no_range=dict.fromkeys(numbers, why),
+    )
 
 
 def with_abc2(found: Assessment, lesion: int, abc: ABC2) -> Assessment:
