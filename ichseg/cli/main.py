@@ -1,4 +1,4 @@
-"""The command line: ichseg info | segment | compare | measure | follow | benchmark | page (or python -m ichseg).
+"""The command line: python -m ichseg, or ichseg, with info, segment, compare, measure, follow, benchmark, report, page.
 
 Every command takes ``--json`` and then prints one JSON object on stdout and nothing else there; progress goes
 to stderr. Exit 0, or 2 with one line on stderr that says rule, value and remedy; of many scans, 1 where
@@ -19,6 +19,7 @@ from ichseg.cli.follow import follow
 from ichseg.cli.info import info
 from ichseg.cli.measure import measure
 from ichseg.cli.page import page
+from ichseg.cli.report import report
 from ichseg.cli.segment import segment
 from ichseg.errors import InputError
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (info, segment, compare, benchmark, measure, follow, page):
+for command in (info, segment, compare, benchmark, measure, follow, report, page):
     app.command()(command)
 
 

@@ -29,10 +29,15 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 def print_people(table: Table, notes: Iterable[str], last: str = NOTICE) -> None:
     """A table, then notes, each on a line, then the notice."""
+    Console(highlight=False).print(table)
+    print_lines(notes, last)
+
+
+def print_lines(lines: Iterable[str], last: str = NOTICE) -> None:
+    """Sentences, each on a line, then the notice."""
     console = Console(highlight=False)
-    console.print(table)
-    for note in (*notes, last):
-        console.print(note, markup=False, soft_wrap=True)
+    for line in (*lines, last):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def volume_table(mask_zyx: npt.ArrayLike, volume: CTVolume, title: str) -> Table:

@@ -23,6 +23,7 @@ from ichseg.cohort.jobs import (
 )
 from ichseg.cohort.manifest import MANIFEST_NAME, inputs_of_many, is_cohort, read_manifest
 from ichseg.cohort.pool import LOCAL, Failure, each
+from ichseg.cohort.report import REPORT_NAME, report_html
 from ichseg.cohort.results import (
     DICTIONARY_NAME,
     RESULTS_NAME,
@@ -44,6 +45,7 @@ __all__ = [
     "LOCAL",
     "MANIFEST_NAME",
     "RECORD_ENDING",
+    "REPORT_NAME",
     "RESULTS_NAME",
     "TABLES",
     "Case",
@@ -73,6 +75,7 @@ __all__ = [
     "prompted",
     "prompted_document",
     "read_manifest",
+    "report_html",
     "result_rows",
     "results_csv",
     "run",

@@ -325,3 +325,10 @@ def png_bytes(image: Image.Image, warnings: Sequence[str] = ()) -> bytes:
     content = io.BytesIO()
     image.save(content, "PNG", pnginfo=text, optimize=True)
     return content.getvalue()
+
+
+def jpeg_bytes(rgb: RGBArray, quality: int = 85) -> bytes:
+    """A picture [row, column, 3] as JPEG, with the notice in its comment: small, for a page of many."""
+    content = io.BytesIO()
+    Image.fromarray(rgb).save(content, "JPEG", quality=quality, optimize=True, comment=NOTICE)
+    return content.getvalue()
