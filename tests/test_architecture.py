@@ -248,6 +248,7 @@ WRITES_ELSEWHERE = {
     "ichseg/scan/nrrd.py": 3,  # into a temporary folder, and from there to memory
     "train/data/files.py": 2,  # what fills the file that replacing gives
     "train/data/cache.py": 1,
+    "train/proposals.py": 1,
     "train/adapter.py": 1,  # peft writes a folder; each file then takes its place in one step
 }
 

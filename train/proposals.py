@@ -7,6 +7,8 @@ folder holds what a baseline's does, and in ``model`` what ``load_proposals`` op
 from __future__ import annotations
 
 import dataclasses
+import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +29,21 @@ from ichseg.methods.blood_finder import (
     DetectionPredictor,
 )
 from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.detection import load_proposals
 from ichseg.methods.frame import MODEL_SIZE
 from ichseg.methods.network.detection_head import DetectionHead, across
 from ichseg.methods.network.prompt_encoder import GRID_SIZE
 from ichseg.methods.predictor import Predictor
 from ichseg.methods.proposals import FindRule
 from ichseg.methods.torch_backend import pick_device
+from ichseg.methods.weights import sha256
 from train.baselines import has_bfloat16, one_cycle
 from train.data.examples import chunks
 from train.data.features import Features, reflections
 from train.data.files import replace_file, write_json
 from train.data.split import check_leaks
 from train.loop import Learner, RunFolder, progress_bar, train
+from train.scores.propagation import volume_of
 
 #: Of the frame: what shrinks the soft Dice's answer to a slice without blood, and to a speck.
 _SMOOTH_PX = 50.0
@@ -127,13 +132,42 @@ def train_proposals(
     run.check(resume=resume)
     run.describe()
     with progress_bar(console) as progress:
-        train(
-            HeadLearner(config, features, run, device),
-            run,
-            progress,
-            stop_after_steps=stop_after_steps,
-        )
+        learner = HeadLearner(config, features, run, device)
+        train(learner, run, progress, stop_after_steps=stop_after_steps)
     return run.out / "model"
+
+
+#: Beside a fold's model: its probabilities of the patients that it held out.
+HELD_OUT = "held-out.npz"
+
+
+def predict_held_out(features: Features, out: Path, *, device: str = "auto") -> None:
+    """What a finished fold's finder answers on the patients it never saw, into OUT/held-out.npz, unless it is there.
+
+    By scan, float16 [z, 256, 256], with the SHA-256 of the weights as ``model`` and the seconds by scan as
+    ``seconds SCAN``: the library's own answer, from embeddings that are kept.
+    """
+    model = out / "model"
+    held_out = json.loads((out / "split.json").read_text(encoding="utf-8"))["test"]
+    made = sha256(model / "model.safetensors")
+    path = out / HELD_OUT
+    if not held_out or (path.exists() and str(np.load(path)["model"]) == made):
+        return
+    finder = load_proposals(str(model), device)
+    found: dict[str, npt.NDArray[Any]] = {"model": np.array(made)}
+    for scan in features.prepared.scans_of(held_out):
+        volume = volume_of(features.prepared, scan)
+        started = time.perf_counter()
+        found[scan.scan_id] = finder.probabilities(
+            volume, features.embeddings(scan.scan_id, volume)
+        ).astype(np.float16)
+        found[f"seconds {scan.scan_id}"] = np.array(time.perf_counter() - started)
+    replace_file(path, lambda part: _save(part, found))
+
+
+def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # each is an array
 
 
 class HeadExamples:
@@ -259,7 +293,7 @@ class HeadLearner(Learner):
 
     def predictor(self) -> Predictor:
         name = "in-training"
-        finder = BloodFinder(name, name, (self.network,), FindRule(), {}, self.device)
+        finder = BloodFinder(name, name, self.network, FindRule(), {}, self.device)
         return DetectionPredictor(finder, load_predictor(EMBEDDED_BY))
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -286,7 +320,7 @@ class HeadLearner(Learner):
         folder = self.run.out / "model"
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
-            f"0.{name}": value.half().cpu().contiguous()
+            name: value.half().cpu().contiguous()
             for name, value in self.network.state_dict().items()
         }
         replace_file(
@@ -299,7 +333,6 @@ class HeadLearner(Learner):
             {
                 "architecture": ARCHITECTURE,
                 "width": self.config.width,
-                "heads": 1,
                 "rule": dataclasses.asdict(FindRule()),
             },
         )

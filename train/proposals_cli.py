@@ -45,7 +45,7 @@ def proposals_command(
     from ichseg.methods.blood_finder import EMBEDDED_BY
     from ichseg.methods.catalogue import load_predictor
     from train.data.features import Features
-    from train.proposals import ProposalsConfig, train_proposals
+    from train.proposals import ProposalsConfig, predict_held_out, train_proposals
 
     config = ProposalsConfig(implants=implants, seed=seed)
     if epochs is not None:
@@ -61,10 +61,20 @@ def proposals_command(
             ),
         )
     split = make_split(prepared, folds, split_seed)
-    for number, target in folds_to_train(out, split, folds, fold, resume):
-        train_proposals(
-            config, kept, split, number, target, resume=resume, console=console, device=device
-        )
+    incomplete = dict(folds_to_train(out, split, folds, fold, resume))
+    for number in fold if fold is not None else range(len(split["folds"])):
+        if number in incomplete:
+            train_proposals(
+                config,
+                kept,
+                split,
+                number,
+                incomplete[number],
+                resume=resume,
+                console=console,
+                device=device,
+            )
+        predict_held_out(kept, out / f"fold-{number}" if folds else out, device=device)
     if folds:
         write_json(out / "split.json", split)
 
@@ -78,26 +88,23 @@ def froc_command(
     adapters: Annotated[
         Path, typer.Option(help="The cross-validated run whose adapters are given the boxes.")
     ],
-    features: FeaturesFolder = None,
     refinement: Annotated[
         bool, typer.Option(help="Masks with refinement: half a second a box on a CPU.")
     ] = False,
 ) -> None:
     """Score proposals, each patient by a fold that never saw them: FROC, Dice without a box, false mL; resumable."""
     from ichseg.methods.catalogue import load_predictor
-    from train.data.features import Features
     from train.scores.proposals import folds_of, measure
     from train.write.proposals import write_proposals
 
     prepared = Prepared(data)
-    kept = Features.there(features or data / "features", prepared)
     folds = folds_of(run, adapters)
     with Progress(console=console) as progress:
         total = 2 * sum(len(prepared.scans_of(fold.patients)) for fold in folds)
         task = progress.add_task("scans", total=total)
         scans, regions, rows, rules = measure(
             folds,
-            kept,
+            prepared,
             out,
             load_predictor,
             refinement=refinement,

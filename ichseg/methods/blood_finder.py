@@ -6,9 +6,8 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +45,7 @@ class BloodFinder:
 
     name: str
     title: str
-    heads: tuple[DetectionHead, ...]
-    """Trained alike from several seeds; their probabilities are averaged."""
+    head: DetectionHead
     rule: FindRule
     """How probabilities become proposals, as it was chosen with these weights."""
     weights_sha256: Mapping[str, str]
@@ -81,18 +79,20 @@ class BloodFinder:
             InputError: slices of different shapes, or features of another network.
 
         """
+        return self._answer(embedding, *inputs(slice_hu, below, above))
+
+    def _answer(
+        self, embedding: SliceEmbedding | npt.ArrayLike, images: FloatArray, reflection: FloatArray
+    ) -> FloatArray:
         features = embedding.features if isinstance(embedding, SliceEmbedding) else embedding
-        images, reflection = inputs(slice_hu, below, above)
         e = torch.from_numpy(as_grid(features)).to(self.device, torch.float32)[None]
         x = torch.from_numpy(images).to(self.device)[None]
         affine = torch.from_numpy(reflection).to(self.device)[None]
         with self._lock, torch.inference_mode():
-            chances = []
-            for head in self.heads:
-                chances.append(head(e, x, affine).sigmoid()[0])
-                mirrored = head(e.flip(-1), x.flip(-1), mirrored_reflection(affine)).sigmoid()[0]
-                chances.append(mirrored.flip(-1))
-            found: FloatArray = torch.stack(chances).mean(dim=0).float().cpu().numpy()
+            both = torch.cat([e, e.flip(-1)]), torch.cat([x, x.flip(-1)])
+            reflections = torch.cat([affine, mirrored_reflection(affine)])
+            straight, mirrored = self.head(*both, reflections).sigmoid()
+            found: FloatArray = ((straight + mirrored.flip(-1)) / 2).float().cpu().numpy()
         return found
 
     def probabilities(
@@ -113,11 +113,18 @@ class BloodFinder:
 
         """
         depth = volume.shape_zyx[0]
+
+        @lru_cache(maxsize=32)  # a slice is its neighbours' neighbour, too
+        def image(k: int) -> FloatArray:
+            return _image(volume.hu_zyx[k])
+
         out = np.zeros((depth, MODEL_SIZE, MODEL_SIZE), dtype=np.float32)
         for k in range(depth):
             if cancelled is not None and cancelled():
                 break
-            out[k] = self.of_slice(volume, k, embed(k))
+            below, above = (image(k if n is None else n) for n in neighbours(volume, k))
+            seen = _inputs(volume.hu_zyx[k], below, image(k), above)
+            out[k] = self._answer(embed(k), *seen)
             if progress is not None:
                 progress((k + 1) / depth)
         return out
@@ -194,20 +201,28 @@ def inputs(
 ) -> tuple[FloatArray, FloatArray]:
     """What a head sees of a slice beside its embedding: images float32 [4, 256, 256], and the reflection [2, 3]."""
     middle = as_slice(slice_hu)
-    rows, columns = middle.shape
-    frame = SliceFrame((rows, columns))
     others = [middle if one is None else as_slice(one) for one in (below, above)]
     for one in others:
         if one.shape != middle.shape:
             raise InputError(
                 f"A slice's neighbours have its shape, {middle.shape}; got {one.shape}; pass slices of one scan."
             )
-    image = frame.image(middle, SEEN)
-    inside = frame.mask(intracranial(np.asarray(middle, dtype=np.float32)))
-    images = np.stack(
-        [frame.image(others[0], SEEN), image, frame.image(others[1], SEEN), inside]
-    ).astype(np.float32)
-    return images, reflection_of(image)
+    below_image, image, above_image = (_image(one) for one in (others[0], middle, others[1]))
+    return _inputs(middle, below_image, image, above_image)
+
+
+def _inputs(
+    slice_hu: npt.NDArray[np.number], below: FloatArray, image: FloatArray, above: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """``inputs`` from the images of a slice and its neighbours, each [256, 256]."""
+    rows, columns = slice_hu.shape
+    inside = SliceFrame((rows, columns)).mask(intracranial(slice_hu.astype(np.float32)))
+    return np.stack([below, image, above, inside]).astype(np.float32), reflection_of(image)
+
+
+def _image(slice_hu: npt.NDArray[np.number]) -> FloatArray:
+    rows, columns = slice_hu.shape
+    return SliceFrame((rows, columns)).image(slice_hu, SEEN)
 
 
 def reflection_of(image: FloatArray) -> FloatArray:
@@ -282,26 +297,10 @@ def load_finder(name: str, device: str = "auto") -> BloodFinder:
             f"{config.get('architecture')}; use a folder that train proposals wrote."
         )
     where = pick_device(device)
-    heads = tuple(
-        head.to(where).eval().requires_grad_(False)
-        for head in _heads(config, load_file(files["model.safetensors"]))
-    )
+    head = DetectionHead(int(config["width"]))
+    tensors = load_file(files["model.safetensors"])
+    head.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=True)
+    head.to(where).eval().requires_grad_(False)
     hashes = {f"{folder.name}/{file}": sha256(path) for file, path in files.items()}
     rule = FindRule(**config.get("rule", {}))
-    return BloodFinder(name, title, heads, rule, hashes, where)
-
-
-def _heads(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> list[DetectionHead]:
-    """The heads of a file whose tensors are named NUMBER.NAME."""
-    heads = []
-    for number in range(int(config["heads"])):
-        head = DetectionHead(int(config["width"]))
-        prefix = f"{number}."
-        mine = {
-            key.removeprefix(prefix): value.float()
-            for key, value in tensors.items()
-            if key.startswith(prefix)
-        }
-        head.load_state_dict(mine, strict=True)
-        heads.append(head)
-    return heads
+    return BloodFinder(name, title, head, rule, hashes, where)

@@ -7,7 +7,7 @@ counts it before a person, or ``--auto``, has accepted it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +33,8 @@ class FindRule:
 
     extent: float = 0.3
     """A proposal reaches as far as the probability of blood is this or more."""
-    seed: float = 0.5
-    """It is one where the probability is this or more somewhere."""
+    faint: float = 0.1
+    """What nowhere comes so far is proposed, too, where the probability is this or more: it reaches as far as that."""
     least_score: float = 0.3
     """And where its score is this or more."""
     accept_score: float = 0.5
@@ -45,7 +45,7 @@ class FindRule:
     """What boxes are grown by on each side, in pixels of the 256 x 256 frame: as in the adapter's training."""
 
     def __post_init__(self) -> None:
-        for name in ("extent", "seed", "least_score", "accept_score"):
+        for name in ("extent", "faint", "least_score", "accept_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(
                     f"A rule's {name} is a probability, 0 to 1; got {getattr(self, name)}; give e.g. 0.5."
@@ -106,13 +106,11 @@ def find(
             f"{probability.shape}; stack what the finder gives for each slice."
         )
     frame = SliceFrame(volume.shape_zyx[1:])
-    labels, _ = ndimage.label(probability >= rule.extent, _TOUCHING)
     px_ml = volume.voxel_volumes_ml / (frame.scale_yx[0] * frame.scale_yx[1])
     found = []
-    for number, place in enumerate(ndimage.find_objects(labels), 1):
-        inside = labels[place] == number
+    for place, inside in _components(probability, rule):
         values = probability[place][inside]
-        if values.max() < rule.seed or (score := top_mean(values)) < rule.least_score:
+        if (score := top_mean(values)) < rule.least_score:
             continue
         where = {}
         for k, part in enumerate(inside, place[0].start):
@@ -134,6 +132,18 @@ def find(
             )
         )
     return sorted(found, key=lambda one: (-one.score, -one.volume_ml, one.slices))
+
+
+def _components(
+    probability: FloatArray, rule: FindRule
+) -> Iterator[tuple[tuple[slice, ...], BoolArray]]:
+    """Each component's place in the scan, and which voxels there are its own: first the clear ones, then the faint."""
+    for least, most in ((rule.extent, np.inf), (rule.faint, rule.extent)):
+        labels, _ = ndimage.label(probability >= least, _TOUCHING)
+        for number, place in enumerate(ndimage.find_objects(labels), 1):
+            inside = labels[place] == number
+            if probability[place][inside].max() < most:
+                yield place, inside
 
 
 def top_mean(probabilities: npt.NDArray[np.floating[Any]]) -> float:

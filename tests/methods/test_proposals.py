@@ -35,7 +35,7 @@ from ichseg.methods.proposals import (
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.volume import CTVolume
 
-RULE = FindRule(0.3, 0.5, least_score=0.1, accept_score=0.7, least_px=4, margin_px=3)
+RULE = FindRule(0.3, 0.15, least_score=0.1, accept_score=0.7, least_px=4, margin_px=3)
 
 
 def volume(depth: int = 6, side: int = 512, gap_mm: float = 5.0) -> CTVolume:
@@ -78,10 +78,22 @@ def test_a_component_of_two_arms_has_two_boxes_on_the_slice_where_they_are_apart
 
 def test_what_stays_under_the_rule_is_not_proposed() -> None:
     probability = blank()
-    probability[1, 10:30, 10:30] = 0.45  # never at the seed's probability
+    probability[1, 10:30, 10:30] = 0.09  # faint, and under the least score
     probability[3, 100, 100:103] = 0.9  # too small for a box
     assert find(probability, volume(), RULE) == []
     assert find(blank(), volume()) == []
+
+
+def test_a_faint_component_is_proposed_as_far_as_it_is_faint_and_a_clear_one_without_its_halo() -> (
+    None
+):
+    probability = blank()
+    probability[1, 10:30, 10:30] = 0.2
+    probability[3, 90:120, 90:120] = 0.2
+    probability[3, 100:110, 100:110] = 0.8
+    clear, faint = find(probability, volume(), RULE)
+    assert (clear.where[3].sum(), faint.where[1].sum()) == (100, 400)
+    assert faint.score == pytest.approx(0.2)
 
 
 def test_a_speck_scores_less_than_a_clot_as_likely() -> None:
@@ -102,8 +114,8 @@ def test_probabilities_of_another_scan_are_refused_in_one_sentence() -> None:
 
 
 def test_a_rule_is_of_probabilities() -> None:
-    with pytest.raises(InputError, match="seed is a probability"):
-        FindRule(seed=1.5)
+    with pytest.raises(InputError, match="faint is a probability"):
+        FindRule(faint=1.5)
 
 
 def test_the_probability_under_a_mask_is_a_mean_over_the_frame() -> None:
@@ -163,26 +175,21 @@ def test_a_mirrored_frame_has_the_mirrored_reflection() -> None:
     assert torch.allclose(mirrored_reflection(straight), mirrored, atol=0.02)
 
 
-def finder(tmp_path: Path, heads: int = 1, architecture: str = ARCHITECTURE) -> BloodFinder:
+def finder(tmp_path: Path, architecture: str = ARCHITECTURE) -> BloodFinder:
     torch.manual_seed(0)
-    tensors = {
-        f"{n}.{name}": value.half()
-        for n in range(heads)
-        for name, value in DetectionHead(8).state_dict().items()
-    }
+    tensors = {name: value.half() for name, value in DetectionHead(8).state_dict().items()}
     save_file(tensors, tmp_path / "model.safetensors")
     config = {
         "architecture": architecture,
         "width": 8,
-        "heads": heads,
-        "rule": {"extent": 0.2, "seed": 0.4, "least_score": 0.25},
+        "rule": {"extent": 0.2, "faint": 0.15, "least_score": 0.25},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     return load_proposals(str(tmp_path), "cpu")
 
 
 def test_a_finder_gives_a_mirrored_slice_the_mirrored_answer(tmp_path: Path) -> None:
-    mine = finder(tmp_path, heads=2)
+    mine = finder(tmp_path)
     assert (mine.rule.extent, mine.rule.least_px) == (0.2, FindRule().least_px)
     hu = head_slice(8, 5)
     features = np.random.default_rng(0).normal(size=(256, 64, 64)).astype(np.float16)

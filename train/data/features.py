@@ -22,9 +22,10 @@ import numpy.typing as npt
 from ichseg.errors import InputError
 from ichseg.methods.blood_finder import EMBEDDED_BY, as_grid, reflection_of
 from ichseg.methods.frame import MODEL_SIZE, SliceFrame
-from ichseg.methods.predictor import Predictor
+from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.random_forest import SEEN
 from ichseg.scan.skull import intracranial
+from ichseg.scan.volume import CTVolume
 from train.data.cache import Mask, Prepared, Slice
 from train.data.files import replace_file, write_json
 from train.data.implants import paste
@@ -70,18 +71,6 @@ class Features:
         ends = np.append(starts[1:], True)
         self.below, self.above = here - ~starts, here + ~ends
 
-    @classmethod
-    def there(cls, folder: Path, prepared: Prepared) -> Features:
-        """The features of a folder that ``train proposals`` filled; InputError where it did not."""
-        path = folder / "features.json"
-        if not path.exists():
-            raise InputError(
-                f"Features are made by python -m train proposals; '{folder.name}' has no features.json; train "
-                "first, or give its --features."
-            )
-        there = json.loads(path.read_text(encoding="utf-8"))
-        return cls(folder, prepared, int(there["implants"]))
-
     def complete(
         self, predictor: Callable[[], Predictor], told: Callable[[str, int, int], object]
     ) -> None:
@@ -123,6 +112,12 @@ class Features:
         """An array that is complete, mapped from disk."""
         array: Array = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return array
+
+    def embeddings(self, scan_id: str, volume: CTVolume) -> Callable[[int], SliceEmbedding]:
+        """A scan's embeddings that are kept, by slice."""
+        kept = self.array("emb")
+        first = next(row for row, (name, _, _) in enumerate(self.rows) if name == scan_id)
+        return lambda k: SliceEmbedding(volume.hu_zyx[k], np.asarray(kept[first + k]))
 
     @property
     def implants(self) -> list[dict[str, Any]]:

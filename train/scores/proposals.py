@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError
-from ichseg.methods.blood_finder import BloodFinder
 from ichseg.methods.detection import load_proposals
 from ichseg.methods.frame import SliceFrame
 from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.proposals import FindRule, Proposal, find, top_mean
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
-from train.data.features import Features
 from train.scores.cache import KeptRows, cache_key
 from train.scores.propagation import lesions_of, volume_of
 
@@ -90,10 +87,13 @@ class ProposalRow:
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold to score: its finder, the adapter that is given the boxes, and the patients that neither saw."""
+    """A fold to score: its answers, the adapter that is given the boxes, and the patients that neither saw."""
 
     name: str
-    finder: BloodFinder
+    weights_sha256: Mapping[str, str]
+    """Of its finder."""
+    held_out: Path
+    """What its finder answers on the patients it never saw (``train proposals`` wrote it)."""
     adapter: str
     patients: tuple[str, ...]
 
@@ -108,7 +108,8 @@ def folds_of(run: Path, adapters: Path) -> list[Fold]:
     out = []
     for folder in sorted(run.glob("fold-*")):
         adapter = adapters / folder.name
-        if not (folder / "curves.png").exists():
+        held_out = folder / "held-out.npz"
+        if not held_out.exists():
             raise InputError(
                 f"A run is scored when it is finished; '{run.name}/{folder.name}' is not; resume it first."
             )
@@ -121,8 +122,8 @@ def folds_of(run: Path, adapters: Path) -> list[Fold]:
                 f"Proposals and masks are by folds that held out the same patients; {folder.name} of '{run.name}' and "
                 f"of '{adapters.name}' did not; train both with one --split-seed."
             )
-        finder = load_proposals(str(folder / "model"))
-        out.append(Fold(folder.name, finder, str(adapter / "adapter"), tuple(mine)))
+        hashes = load_proposals(str(folder / "model")).weights_sha256
+        out.append(Fold(folder.name, hashes, held_out, str(adapter / "adapter"), tuple(mine)))
     if not out:
         raise InputError(
             f"A cross-validated run holds fold-0, fold-1, ...; '{run.name}' has none; train it with --folds 5."
@@ -132,7 +133,7 @@ def folds_of(run: Path, adapters: Path) -> list[Fold]:
 
 def measure(
     folds: Sequence[Fold],
-    features: Features,
+    prepared: Prepared,
     out: Path,
     load: Callable[[str], Predictor],
     *,
@@ -146,15 +147,13 @@ def measure(
     """
     scans = KeptRows(out / "scans.csv", ScanRow)
     regions = KeptRows(out / "regions.csv", ProposalRow)
-    prepared = features.prepared
     keys = {fold.name: _key(fold, prepared, load, refinement) for fold in folds}
     for kept in (scans, regions):
         kept.keep(lambda row: keys.get(row.part) == row.key)
-    seen: dict[str, Probability] = {}
     for fold in folds:
         for scan in prepared.scans_of(fold.patients):
             if not any(row.patient == scan.patient_id for row in scans.rows):
-                row, proposed = _measure_scan(fold, features, scan, keys[fold.name], seen)
+                row, proposed = _measure_scan(fold, prepared, scan, keys[fold.name])
                 if proposed:
                     regions.add(proposed)
                 scans.add([row])
@@ -175,9 +174,8 @@ def measure(
             ]
             if asked and scan.patient_id not in mine:
                 volume = volume_of(prepared, scan)
-                if scan.scan_id not in seen:  # measured before an interruption
-                    seen[scan.scan_id] = probabilities(fold.finder, features, scan, volume)
-                found = _proposals(seen[scan.scan_id], volume, extents[fold.name])
+                probability, _ = held_out_of(fold, scan)
+                found = _proposals(probability, volume, extents[fold.name])
                 proposals.add(
                     _with_masks(
                         asked, found, volume, _reference(prepared, scan), adapter, refinement
@@ -187,7 +185,6 @@ def measure(
     rules = {
         fold.name: FindRule(
             extent=extents[fold.name],
-            seed=extents[fold.name],
             least_score=choose_least(scans.rows, proposals.rows, fold.name),
             accept_score=choose_accepted(scans.rows, proposals.rows, fold.name),
         )
@@ -197,21 +194,15 @@ def measure(
 
 
 def _key(fold: Fold, prepared: Prepared, load: Callable[[str], Predictor], refinement: bool) -> str:
-    asked = {"finder": dict(fold.finder.weights_sha256), "least": LEAST_SCORE}
+    asked = {"finder": dict(fold.weights_sha256), "least": LEAST_SCORE}
     code = ("scores/proposals.py", "scores/propagation.py", "data/features.py")
     return cache_key(load(fold.adapter), prepared, refinement=refinement, code=code, asked=asked)
 
 
-def probabilities(
-    finder: BloodFinder, features: Features, scan: ScanEntry, volume: CTVolume
-) -> Probability:
-    """A scan's probabilities [z, 256, 256] from embeddings that are kept, in half precision."""
-    kept = features.array("emb")
-    first = features.rows.index((scan.scan_id, scan.patient_id, 0))
-    found = finder.probabilities(
-        volume, lambda k: SliceEmbedding(volume.hu_zyx[k], np.asarray(kept[first + k]))
-    )
-    return found.astype(np.float16)
+def held_out_of(fold: Fold, scan: ScanEntry) -> tuple[Probability, float]:
+    """A scan's probabilities [z, 256, 256] by the fold that held it out, and the seconds that they took."""
+    with np.load(fold.held_out) as kept:
+        return kept[scan.scan_id].astype(np.float32), float(kept[f"seconds {scan.scan_id}"])
 
 
 def _reference(prepared: Prepared, scan: ScanEntry) -> Mask:
@@ -219,16 +210,13 @@ def _reference(prepared: Prepared, scan: ScanEntry) -> Mask:
 
 
 def _measure_scan(
-    fold: Fold, features: Features, scan: ScanEntry, key: str, seen: dict[str, Probability]
+    fold: Fold, prepared: Prepared, scan: ScanEntry, key: str
 ) -> tuple[ScanRow, list[ProposalRow]]:
-    """A scan's row and those of its proposals for each extent; its probabilities go into ``seen``."""
-    volume = volume_of(features.prepared, scan)
-    reference = _reference(features.prepared, scan)
+    """A scan's row and those of its proposals for each extent."""
+    volume = volume_of(prepared, scan)
+    reference = _reference(prepared, scan)
     lesions = lesions_of(reference, scan)
-    started = time.perf_counter()
-    probability = probabilities(fold.finder, features, scan, volume)
-    seconds = time.perf_counter() - started
-    seen[scan.scan_id] = probability
+    probability, seconds = held_out_of(fold, scan)
     row = ScanRow(
         patient=scan.patient_id,
         kind=scan.kind,
@@ -293,7 +281,7 @@ def _with_masks(
 
 
 def _proposals(probability: Probability, volume: CTVolume, extent: float) -> list[Proposal]:
-    return find(probability, volume, FindRule(extent, seed=extent, least_score=LEAST_SCORE))
+    return find(probability, volume, FindRule(extent, least_score=LEAST_SCORE))
 
 
 def native(proposal: Proposal, volume: CTVolume) -> Mask:

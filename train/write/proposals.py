@@ -63,7 +63,6 @@ def write_proposals(
     extent = choose_extent(scans, regions, None)
     rule = FindRule(
         extent=extent,
-        seed=extent,
         least_score=choose_least(scans, rows, None),
         accept_score=choose_accepted(scans, rows, None),
     )
