@@ -25,7 +25,7 @@ class LightFinder:
 
     name = detection.DETECTION
     title = "Light"
-    rule = FindRule(extent=0.3, seed=0.5, least_score=0.3)
+    rule = FindRule(extent=0.3, faint=0.3, least_score=0.3)
     weights_sha256: dict[str, str] = {"light": "0" * 64}  # noqa: RUF012 - shared and never written to
 
     def __init__(self, *, skull: bool = True, embedded_by: str = "threshold") -> None:
