@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ichseg.cohort.one import segment
     from ichseg.files.nifti_mask import write_mask
     from ichseg.measures.suggest import suggest
     from ichseg.measures.volume import volume_ml
@@ -31,6 +32,7 @@ __all__ = [
     "load_predictor",
     "propagate",
     "read_volume",
+    "segment",
     "suggest",
     "volume_ml",
     "write_mask",
@@ -40,6 +42,7 @@ _HOME = {
     "load_predictor": "ichseg.methods.catalogue",
     "propagate": "ichseg.methods.propagation",
     "read_volume": "ichseg.scan.read",
+    "segment": "ichseg.cohort.one",
     "suggest": "ichseg.measures.suggest",
     "volume_ml": "ichseg.measures.volume",
     "write_mask": "ichseg.files.nifti_mask",

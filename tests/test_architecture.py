@@ -40,6 +40,7 @@ KEPT_TO = {
     "openvino": ("ichseg/methods/openvino_backend.py",),
     "transformers": ("ichseg/methods/sam.py",),
     "ray": ("ichseg/cohort/pool.py",),
+    "pandas": ("ichseg/cohort/case.py",),
     "trimesh": ("ichseg/files/mesh.py",),
     "reportlab": ("ichseg/files/report.py", "ichseg/files/report_"),
 }

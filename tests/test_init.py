@@ -11,7 +11,15 @@ import pytest
 import ichseg
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARY = {"load_predictor", "propagate", "read_volume", "suggest", "volume_ml", "write_mask"}
+LIBRARY = {
+    "load_predictor",
+    "propagate",
+    "read_volume",
+    "segment",
+    "suggest",
+    "volume_ml",
+    "write_mask",
+}
 
 
 def fresh(code: str) -> str:
@@ -36,6 +44,7 @@ def test_import_takes_no_time_and_brings_neither_torch_nor_gradio() -> None:
         "ichseg.volume_ml",
         "ichseg.read_volume",
         "ichseg.load_predictor",
+        "ichseg.segment",
         "__import__('ichseg.cli.main')",
     ],
 )
@@ -45,6 +54,7 @@ def test_only_a_loaded_model_brings_torch(use: str) -> None:
 
 
 def test_each_name_is_the_function_of_its_room() -> None:
+    from ichseg.cohort import one
     from ichseg.files import nifti_mask
     from ichseg.measures.volume import volume_ml
     from ichseg.methods import catalogue, propagation
@@ -54,6 +64,7 @@ def test_each_name_is_the_function_of_its_room() -> None:
     assert ichseg.propagate is propagation.propagate
     assert ichseg.load_predictor is catalogue.load_predictor
     assert ichseg.read_volume is read.read_volume
+    assert ichseg.segment is one.segment
     assert ichseg.write_mask is nifti_mask.write_mask
 
 

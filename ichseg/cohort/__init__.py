@@ -22,6 +22,7 @@ from ichseg.cohort.jobs import (
     score_slices,
 )
 from ichseg.cohort.manifest import MANIFEST_NAME, inputs_of_many, is_cohort, read_manifest
+from ichseg.cohort.one import segment
 from ichseg.cohort.pool import LOCAL, Failure, each
 from ichseg.cohort.report import REPORT_NAME, report_html
 from ichseg.cohort.results import (
@@ -80,5 +81,6 @@ __all__ = [
     "results_csv",
     "run",
     "score_slices",
+    "segment",
     "tables",
 ]

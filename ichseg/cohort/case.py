@@ -5,18 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import io
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from ichseg.arrays import BoolArray, Labels
 from ichseg.cohort.entry import Prompts, lesions_of
+from ichseg.errors import BoxError, InputError
+from ichseg.files import tables, write
 from ichseg.files.session import SessionRecord, same_mask_note, segmentation_record
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment, assess_marked, automatically
 from ichseg.measures.ranges import Drawn, Ranges
+from ichseg.measures.volume import volume_ml
 from ichseg.methods.automatic import Automatic
 from ichseg.methods.catalogue import edge_setting, mask_identity
 from ichseg.methods.edge_step import step_of
@@ -25,6 +33,8 @@ from ichseg.methods.propagation import propagate_lesions
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
+    import pandas
+
     from ichseg.methods.identity import Identity
     from ichseg.methods.predictor import Predictor, SliceEmbedding
 
@@ -66,17 +76,44 @@ class Case:
         """The embedding of a slice, made once."""
         return cache(lambda k: self.predictor.embed(self.volume.hu_zyx[k]))
 
-    def segmented(self, progress: Progress = lambda share: None) -> Segmented:
-        """What the model finds in the boxes, or from them on."""
-        if self.propagate:
-            return self._propagated(progress)
-        marked, predictor = self.marked, self.predictor
+    def segmented(
+        self,
+        progress: Progress = lambda share: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Segmented:
+        """What the model finds in the boxes, with its refinement, and then from them on, as the page does.
+
+        ``progress`` is told a share that never falls. Raises InputError where ``cancelled`` ends it.
+        """
+        marked, predictor, name = self.marked, self.predictor, self.predictor.name
         drawn = marked.prompts()
+        depth = len(self.volume.hu_zyx) if self.propagate else 0
+        part = len(drawn) / max(1, len(drawn) + depth)
         for number, ((k, lesion), boxes) in enumerate(drawn.items(), 1):
+            if cancelled():
+                raise _stopped()
             found = predictor.predict(self.embed(k), boxes, second_look=predictor.second_look)
-            marked.add_masks(k, {predictor.name: found.union}, lesion)
-            progress(number / len(drawn))
-        return Segmented(self, marked, refinement=predictor.second_look)
+            marked.add_masks(k, {name: found.union}, lesion)
+            progress(part * number / len(drawn))
+        stops: tuple[Stop, ...] = ()
+        if self.propagate:
+            by_lesion: dict[Hashable, dict[int, Boxes]] = {
+                lesion: dict(one) for lesion, one in boxes_by_lesion(marked).items()
+            }
+            done = propagate_lesions(
+                predictor,
+                self.volume,
+                by_lesion,
+                embed=self.embed,
+                progress=lambda share: progress(part + (1 - part) * share),
+                cancelled=cancelled,
+            )
+            if done.cancelled:
+                raise _stopped()
+            for lesion in boxes_by_lesion(marked):
+                done.mark(marked, lesion, name, lesion)
+            stops = tuple(done.stops)
+        return Segmented(self, marked, refinement=predictor.second_look, stops=stops)
 
     def run_again(self, saved: SessionRecord, progress: Progress | None = None) -> Segmented:
         """A saved record's masks, made once more. Raises InputError as ``SessionRecord.check_model`` does."""
@@ -91,24 +128,6 @@ class Case:
             from_record=True,
         )
 
-    def _propagated(self, progress: Progress) -> Segmented:
-        """The whole hematoma of each lesion from its boxes, and why it ended."""
-        by_lesion: dict[Hashable, dict[int, Boxes]] = {
-            lesion: dict(drawn) for lesion, drawn in boxes_by_lesion(self.marked).items()
-        }
-        name = self.predictor.name
-        done = propagate_lesions(
-            self.predictor, self.volume, by_lesion, embed=self.embed, progress=progress
-        )
-        marked = _document(self.volume, self.marked.lesions, self.marked.edge)
-        for lesion in boxes_by_lesion(self.marked):
-            for k, found in done.found[lesion].items():
-                if found.how == "prompt":
-                    marked.set_boxes(k, lesion, found.boxes, {name: found.mask_yx})
-            done.mark(marked, lesion, name, lesion)
-        # As it was done: a propagation answers without a refinement.
-        return Segmented(self, marked, refinement=False, stops=tuple(done.stops))
-
 
 def boxes_by_lesion(marked: Segmentation) -> dict[int, dict[int, tuple[Box, ...]]]:
     """The boxes that a person drew, by lesion and slice."""
@@ -118,9 +137,9 @@ def boxes_by_lesion(marked: Segmentation) -> dict[int, dict[int, tuple[Box, ...]
     return dict(sorted(found.items()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmented:
-    """A segmented case: its document, and how it was made."""
+    """A segmented case: its document, how it was made, and what it comes to."""
 
     case: Case
     marked: Segmentation
@@ -131,6 +150,36 @@ class Segmented:
     same_mask: bool | None = None
     """Of a record run again: whether the mask is the one it tells of; None where it does not say."""
     from_record: bool = field(default=False, kw_only=True)
+
+    @property
+    def volume(self) -> CTVolume:
+        """The scan."""
+        return self.case.volume
+
+    @property
+    def predictor(self) -> Predictor:
+        """The method that answered."""
+        return self.case.predictor
+
+    @property
+    def model(self) -> str:
+        """The method's name."""
+        return self.predictor.name
+
+    @property
+    def mask_zyx(self) -> BoolArray:
+        """The mask of all blood, bool [z, y, x], on the scan's own grid."""
+        return self.marked.mask_zyx(self.model)
+
+    @property
+    def labels_zyx(self) -> Labels:
+        """The mask with each lesion's number, uint8 [z, y, x]."""
+        return self.marked.labels_zyx(self.model)
+
+    @cached_property
+    def volume_ml(self) -> float:
+        """The volume of all blood in mL, by each slice's own height."""
+        return volume_ml(self.mask_zyx, self.volume)
 
     @cached_property
     def identity(self) -> Identity:
@@ -173,29 +222,112 @@ class Segmented:
         return notes
 
     def assessment(self, with_range: bool = True, progress: Progress | None = None) -> Assessment:
-        """All measures, with the range of volumes where it is wanted and the masks come from boxes (``Ranges``)."""
-        predictor, volume = self.case.predictor, self.case.volume
-        name = predictor.name
+        """All measures, with the range of volumes where it is wanted and the masks come from boxes (``Ranges``).
+
+        The range takes the model 16 answers a box, or 17 propagations a lesion.
+        """
+        found, predictor = self._measured, self.predictor
+        if not with_range or self.case.automatic is not None:
+            return found
+        edge = edge_setting(self.model, self.marked.edge) is True
+        drawn = Drawn.of(self.marked, self.model, refined=bool(self.refinement), edge=edge)
+        now_ml = {one.label: one.volume_ml for one in found.measures if one.label is not None}
+        ranges = Ranges().within(
+            drawn, self.volume, now_ml, predictor, self.case.embed, progress=progress
+        )
+        return replace(found, ranges=ranges, no_range=drawn.no_range)
+
+    @cached_property
+    def _measured(self) -> Assessment:
+        """All measures, without the range."""
         found = assess_marked(
             self.marked,
-            volume,
-            model=name,
-            model_title=predictor.title,
-            weights_sha256=predictor.weights_sha256,
+            self.volume,
+            model=self.model,
+            model_title=self.predictor.title,
+            weights_sha256=self.predictor.weights_sha256,
             second_look=self.refinement,
             identity=self.identity,
         )
-        if self.case.automatic is not None:
-            return automatically(found, self.case.automatic)
-        if not with_range:
-            return found
-        edge = edge_setting(name, self.marked.edge) is True
-        drawn = Drawn.of(self.marked, name, refined=bool(self.refinement), edge=edge)
-        now_ml = {one.label: one.volume_ml for one in found.measures if one.label is not None}
-        ranges = Ranges().within(
-            drawn, volume, now_ml, predictor, self.case.embed, progress=progress
+        automatic = self.case.automatic
+        return found if automatic is None else automatically(found, automatic)
+
+    def to_dataframe(self, rows: Literal["lesions", "slices"] = "lesions") -> pandas.DataFrame:
+        """The measures as a pandas table: a row for each lesion, or for each slice of each lesion.
+
+        The columns are those of ``measures.csv`` and ``measures-slices.csv``, units in their names; without the range.
+
+        Raises:
+            InputError: pandas is not installed, or ``rows`` is neither.
+
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "A table is one of pandas, which is not installed; install it: pip install 'ichseg[dataframe]'."
+            ) from error
+        made = {"lesions": tables.lesions_csv, "slices": tables.slices_of}
+        if rows not in made:
+            raise InputError(f"A table's rows are lesions or slices; got '{rows}'; choose one.")
+        return pandas.read_csv(io.BytesIO(made[rows](self._measured)))
+
+    def save(self, path: str | Path, inputs: Iterable[Path] = ()) -> list[Path]:
+        """Write the mask, or the measures without the range, in the format of the name; returns what was written."""
+        path = Path(path)
+        if write.is_measured(path):
+            return write.save_measures(path, self._measured, inputs=inputs)
+        made = self.identity.short
+        write.save_marked(path, self.marked, self.model, self.volume, made=made, inputs=inputs)
+        return [one for one in write.outputs(path, "mask") if one.is_file()]
+
+    @property
+    def largest_slice(self) -> int:
+        """The slice with most blood, from 0; of an empty mask the first that is marked."""
+        areas = np.count_nonzero(self.labels_zyx, axis=(1, 2))
+        return int(areas.argmax()) if areas.any() else min(self.marked.marked_slices(), default=0)
+
+    def picture_png(self, k: int | None = None) -> bytes:
+        """A picture of slice k, or of the one with most blood, with outlines and boxes, as PNG."""
+        from ichseg.files.picture import slice_png
+
+        k = self.largest_slice if k is None else k
+        if not 0 <= k < len(self.volume.hu_zyx):
+            raise BoxError(
+                f"The scan has slices 0 to {len(self.volume.hu_zyx) - 1}; got {k}; choose one of them."
+            )
+        lesions = self.marked.lesions
+        return slice_png(
+            self.volume,
+            k,
+            mask_yx=self.labels_zyx[k],
+            boxes=[box for one in lesions for box in self.marked.boxes(k, one.id)],
+            scale=1.0,
+            caption=f"{self.predictor.title}: {self.volume_ml:.1f} mL",
+            colours={one.id: one.rgb for one in lesions} if self.marked.named_lesions else None,
         )
-        return replace(found, ranges=ranges, no_range=drawn.no_range)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.picture_png()
+
+    def __repr__(self) -> str:
+        slices = np.flatnonzero(self.labels_zyx.any(axis=(1, 2)))
+        where = f"slices {slices[0]} to {slices[-1]}" if slices.size else "no slice"
+        return f"<Segmented by {self.model}: {self.volume_ml:.2f} mL on {where}>"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        yield "model", self.model
+        yield "volume_ml", round(self.volume_ml, 2)
+        yield "slices", np.flatnonzero(self.labels_zyx.any(axis=(1, 2))).tolist()
+        yield "scan", self.volume.called
+        yield "warnings", list(self.volume.warnings)
+
+
+def _stopped() -> InputError:
+    return InputError(
+        "A segmentation is kept whole or not at all; this one was stopped on the way; ask for it again."
+    )
 
 
 def extent_note(marked: Segmentation, whole: bool) -> str:

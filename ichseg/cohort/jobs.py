@@ -89,7 +89,7 @@ class Segment:
         entry = self._corrected()
         saved, prompts = _asked(entry)
         predictor = load_predictor(saved.model if saved else entry.model or self.model)
-        look: bool | None = False if entry.propagate else predictor.second_look
+        look: bool | None = predictor.second_look
         on = self.edge if entry.edge is None else entry.edge
         if saved:
             look, on = saved.second_look, saved.edge
