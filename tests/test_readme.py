@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +82,14 @@ def test_the_options_it_names_exist(root: Path) -> None:
         assert not {option for option in options if option not in run.stdout}, command
 
 
-def test_the_python_example_runs(
+@pytest.fixture
+def quick_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default method that answers at once."""
+    monkeypatch.setattr("ichseg.methods.catalogue.default_model", lambda: "threshold")
+
+
+def test_the_python_examples_run(
+    quick_default: None,
     library: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -91,9 +101,9 @@ def test_the_python_example_runs(
     monkeypatch.chdir(tmp_path)
     scan = nibabel.load(sample_paths()[0])
     nibabel.save(scan, "head_ct.nii.gz")
-    code, *_ = blocks(library, "python")
-    exec(compile(code, "library.md", "exec"), {})
-    assert re.fullmatch(r"[\d.e-]+ mL\n", capsys.readouterr().out)
+    for code in blocks(library, "python")[:2]:
+        exec(compile(code, "library.md", "exec"), {})
+        assert re.fullmatch(r"[\d.e-]+ mL\n", capsys.readouterr().out)
     saved = nibabel.load("mask.nii.gz")
     assert saved.shape == scan.shape
     np.testing.assert_array_equal(saved.affine, scan.affine)
@@ -110,7 +120,7 @@ def test_the_example_of_the_axes_runs_and_prints_what_the_page_says(
 
     monkeypatch.chdir(tmp_path)
     nibabel.save(nibabel.load(sample_paths()[0]), "head_ct.nii.gz")
-    _, code, *_ = blocks(library, "python")
+    (code,) = (one for one in blocks(library, "python") if "to_display" in one)
     exec(compile(code, "library.md", "exec"), {})
     printed = capsys.readouterr().out.strip()
     assert f"prints `{printed}`" in library
@@ -129,3 +139,31 @@ def test_the_table_says_how_far_a_volume_is_off(readme: str) -> None:
     assert f"{own.mean_percent:.0f} % ± {own.sd_percent:.0f} %" in row
     assert f"{own.patients} patients" in readme
     assert own.on_phantoms and own.on_phantoms in " ".join(readme.split())
+
+
+def test_the_notebook_runs_on_the_sample_from_its_first_cell_to_its_last(
+    quick_default: None,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    notebook = json.loads((root / "docs" / "library.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    monkeypatch.chdir(tmp_path)
+    there: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            *lines, last = ast.parse("".join(cell["source"])).body
+            exec(compile(ast.Module(lines, []), cell["id"], "exec"), there)
+            if isinstance(last, ast.Expr):  # what a notebook shows
+                there["shown"] = eval(
+                    compile(ast.Expression(last.value), cell["id"], "eval"), there
+                )
+            else:
+                exec(compile(ast.Module([last], []), cell["id"], "exec"), there)
+    assert there["found"]._repr_png_().startswith(b"\x89PNG")
+    assert 0.8 < there["shown"] <= 1  # the last cell's Dice
+    assert " mL on " in capsys.readouterr().out
+    assert (tmp_path / "mask.nii.gz").is_file() and (tmp_path / "record.json").is_file()
