@@ -121,7 +121,7 @@ def test_the_command_starts_the_page_with_what_it_was_given(
 ) -> None:
     started: list[tuple[str, list[str]]] = []
     monkeypatch.setattr("runpy.run_module", lambda name, **_: started.append((name, sys.argv[1:])))
-    monkeypatch.setattr(sys, "argv", ["ichseg", "page", "--backend", "torch"])
+    monkeypatch.setattr(sys, "argv", ["ichseg", "page", "--backend", "torch", "--no-api"])
     with pytest.raises(SystemExit) as end:
         command_line()
-    assert end.value.code == 0 and started == [("ichseg.page", ["--backend", "torch"])]
+    assert end.value.code == 0 and started == [("ichseg.page", ["--backend", "torch", "--no-api"])]

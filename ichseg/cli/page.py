@@ -5,12 +5,21 @@ from __future__ import annotations
 import importlib.util
 import runpy
 import sys
+from typing import Annotated
+
+import typer
 
 from ichseg.cli.options import Backend
 from ichseg.errors import InputError
 
 
-def page(backend: Backend = None) -> None:
+def page(
+    backend: Backend = None,
+    no_api: Annotated[
+        bool,
+        typer.Option("--no-api", metavar="", help="The page alone, without its API and MCP tools."),
+    ] = False,
+) -> None:
     """Serve the page at http://127.0.0.1:7860, or where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say.
 
     It needs the extra: pip install 'ichseg[page]'.
@@ -20,5 +29,5 @@ def page(backend: Backend = None) -> None:
             "The page is served by Gradio, which is not installed; install the extra: pip install 'ichseg[page]'."
         )
     # A program of its own above the command line: started by its name, as python -m ichseg.page does.
-    sys.argv = ["ichseg page", *(["--backend", backend] if backend else [])]
+    sys.argv = ["ichseg page", *(["--backend", backend] if backend else []), *["--no-api"] * no_api]
     runpy.run_module("ichseg.page", run_name="__main__")

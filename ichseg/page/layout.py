@@ -11,6 +11,7 @@ import gradio as gr
 
 from ichseg.marks.lesion import TYPES
 from ichseg.methods.frame import WINDOWS
+from ichseg.page.api import Api
 from ichseg.page.choices import choices
 from ichseg.page.controller import Controller
 from ichseg.page.folders import ServerFolder
@@ -45,8 +46,8 @@ def make_controller() -> Controller:
     return made
 
 
-def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
-    """The page and what to launch it with: ``demo.launch(**options)``.
+def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The page, with an API beside it or without, and what to launch it with: ``demo.launch(**options)``.
 
     Every page that is open has a session of its own in the controller, for as long as its lease holds (``leases``).
     Gradio's own word that a page is gone is not heeded: a laptop that sleeps breaks that connection, too.
@@ -98,17 +99,21 @@ def build_page(controller: Controller) -> tuple[gr.Blocks, dict[str, Any]]:
         viewer.look(look, outputs=None, queue=False, **quiet)
         # On a lane and in a property of its own: no operation waits for it, and neither hides the other's answer.
         viewer.aside(aside, outputs=viewer, queue=False, **quiet)
+        if api is not None:
+            api.add()
     demo.queue(api_open=False, max_size=64)
 
+    routes = [*script_routes(), lease_route(controller), *([api.route()] if api else [])]
     options = {
         "css": style(),
-        "app_kwargs": {"routes": [*script_routes(), lease_route(controller)]},
+        "app_kwargs": {"routes": routes},
         # A request that waits for its turn costs next to nothing, and is not to keep another person's from its own.
         "max_threads": MAX_SESSIONS,
         "theme": gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
-        "footer_links": [],
+        "footer_links": ["api"] if api else [],
+        "mcp_server": api is not None,
         "run_history": False,
         "allowed_paths": [str(controller.store.public)],
         "max_file_size": MAX_FILE_BYTES,

@@ -87,7 +87,12 @@ class Nothing:
 Kind = TypeVar("Kind")
 
 
-def parse(kind: type[Kind], given: Any, what: str) -> Kind:
+def parse(
+    kind: type[Kind],
+    given: Any,
+    what: str,
+    remedy: str = "correct it, or save the session and reload the page",
+) -> Kind:
     """Make a dataclass (or a plain type) of what came; keys that it does not know are left out.
 
     ``what`` is what people are told it is, such as "the operation 'boxes'". Raises InputError.
@@ -100,9 +105,7 @@ def parse(kind: type[Kind], given: Any, what: str) -> Kind:
     place = _place(first["loc"], given)
     name = f"'{place}' of {what}" if place else what[0].upper() + what[1:]
     got = "nothing" if first["type"].startswith("missing") else _shown(first["input"])
-    raise InputError(
-        f"{name} {_rule(first)}; got {got}; correct it, or save the session and reload the page."
-    )
+    raise InputError(f"{name} {_rule(first)}; got {got}; {remedy}.")
 
 
 @cache

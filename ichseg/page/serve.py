@@ -19,6 +19,9 @@ from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.methods.catalogue import default_baseline, default_model, load_predictor
 from ichseg.page.health import Health
 
+#: "off" serves the page without its API and MCP tools, as ``--no-api`` does.
+API_VARIABLE = "ICHSEG_API"
+
 
 def main() -> None:
     """Serve the page until told to stop."""
@@ -28,8 +31,15 @@ def main() -> None:
         metavar="NAME",
         help=f"what computes LiteMedSAM: {', '.join(BACKENDS)}; default: ${BACKEND_VARIABLE}, else auto",
     )
+    parser.add_argument(
+        "--no-api",
+        action="store_true",
+        help=f"the page alone, without its API and MCP tools; the same as {API_VARIABLE}=off",
+    )
+    asked = parser.parse_args()
     try:
-        use_backend(parser.parse_args().backend)
+        use_backend(asked.backend)
+        with_api = wants_api() and not asked.no_api
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")
     # A server that is told to stop still deletes what people uploaded.
@@ -37,6 +47,7 @@ def main() -> None:
     health = Health((default_model(), default_baseline()), load_predictor)
     threading.Thread(target=health.warm_up, daemon=True).start()
     # Importing gradio takes seconds of one core: the models load on another meanwhile.
+    from ichseg.page.api import Api
     from ichseg.page.layout import build_page, make_controller
 
     try:
@@ -45,12 +56,23 @@ def main() -> None:
         parser.exit(2, f"Error: {error}\n")
     # All temporary files of the process go with its folder, also where it is killed and another one starts.
     tempfile.tempdir = str(controller.store.folder.new_private())
+    api = Api(controller.shared.upload_root) if with_api else None
     try:
-        demo, options = build_page(controller)
+        demo, options = build_page(controller, api)
         options["app_kwargs"]["routes"].append(health.route())
         demo.launch(**options)
     finally:
+        if api is not None:
+            api.close()
         controller.close()
+
+
+def wants_api() -> bool:
+    """Whether the environment leaves the API on. Raises InputError for what is neither on nor off."""
+    said = os.environ.get(API_VARIABLE, "on")
+    if said not in ("on", "off"):
+        raise InputError(f"{API_VARIABLE} is on or off; got '{said[:60]}'; set one of them.")
+    return said == "on"
 
 
 def _stop(*_: Any) -> NoReturn:
