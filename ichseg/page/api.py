@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import gradio as gr
+from gradio.events import api as endpoint
 from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -147,12 +148,10 @@ class Api:
 
         # Without Gradio's queue: a call is bounded here, by caller and in time, and the caller of an MCP tool is known.
         for function in (segment, measure):
-            gr.api(function, api_name=function.__name__, queue=False)
+            endpoint(function, api_name=function.__name__, queue=False)
 
-    def segment(
-        self, scan: Any, boxes: Any, model: Any, propagate: Any, request: Any
-    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """What ``segment`` answers. Raises gr.Error with a sentence for people."""
+    def segment(self, scan: Any, boxes: Any, model: Any, propagate: Any, request: Any) -> Any:
+        """What ``segment`` answers: record, mask, picture. Raises gr.Error with a sentence for people."""
         with self._call(request, {"scan": scan}) as call:
             if boxes == "auto":
                 raise InputError(
@@ -179,8 +178,8 @@ class Api:
             write_whole(picture, found.picture_png())
             return json.dumps(record), *call.hand_out(mask, picture)
 
-    def measure(self, scan: Any, mask: Any, request: Any) -> tuple[str, dict[str, Any]]:
-        """What ``measure`` answers. Raises gr.Error with a sentence for people."""
+    def measure(self, scan: Any, mask: Any, request: Any) -> Any:
+        """What ``measure`` answers: record, report. Raises gr.Error with a sentence for people."""
         with self._call(request, {"scan": scan, "mask": mask}) as call:
             volume = self.read(call.files["scan"])
             given = read_labelled_mask(call.files["mask"], volume)
