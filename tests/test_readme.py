@@ -20,6 +20,7 @@ PAGES = (
         for name in (
             "command-line",
             "library",
+            "api",
             "training",
             "deployment",
             "how-it-works",

@@ -91,7 +91,7 @@ class Case:
         part = len(drawn) / max(1, len(drawn) + depth)
         for number, ((k, lesion), boxes) in enumerate(drawn.items(), 1):
             if cancelled():
-                raise _stopped()
+                raise stopped()
             found = predictor.predict(self.embed(k), boxes, second_look=predictor.second_look)
             marked.add_masks(k, {name: found.union}, lesion)
             progress(part * number / len(drawn))
@@ -109,7 +109,7 @@ class Case:
                 cancelled=cancelled,
             )
             if done.cancelled:
-                raise _stopped()
+                raise stopped()
             for lesion in boxes_by_lesion(marked):
                 done.mark(marked, lesion, name, lesion)
             stops = tuple(done.stops)
@@ -324,7 +324,8 @@ class Segmented:
         yield "warnings", list(self.volume.warnings)
 
 
-def _stopped() -> InputError:
+def stopped() -> InputError:
+    """What is said where ``cancelled`` ended a segmentation."""
     return InputError(
         "A segmentation is kept whole or not at all; this one was stopped on the way; ask for it again."
     )

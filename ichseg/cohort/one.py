@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from ichseg.cohort.automatic import automatic_document
-from ichseg.cohort.case import Case, Progress, Segmented, prompted_document
+from ichseg.cohort.case import Case, Progress, Segmented, prompted_document, stopped
 from ichseg.cohort.entry import Prompts
 from ichseg.errors import BoxError, VolumeError
 from ichseg.marks.box import Box, as_boxes
@@ -58,6 +58,8 @@ def segment(
     automatic = None
     if isinstance(boxes, str) and boxes == "auto":
         marked, automatic = automatic_document(volume, edge, cancelled=cancelled)
+        if cancelled is not None and cancelled():
+            raise stopped()  # what was found until then would pass for all
         propagate = propagate and bool(marked.prompts())
     else:
         marked = prompted_document(volume, _prompts(boxes, volume.shape_zyx[1:]), {}, edge)

@@ -116,7 +116,7 @@ class Api:
 
             Args:
                 scan: the head CT, uploaded to this server first (POST /gradio_api/upload), then its path or address: a NIfTI, NRRD or MetaImage file, or a zip of one DICOM series.
-                boxes: by slice, as {"12": [[120, 80, 180, 140]]}. Slices are numbered from 0 at the foot end. A box is x0, y0, x1, y1 in pixels of the slice as radiologists look at it: x from the patient's right to left, y from front to back, the last column and row not included. Or "auto", for blood that nobody boxed.
+                boxes: by slice, as {"12": [[120, 80, 180, 140]]}. Slices are numbered from 0 at the foot end. A box is x0, y0, x1, y1 in pixels of the slice as radiologists look at it: x from the patient's right to left, y from front to back, the last column and row not included. Or "auto": the program proposes and takes blood by itself, which nobody has checked.
                 model: the method that answers the boxes.
                 propagate: go on from the boxes to the whole hematoma, slice by slice, until it ends.
 
@@ -153,18 +153,18 @@ class Api:
     def segment(self, scan: Any, boxes: Any, model: Any, propagate: Any, request: Any) -> Any:
         """What ``segment`` answers: record, mask, picture. Raises gr.Error with a sentence for people."""
         with self._call(request, {"scan": scan}) as call:
-            if boxes == "auto":
-                raise InputError(
-                    "Blood is segmented from boxes; 'auto' has this version find it, which it does not yet; "
-                    "give boxes by slice."
-                )
-            given = parse(BySlice, boxes, "the boxes by slice", _CORRECT)
+            auto = boxes == "auto"
+            given = {} if auto else parse(BySlice, boxes, "the boxes by slice", _CORRECT)
             predictor = load_listed(parse(str, model, "the model", _CORRECT))
             whole = parse(bool, propagate, "whether to propagate", _CORRECT)
             volume = self.read(call.files["scan"])
             prompts = {k: [Box(*one) for one in drawn] for k, drawn in given.items()}
             found = cohort.segment(
-                volume, prompts, model=predictor, propagate=whole, cancelled=call.late
+                volume,
+                "auto" if auto else prompts,
+                model=predictor,
+                propagate=whole,
+                cancelled=call.late,
             )
             record = complete(found.record())
             mask, picture = (

@@ -18,7 +18,11 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from ichseg import cohort
+from ichseg.errors import WeightsError
 from ichseg.files.nifti_mask import read_mask
+from ichseg.marks.box import Box
+from ichseg.marks.document import Segmentation
+from ichseg.methods.automatic import Automatic
 from ichseg.page import api as page_api
 from ichseg.page.api import Api
 from ichseg.page.controller import Controller
@@ -120,7 +124,6 @@ def test_other_files_are_refused_and_nothing_is_fetched(api: Api, given: Any, wo
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"boxes": "auto"}, "does not yet"),
         ({"boxes": {}}, "has at least 1 item"),
         ({"boxes": [BOX]}, "is an object"),
         ({"boxes": {"one": [BOX]}}, "is a whole number"),
@@ -143,6 +146,24 @@ def test_what_cannot_be_meant_is_one_sentence_and_the_upload_goes(
     with pytest.raises(gr.Error, match=words) as error:
         api.segment(upload(), **call, request=request())
     assert "reload" not in str(error.value) and files_of(api) == []
+
+
+def test_auto_takes_what_the_program_proposes_and_says_so(
+    api: Api, upload: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def proposed(volume: CTVolume, edge: bool, **_: Any) -> tuple[Segmentation, Automatic]:
+        marked = cohort.prompted_document(volume, {(1, 1): [Box(*BOX)]}, {}, edge)
+        return marked, Automatic("a finder", scores={1: 0.9})
+
+    def lacks(*_: Any, **__: Any) -> None:
+        raise WeightsError("The finder's weights are not here; train them.")
+
+    monkeypatch.setattr("ichseg.cohort.one.automatic_document", proposed)
+    record = json.loads(api.segment(upload(), "auto", "threshold", False, request())[0])
+    assert record["automatic"]["lesions"] == [{"lesion": 1, "score": 0.9}] and record["volume_ml"]
+    monkeypatch.setattr("ichseg.cohort.one.automatic_document", lacks)
+    with pytest.raises(gr.Error, match="weights are not here"):
+        api.segment(upload(), "auto", "threshold", False, request())
 
 
 def test_what_fails_unforeseen_says_nothing_of_the_file(
