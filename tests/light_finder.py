@@ -1,4 +1,7 @@
-"""A finder of blood without weights: what has 55 to 90 HU inside the skull is blood, and it is quite sure of it."""
+"""A finder of blood without weights: what has 55 to 90 HU inside the skull is blood, and it is quite sure of it.
+
+``smooth_px`` and ``low_hu`` leave thin and faint things out, as falx and vessels.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,18 @@ class LightFinder:
 
     name = detection.DETECTION
     title = "Light"
-    rule = FindRule(extent=0.3, faint=0.3, least_score=0.3)
+    rule = FindRule(extent=0.3, faint=0.3, least_score=0.6)
     weights_sha256: dict[str, str] = {"light": "0" * 64}  # noqa: RUF012 - shared and never written to
 
-    def __init__(self, *, skull: bool = True, embedded_by: str = "threshold") -> None:
-        self.embedded_by = embedded_by
+    def __init__(
+        self,
+        *,
+        skull: bool = True,
+        embedded_by: str = "threshold",
+        smooth_px: int = 3,
+        low_hu: float = 55,
+    ) -> None:
+        self.embedded_by, self.smooth_px, self.low_hu = embedded_by, smooth_px, low_hu
         self.skull = skull
         """Whether to look inside a closed skull alone; a small scan made for a test may have none."""
         self.looked: list[int] = []
@@ -38,8 +48,8 @@ class LightFinder:
         assert embedding is not None
         self.looked.append(k)
         hu = np.asarray(volume.hu_zyx[k], dtype=np.float32)
-        smooth = ndimage.median_filter(hu, 5)
-        blood = (smooth >= 55) & (smooth <= 90)
+        smooth = ndimage.uniform_filter(hu, self.smooth_px)
+        blood = (smooth >= self.low_hu) & (smooth <= 90)
         if self.skull:
             inside = intracranial(hu)
             blood &= ndimage.binary_erosion(inside, iterations=6) if inside.any() else inside
@@ -72,6 +82,7 @@ def use(finder: LightFinder, monkeypatch: pytest.MonkeyPatch | None = None) -> L
     row = replace(
         detection.DETECTIONS[detection.DETECTION],
         weights=(),
+        embedded_by=finder.embedded_by,
         load=lambda name, device: finder,  # type: ignore[arg-type,return-value]
     )
     if monkeypatch is None:

@@ -28,6 +28,8 @@ class Detection:
     weights: tuple[str, ...]
     load: Callable[[str, str], BloodFinder] = _load
     """Of a name and a device."""
+    embedded_by: str = "litemedsam"
+    """The method of the catalogue whose embeddings it reads (``BloodFinder.embedded_by``)."""
 
 
 #: The finder that ships: its entry in weights/manifest.json.

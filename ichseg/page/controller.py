@@ -171,7 +171,7 @@ class Controller:
         if k >= len(hu_zyx):
             return
         if not asked.busy:
-            self.embeddings.plan(case.owner, case.models, hu_zyx, k)
+            self.shared.plan(case, volume, k)
         elif session.looking.acquire(blocking=False):
             try:
                 self.shared.asked += 1

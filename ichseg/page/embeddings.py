@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ichseg.marks.box import Box
     from ichseg.methods.predictor import Predictor, SliceEmbedding
+    from ichseg.page.likely import Reader
 
 #: A quarter of a small server's memory: 512 slices of LiteMedSAM, whose embedding in float16 is 2 MB.
 BUDGET_BYTES = 1 << 30
@@ -71,6 +72,7 @@ class Embeddings:
         self._running: dict[Key, Future[SliceEmbedding]] = {}
         self._owners: set[str] = set()
         self._plans: dict[str, deque[Job]] = {}
+        self._readers: dict[str, Reader | None] = {}
         self._people = 0
         self._refining = 0
         self._quiet_until = 0.0
@@ -130,9 +132,17 @@ class Embeddings:
                 self._changed.notify_all()
 
     def plan(
-        self, owner: str, models: Sequence[str], hu_zyx: npt.NDArray[np.number], centre: int
+        self,
+        owner: str,
+        models: Sequence[str],
+        hu_zyx: npt.NDArray[np.number],
+        centre: int,
+        reader: Reader | None = None,
     ) -> None:
-        """Embed a scan's slices in the background, outward from ``centre``; replaces its last plan."""
+        """Embed a scan's slices in the background, outward from ``centre``; replaces its last plan.
+
+        ``reader`` is given the embeddings that it wants, those that are there already, too.
+        """
         order = sorted(range(len(hu_zyx)), key=lambda k: (abs(k - centre), k))
         # Slice by slice, so that models with the same stem compute it once.
         jobs = [(Key(owner, model, k), hu_zyx[k]) for k in order for model in models]
@@ -140,10 +150,16 @@ class Embeddings:
             if owner not in self._owners or self._closed:
                 return
             self._plans[owner] = deque(jobs)
+            self._readers[owner] = reader
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="embeddings", daemon=True)
                 self._worker.start()
             self._changed.notify_all()
+
+    def is_planned(self, owner: str) -> bool:
+        """Whether the background has yet to embed slices of a scan."""
+        with self._changed:
+            return owner in self._plans
 
     def hold(self, seconds: float) -> None:
         """Keep the background still for a while: a person is drawing, and will ask in a moment."""
@@ -155,6 +171,7 @@ class Embeddings:
         with self._changed:
             self._owners.discard(owner)
             self._plans.pop(owner, None)
+            self._readers.pop(owner, None)
             for key in [key for key in self._kept if key.owner == owner]:
                 del self._kept[key]
         forget_images()
@@ -230,10 +247,14 @@ class Embeddings:
                     if self._closed:
                         return
                     self._changed.wait(self._nap())
+            key = job[0]
             try:
-                self._obtain(*job)
+                embedding = self._obtain(*job)
+                reader = self._readers.get(key.owner)
+                if reader is not None and reader.wants(key.model, key.k):
+                    reader.take(key.k, embedding)
             except Exception:  # nobody asked yet: whoever asks for this model will be told
-                self._give_up(job[0])
+                self._give_up(key)
 
     def _is_calm(self) -> bool:
         """Whether no person waits, draws, or did so a moment ago."""
@@ -254,7 +275,11 @@ class Embeddings:
                 key, slice_hu = plan.popleft()
                 if key not in self._kept and key not in self._running:
                     return key, slice_hu
+                reader = self._readers.get(owner)
+                if reader is not None and key in self._kept and reader.wants(key.model, key.k):
+                    return key, slice_hu
             del self._plans[owner]
+            self._readers.pop(owner, None)
         return None
 
     def _has_room(self, owner: str) -> bool:

@@ -75,6 +75,12 @@ class Masks:
             return False
         return any(case.recall(k, model, box) is None for box in boxes)
 
+    def answer(
+        self, case: Case, volume: CTVolume, k: int, boxes: Sequence[Box], model: str
+    ) -> BoolArray:
+        """A model's first answer to boxes on slice k together, remembered; nothing is marked."""
+        return self._mask(case, volume, k, boxes, model)
+
     def complete(self, case: Case, volume: CTVolume, k: int, trouble: Trouble) -> None:
         """Show the best masks that are known of slice k's boxes, and make those that a shown model lacks."""
         self._improve(case, k)

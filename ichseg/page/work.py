@@ -16,6 +16,7 @@ from ichseg.methods.catalogue import title_of
 from ichseg.page import state
 from ichseg.page.case import Case, Upload
 from ichseg.page.embeddings import Embeddings
+from ichseg.page.likely import Likely
 from ichseg.page.masks import Masks
 from ichseg.page.measuring import Measured, Method, Snapshot
 from ichseg.page.protocol import File
@@ -44,6 +45,7 @@ class Work:
         self.read = read
         self.embeddings = embeddings
         self.masks = Masks(embeddings)
+        self.likely = Likely()
         self.store = store(on_evict=self.forget)
         self.asked = 0
         """How often people asked for something that they wait for."""
@@ -69,10 +71,16 @@ class Work:
         self.embeddings.admit(session.case.owner)
         return session.case, volume
 
+    def plan(self, case: Case, volume: CTVolume, centre: int) -> None:
+        """Have the background embed a scan's slices, outward from one, and look for blood on them meanwhile."""
+        reader = self.likely.reader(case.owner, volume)
+        self.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre, reader)
+
     def forget(self, case: Case) -> None:
         """Let go of what was computed for a scan that is put aside or closed."""
         if case.upload is not None:  # what is the sample's stays: others open it, too
             self.embeddings.forget(case.owner)
+            self.likely.forget(case.owner)
         case.measuring.put_aside()
 
     @contextmanager

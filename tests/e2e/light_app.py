@@ -23,6 +23,7 @@ from ichseg.methods import catalogue  # noqa: E402
 from ichseg.methods.method import Method  # noqa: E402
 from ichseg.methods.predictor import SliceEmbedding, SliceMasks  # noqa: E402
 from ichseg.methods.threshold import ThresholdPredictor  # noqa: E402
+from tests.light_finder import LightFinder, use  # noqa: E402
 
 #: What the left pane's light model has in place of weights.
 CODE_SHA256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
@@ -74,4 +75,5 @@ def load(method: Method, device: str, backend: str) -> LightPredictor:
 if __name__ == "__main__":
     for name in [name for name in catalogue.CATALOGUE if catalogue.available(name)[0]]:
         catalogue.CATALOGUE[name] = replace(catalogue.CATALOGUE[name], load=load)
+    use(LightFinder(embedded_by=catalogue.default_baseline(), smooth_px=9, low_hu=58))
     runpy.run_path(str(ROOT / "app.py"), run_name="__main__")

@@ -50,6 +50,20 @@ SENSE: dict[str, st.SearchStrategy[Any]] = {
     "type": st.sampled_from(["IVH", "unspecified", "oedema"]),
     "name": words,
     "on": st.booleans(),
+    "proposals": st.lists(
+        st.fixed_dictionaries(
+            {
+                "key": st.integers(0, 9),
+                "slices": st.lists(
+                    st.fixed_dictionaries(
+                        {"slice": st.integers(0, SLICES), "boxes": st.just([[2, 2, 9, 9]])}
+                    ),
+                    max_size=2,
+                ),
+            }
+        ),
+        max_size=2,
+    ),
     "files": st.lists(st.fixed_dictionaries({"path": words, "name": words}), max_size=2),
     "thresholds": st.dictionaries(st.sampled_from(["ivh_ml", "inclusive"]), anything),
     "findings": st.dictionaries(st.sampled_from(["gcs", "nihss", "warfarin"]), anything),
@@ -251,6 +265,7 @@ def test_a_name_of_any_script_is_a_name_of_a_file(controller: Controller, tmp_pa
         ("lesion_set", {"lesion": 7, "name": "x"}, "lesion"),
         ("models", {"models": ["one", "four"]}, "four"),
         ("fetch", {"name": "four"}, "four"),
+        ("accept", {"proposals": [{"key": 1, "slices": []}]}, "A proposal has 1 to 64 boxes"),
     ],
 )
 def test_what_cannot_be_meant_of_this_scan_is_refused_in_a_sentence(

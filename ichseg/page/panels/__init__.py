@@ -13,6 +13,7 @@ from ichseg.page.panels.followup import panel as followup
 from ichseg.page.panels.lesions import panel as lesions
 from ichseg.page.panels.measure import panel as measure
 from ichseg.page.panels.scan import panel as scan
+from ichseg.page.panels.suggest import panel as suggest
 
 _HERE = Path(__file__).resolve().parent
 
@@ -20,6 +21,7 @@ _HERE = Path(__file__).resolve().parent
 PANELS = (
     Panel("scan", "Scan", _HERE / "scan", scan.OPERATIONS),
     Panel("boxes", "Boxes", _HERE / "boxes", boxes.OPERATIONS),
+    Panel("suggest", "Proposals", _HERE / "suggest", suggest.OPERATIONS, suggest.PASSING),
     Panel("lesions", "Lesions", _HERE / "lesions", lesions.OPERATIONS),
     Panel("correct", "Correction", _HERE / "correct", correct.OPERATIONS),
     Panel(

@@ -29,6 +29,8 @@ import { state } from "./state.js";
  *   whether the part drew something in the place of a pane's masks
  * @property {(context: CanvasRenderingContext2D, index: number, transform: DOMMatrix) => void} [drawUnder] above the masks
  * @property {(context: CanvasRenderingContext2D, index: number, place: Placement) => void} [draw] above the boxes
+ * @property {(context: CanvasRenderingContext2D, xOf: (slice: number) => number, step: number, height: number) => void}
+ *   [drawStrip] below the bars of the strip: where a slice's middle is, how far slices are apart, in CSS pixels
  * @property {() => object} [context] what goes along with everything that is said to Python
  * @property {(op: any) => void} [asked] an operation is asked for
  * @property {(files: File[], op: any) => void} [given] files were sent for an operation

@@ -3,7 +3,7 @@
 import { ink, one } from "./dom.js";
 import { fitCanvas } from "./draw.js";
 import { clamp } from "./geometry.js";
-import { join } from "./hub.js";
+import { join, tell } from "./hub.js";
 import { goTo } from "./navigate.js";
 import { lesionHere, marked, state } from "./state.js";
 
@@ -20,6 +20,7 @@ function drawStrip() {
   const step = stepOf(width);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
+  tell("drawStrip", context, (slice) => THUMB_PX / 2 + slice * step, step, height);
   context.fillStyle = ink("--ich-tick");
   for (let slice = 0; slice < state.scan.shape[0]; slice++) {
     context.fillRect(THUMB_PX / 2 + slice * step - 0.5, height - 3, 1, 3);

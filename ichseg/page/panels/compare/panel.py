@@ -78,7 +78,7 @@ def _models(work: Work, session: Session, op: Models, reply: Reply) -> Iterable[
         raise
     work.tell_method(case, reply)
     centre = len(volume.hu_zyx) // 2 if op.slice is None else op.slice
-    work.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre)
+    work.plan(case, volume, centre)
 
 
 def _reference(work: Work, session: Session, op: Reference, reply: Reply) -> Iterable[Reply]:

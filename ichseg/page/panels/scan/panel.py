@@ -106,7 +106,7 @@ def _show(work: Work, session: Session, role: Role, case: Case, reply: Reply) ->
         work.store.open(session, case, role)
         work.embeddings.admit(case.owner)
         work.embeddings.hold(OPENING_SECONDS)
-        work.embeddings.plan(case.owner, case.models, volume.hu_zyx, len(volume.hu_zyx) // 2)
+        work.plan(case, volume, len(volume.hu_zyx) // 2)
     reply["slices"] = {}
     reply["scan"] = scan_state(case, volume, voxels)
 

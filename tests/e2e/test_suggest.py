@@ -1,0 +1,99 @@
+"""Proposals as a person meets them: suggested, stepped through, accepted, adjusted; and a box on healthy brain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import ndimage
+
+from ichseg.marks.box import box_from_mask
+from ichseg.measures.volume import volume_ml
+from ichseg.scan.volume import CTVolume
+from tests.e2e.driver import PATIENCE_MS, Viewer
+
+Visit = Callable[..., Viewer]
+
+
+@pytest.fixture
+def opened(visit: Visit) -> Viewer:
+    return visit(color_scheme="dark" if os.environ.get("DARK") else "light").open_sample()
+
+
+def rows(viewer: Viewer) -> list[str]:
+    return viewer.page.locator(".ich-suggest-list [data-part=show]").all_inner_texts()
+
+
+def look(viewer: Viewer, name: str) -> None:
+    """For eyes: a picture of the page, where a folder is told for it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        viewer.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_from_the_sample_to_its_lesions_measured_in_three_gestures(
+    visit: Visit, sample: CTVolume, truth: npt.NDArray[np.bool_]
+) -> None:
+    viewer = visit()
+    viewer.open_sample()  # one
+    viewer.do("suggest").answered()  # two
+    assert len(rows(viewer)) == 2
+    assert viewer.ml(0)[1] == 0  # nothing is counted that was not accepted
+    assert "may miss blood" in viewer.page.inner_text(".ich-suggest-says").lower()
+    listed = [float(row.split(" · ")[1].split()[0]) for row in rows(viewer)]
+    look(viewer, "proposals")
+    viewer.do("accept_follow").settle()  # three
+    assert all("accepted" in row for row in rows(viewer))
+    assert viewer.ml(0)[1] >= sum(listed) - 0.1  # followed, no lesion has less
+    assert viewer.ml(0)[1] == pytest.approx(volume_ml(truth, sample), rel=0.3)
+    viewer.page.wait_for_function(
+        "() => /^Blood is likely on slices /.test(document.querySelector('.ich-likely').textContent)",
+        timeout=PATIENCE_MS,
+    )
+    look(viewer, "accepted")
+    # It is as if a person had drawn them: undone step by step, the lists follow.
+    viewer.press("Control+z", "Control+z", "Control+z").answered()
+    assert viewer.ml(0)[1] == 0 and not any("accepted" in row for row in rows(viewer))
+
+
+def test_a_person_steps_through_and_adjusts(opened: Viewer) -> None:
+    opened.press("s").answered()
+    first = opened.slice
+    assert opened.page.locator("[aria-current=true]").inner_text().startswith("1 · ")
+    opened.press("r")
+    assert "dismissed" in rows(opened)[0]
+    assert opened.page.locator("[aria-current=true]").inner_text().startswith("2 · ")
+    opened.page.locator(".ich-suggest-list [data-part=dismiss]").first.click()  # taken up again
+    opened.page.locator(".ich-suggest-list [data-part=show]").first.click()
+    assert opened.slice == first
+    said = opened.page.inner_text(".ich-hidden")
+    assert said.startswith("Proposal 1 of 2: slice ") and "A accepts it" in said
+    # A drag on the dashed box moves it, and draws no other.
+    title = opened.page.locator("[aria-current=true]").get_attribute("title")
+    assert title is not None and title.startswith(f"--slice {first} --box ")
+    frame = [float(side) for side in title.split()[-1].split(",")]
+    x, y = (frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2
+    opened.drag((x, y, x + 5, y + 3))
+    assert not opened.sent and "adjusted" in rows(opened)[0]
+    opened.press("a").settle()
+    assert "accepted" in rows(opened)[0] and opened.ml(0)[1] > 0
+
+
+def test_a_box_on_healthy_brain_is_told(
+    opened: Viewer, sample: CTVolume, truth: npt.NDArray[np.bool_]
+) -> None:
+    clean = int(np.flatnonzero(~truth.any(axis=(1, 2)))[-8])
+    brain = ndimage.binary_erosion(np.abs(sample.hu_zyx[clean] - 35.0) < 8, iterations=4)
+    labels, _ = ndimage.label(brain)
+    largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    box = box_from_mask(largest)
+    assert box is not None
+    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    opened.go_to(clean).draw((x - 20, y - 20, x + 20, y + 20))
+    if opened.ml(0)[0] == 0:
+        pytest.skip("the light model marks nothing there")
+    line = opened.page.wait_for_selector(".ich-looks:visible", timeout=PATIENCE_MS)
+    assert line is not None and "looks like brain" in line.inner_text()
