@@ -26,8 +26,8 @@ from ichseg.scan.volume import CTVolume
 RING_MM = (3.0, 10.0)
 #: HU of tissue: neither air and fat nor blood that is brighter than brain.
 _TISSUE_HU = (0.0, 80.0)
-#: A mask with less contrast than this to its surroundings is told. Chosen on the adapter's training patients so that few
-#: components of their reference masks, and most discs in slices without blood, have less.
+#: A mask with less contrast than this to its surroundings is told. Chosen on the adapter's training patients, so that
+#: few components of their reference masks, and most discs in slices without blood, have less.
 LEAST_CONTRAST_HU = 6.0
 #: Nothing under this is blood, whatever lies around it.
 _FLUID_HU = 20.0
