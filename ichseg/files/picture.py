@@ -47,11 +47,12 @@ def render_slice(
     letters: bool = True,
     caption: str = "",
     colours: Mapping[int, Colour] | None = None,
+    box_colour: Colour = BOX_COLOUR,
 ) -> RGBArray:
     """One slice of a scan with its mask and boxes drawn over it.
 
     ``mask_yx`` is the slice's mask [y, x]; with ``colours`` it holds labels, each drawn in its own colour, and those
-    without one are not drawn. ``boxes`` are in native pixels. ``scale`` is display pixels for
+    without one are not drawn. ``boxes`` are in native pixels, drawn in ``box_colour``. ``scale`` is display pixels for
     each pixel of the slice along its finer side; where pixels are not square the other side is
     stretched, so that a circle in the patient is a circle in the picture. ``opacity`` is that of the mask's
     fill, 0 for none. The outline and the box are one display pixel wide, two from a scale of 2 on; the outline
@@ -78,7 +79,8 @@ def render_slice(
             _paint_mask(picture, shown, colour, opacity, outline, line_px)
     native = volume.shape_zyx[1:]
     for box in boxes:
-        _paint_box(picture, box.clip(native), (rows / native[0], columns / native[1]), line_px)
+        per_yx = (rows / native[0], columns / native[1])
+        _paint_box(picture, box.clip(native), per_yx, line_px, box_colour)
     image = Image.fromarray(picture)
     if letters:
         _draw_letters(ImageDraw.Draw(image), (rows, columns), k, volume.shape_zyx[0], window)
@@ -187,14 +189,16 @@ def _eroded(mask: BoolArray) -> BoolArray:
     return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
-def _paint_box(picture: RGBArray, box: Box, per_yx: tuple[float, float], line_px: int) -> None:
+def _paint_box(
+    picture: RGBArray, box: Box, per_yx: tuple[float, float], line_px: int, colour: Colour
+) -> None:
     """Draw a box's frame in place: its outermost display pixels are the outermost that the box covers."""
     top, bottom = round(box.y0 * per_yx[0]), round(box.y1 * per_yx[0])
     left, right = round(box.x0 * per_yx[1]), round(box.x1 * per_yx[1])
     frame = np.zeros(picture.shape[:2], dtype=bool)
     frame[top : max(bottom, top + 1), left : max(right, left + 1)] = True
     frame[top + line_px : bottom - line_px, left + line_px : right - line_px] = False
-    picture[frame] = BOX_COLOUR
+    picture[frame] = colour
 
 
 def with_sides(rgb: RGBArray) -> RGBArray:
@@ -296,6 +300,7 @@ def slice_png(
     opacity: float = 0.25,
     caption: str = "",
     colours: Mapping[int, Colour] | None = None,
+    box_colour: Colour = BOX_COLOUR,
 ) -> bytes:
     """A picture of slice k with mask and boxes (``render_slice``) as PNG.
 
@@ -312,6 +317,7 @@ def slice_png(
         opacity=opacity,
         caption="\n".join(lines),
         colours=colours,
+        box_colour=box_colour,
     )
     return png_bytes(Image.fromarray(rgb), volume.warnings)
 

@@ -29,6 +29,7 @@ CATALOGUE = {
             weights=("litemedsam", "litemedsam-rslora"),
             takes_edge=True,
             shown_beside="litemedsam",
+            colour="#2fe3d3",
         ),
         Method(
             "litemedsam",
@@ -38,6 +39,7 @@ CATALOGUE = {
             weights=("litemedsam",),
             takes_edge=True,
             shown_beside="threshold",
+            colour="#b48cff",
         ),
         Method(
             "medsam",
@@ -46,6 +48,7 @@ CATALOGUE = {
             prompted.load,
             weights=("medsam",),
             takes_edge=True,
+            colour="#ff4fe0",
         ),
         Method(
             "sam",
@@ -54,6 +57,7 @@ CATALOGUE = {
             prompted.load,
             weights=("sam",),
             takes_edge=True,
+            colour="#1fe06a",
         ),
         Method(
             "resattunet",
@@ -62,6 +66,7 @@ CATALOGUE = {
             trained.load,
             weights=("resattunet",),
             takes_box=False,
+            colour="#ff4d6d",
         ),
         Method(
             "drunet",
@@ -70,6 +75,7 @@ CATALOGUE = {
             trained.load,
             weights=("drunet",),
             takes_box=False,
+            colour="#b09a5f",
         ),
         Method(
             "unet",
@@ -78,6 +84,7 @@ CATALOGUE = {
             trained.load,
             weights=("unet",),
             takes_box=False,
+            colour="#fff0b8",
         ),
         Method(
             "random-forest",
@@ -86,18 +93,21 @@ CATALOGUE = {
             trained.load,
             weights=("random-forest",),
             takes_box=False,
+            colour="#8fa3ad",
         ),
         Method(
             "fcm",
             "Fuzzy c-means in the box",
             "Three classes of brightness within the box; the brightest is blood.",
             fcm.load,
+            colour="#6f86ff",
         ),
         Method(
             "threshold",
             "Threshold in the box",
             "Voxels above 45 HU inside the box, smoothed by a median filter, holes filled.",
             threshold.load,
+            colour="#d9c2ff",
         ),
     )
 }

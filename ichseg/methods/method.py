@@ -29,6 +29,14 @@ class Method:
     """Whether the edge at half height (``marks.edge``) is drawn on its masks."""
     shown_beside: str = ""
     """Which method it is compared with where it is the default; one without is never the default."""
+    colour: str = "#d7dde3"
+    """#RRGGBB: what is this method's on the page and in pictures; none is a lesion's (``marks.lesion.PALETTE``)."""
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, each part 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return red, green, blue
 
 
 #: Called with the row, a device ("auto", "cpu" or "cuda") and a name of ``backends.BACKENDS``.

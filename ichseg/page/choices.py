@@ -8,7 +8,7 @@ from ichseg.methods import catalogue
 
 
 def choices() -> list[dict[str, Any]]:
-    """The catalogue for the page's choosers: name, title, summary, and why one cannot be chosen ("missing").
+    """The catalogue for the page's choosers: name, title, summary, colour, and why one cannot be chosen ("missing").
 
     "fetch": whether what is missing has a place on the hub. The hub is asked only once a person presses *Fetch*.
     """
@@ -21,6 +21,7 @@ def choices() -> list[dict[str, Any]]:
                 "name": info.name,
                 "title": info.title,
                 "summary": info.summary,
+                "colour": info.colour,
                 "missing": "" if ready else why,
                 "fetch": not ready and not hindrance,
                 "hindrance": hindrance,

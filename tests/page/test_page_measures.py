@@ -27,6 +27,7 @@ from ichseg.marks.box import Box, jitter
 from ichseg.marks.document import Segmentation
 from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
 from ichseg.measures.volume import volume_ml
+from ichseg.methods.catalogue import method_of
 from ichseg.methods.follow_rule import Rule
 from ichseg.methods.predictor import SliceMasks
 from ichseg.methods.propagation import propagate
@@ -533,6 +534,8 @@ def test_a_picture_shows_the_lesions_in_their_colours_but_hidden_ones(
 
     first, ventricle, oedema = (lesion.rgb for lesion in marked.lesions)
     assert {first, ventricle} <= colours(2) and oedema not in colours(2)
+    case = controller.store.get("x").case
+    assert case and method_of(case.models[0]).rgb in colours(2)  # the box is of the method
     marked.set_lesion(2, visible=False)
     assert first in colours(2) and ventricle not in colours(2) and oedema in colours(4)
 

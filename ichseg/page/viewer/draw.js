@@ -1,6 +1,6 @@
 // Drawing: the slice, masks, and what panels lay over them.
 
-import { colourOfPane, one, panes, root } from "./dom.js";
+import { one, panes, root } from "./dom.js";
 import { clamp, placement } from "./geometry.js";
 import { find, join, tell } from "./hub.js";
 import { here, shown, state, view } from "./state.js";
@@ -70,14 +70,14 @@ function drawPane({ canvas }, index) {
 }
 
 function drawMasks(context, index, transform) {
-  // One lesion has the pane's colour; of several each has its own.
+  // An outline has its lesion's colour, as in the list; whose it is, the pane's head says in the method's.
   const { lesions, models } = state;
   for (const { id, colour, visible } of lesions) {
     const mask = here().masks[models[index]]?.[id];
     if (!mask || !visible) continue;
     const path = new Path2D();
     path.addPath(mask.path, transform);
-    context.fillStyle = context.strokeStyle = lesions.length > 1 ? colour : colourOfPane(index);
+    context.fillStyle = context.strokeStyle = colour;
     context.lineJoin = "round";
     if (shown.fill) {
       context.globalAlpha = shown.opacity;

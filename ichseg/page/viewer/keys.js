@@ -1,7 +1,7 @@
 // The keyboard.
 
 import { rest } from "./aside.js";
-import { one } from "./dom.js";
+import { one, root, viewerHasFocus } from "./dom.js";
 import { actions, find, join, keys } from "./hub.js";
 import { cancellable } from "./messages.js";
 import { state } from "./state.js";
@@ -10,8 +10,9 @@ import { state } from "./state.js";
 export const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 /** A step of a key that is held down, or pressed with Shift. */
 export const FAST_PX = 5;
-const WRITING = "select, textarea, input:not([type=range])";
-const SLIDING = "input[type=range]:not(.ich-slider)";
+const WRITING = "select, textarea, input:not([type=range], [type=radio], [type=checkbox])";
+/** What the browser scrolls, presses or chooses by: such a key is the page's only while the viewer has the focus. */
+const BROWSERS = new Set([...Object.keys(ARROWS), "PageDown", "PageUp", "Home", "End", " ", "Enter"]);
 
 function stepBack() {
   // One thing at a time, beginning with what is under way.
@@ -32,7 +33,7 @@ function onKey(event) {
   if (control && key === "z") return done(event, event.shiftKey ? actions.redo : actions.undo);
   if (control && key === "y") return done(event, actions.redo);
   if (control) return;
-  if (target.matches?.(SLIDING) && (ARROWS[key] || key === "Home" || key === "End")) return;
+  if (BROWSERS.has(key) && !viewerHasFocus()) return;
   if (find("key", event, key)) event.preventDefault();
   else if (keys[key]) done(event, keys[key]);
 }
@@ -43,7 +44,15 @@ export function done(event, action) {
   action();
 }
 
+function leaveFocus(event) {
+  // A button that is pressed by pointer leaves the focus with the viewer: its keys go on.
+  if (viewerHasFocus() && event.target.closest("button")) event.preventDefault();
+}
+
 join({
   keys: { Escape: stepBack },
-  start: () => document.addEventListener("keydown", onKey),
+  start() {
+    document.addEventListener("keydown", onKey);
+    root.addEventListener("mousedown", leaveFocus);
+  },
 });

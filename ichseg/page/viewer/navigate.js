@@ -1,6 +1,6 @@
 // Going about in the scan: slices, window, zoom.
 
-import { all, one, root } from "./dom.js";
+import { all, announce, one, root } from "./dom.js";
 import { draw } from "./draw.js";
 import { centred, clamp, zoomed } from "./geometry.js";
 import { host } from "./host.js";
@@ -8,7 +8,8 @@ import { join, tell } from "./hub.js";
 import { rest } from "./aside.js";
 import { announceVolumes, look } from "./server.js";
 import { capital, sliceName } from "./numbers.js";
-import { shown, state, view } from "./state.js";
+import { sliceSentence } from "./said.js";
+import { here, isMarked, shown, state, view } from "./state.js";
 
 let jumps = false; // whether to go to a slice that the next answer changes
 
@@ -23,8 +24,14 @@ export function goTo(k) {
   tell("slice");
   tell("showState");
   draw();
+  announceSlice();
   look(false);
   rest();
+}
+
+function announceSlice() {
+  const { k, scan, models } = state;
+  announce(sliceSentence(k, scan.shape[0], isMarked(here()) ? here().ml[models[0]] : null));
 }
 
 /** Go where the next answer changes something: undone is what may lie on another slice. */
@@ -96,7 +103,7 @@ function take(reply) {
   if (reply.show !== undefined) goTo(reply.show);
   else if (jumps && changed.length && !changed.includes(state.k)) goTo(changed[0]);
   jumps = false;
-  if (changed.includes(state.k) && !reply.later) announceVolumes();
+  if (changed.length && !reply.later) announceVolumes();
 }
 
 const step = (by) => () => goTo(state.k + by);

@@ -1,14 +1,15 @@
 // The panes, each made from the one template: a method, its numbers, and the slice.
 
-import { all, colourOfPane, one, panes } from "./dom.js";
+import { all, inkOf, one, panes, press, recall, remember, root } from "./dom.js";
 import { resize } from "./draw.js";
 import { find, join, showAll } from "./hub.js";
 import { isAway } from "./line.js";
 import { capital, number, plural } from "./numbers.js";
 import { listen } from "./pointer.js";
 import { ask, queue } from "./server.js";
-import { boxesHere, here, marked, ROLE_TITLES, shown, state } from "./state.js";
+import { boxesHere, colourOf, here, marked, ROLE_TITLES, shown, state } from "./state.js";
 
+const SINGLE = "ich-single";
 const SLOW_MS = 400; // a pane says what it is doing only when that takes longer than a glance
 /** @type {any} */
 let slowTimer = 0;
@@ -32,9 +33,9 @@ function makePane(index) {
     corner: Object.fromEntries(all(".ich-corner", node).map((span) => [span.dataset.corner, span])),
   };
   node.dataset.pane = index;
-  node.style.setProperty("--ich-own", colourOfPane(index));
   const [place, what] = [["left pane", "the chosen model"], ["right pane", "the baseline"]][index] ?? ["pane " + (index + 1), "another method"];
   node.setAttribute("aria-label", capital(place) + ": " + what);
+  one("h3", node).textContent = capital(place) + ": " + what;
   pane.chooser.setAttribute("aria-label", "Method of the " + place);
   pane.canvas.tabIndex = index ? -1 : 0;
   listChoices(pane);
@@ -54,6 +55,14 @@ function listChoices({ chooser }) {
   }
 }
 
+/** Have the left pane alone, or all; remembered until the browser's tab is closed. */
+export function showSingle(on) {
+  shown.single = on;
+  remember(SINGLE, on);
+  showAll();
+  resize();
+}
+
 function choose(index, name) {
   const models = state.models.slice();
   models[index] = name;
@@ -71,9 +80,14 @@ function showPanes() {
   const { scan, k, models, totals, runs, roles, role } = state;
   const depth = scan.shape[0];
   setPanes(models.length);
+  press("single", shown.single);
+  one(".ich-panes").dataset.single = shown.single;
+  root.style.setProperty("--ich-first-ink", inkOf(colourOf(models[0])));
   const label = "Slice " + (k + 1) + " of " + depth + ", " + plural(boxesHere().length, "box") + ". Arrow keys change the slice, B places a box, question mark for help.";
   panes.forEach((pane, index) => {
     const model = models[index];
+    pane.node.style.setProperty("--ich-own", colourOf(model));
+    pane.node.hidden = shown.single && index > 0;
     pane.sliceMl.textContent = number(here().ml[model]);
     pane.totalMl.textContent = marked().length ? number(totals[model]) : "–";
     pane.chooser.value = model;
@@ -111,9 +125,16 @@ function sayWaiting() {
   }
 }
 
+const toggleSingle = () => showSingle(!shown.single);
+
 join({
   slow: ["models"],
-  start: () => setPanes(2),
+  actions: { single: toggleSingle },
+  keys: { p: toggleSingle },
+  start() {
+    shown.single = recall(SINGLE);
+    setPanes(2);
+  },
   show: showPanes,
   showState,
   slice: showPanes,

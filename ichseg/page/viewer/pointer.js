@@ -161,8 +161,8 @@ export function listen(pane, index) {
 
 join({
   start: () => document.addEventListener("keyup", (event) => { if (event.key === " ") spaceDown = false; }),
-  key(event, key) {
-    if (key !== " " || /** @type {Element} */ (event.target).tagName === "BUTTON") return false;
+  key(_, key) {
+    if (key !== " ") return false;
     spaceDown = true;
     return true;
   },

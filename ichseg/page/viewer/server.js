@@ -1,13 +1,13 @@
 // Asking Python: one request under way, each operation sent until it is answered.
 
-import { announce, panes, root } from "./dom.js";
+import { announce, root } from "./dom.js";
 import { host } from "./host.js";
 import { gather, join, showAll, slow, tell } from "./hub.js";
 import { serverBack } from "./line.js";
 import { Mask } from "./masks.js";
 import { busy, complain } from "./messages.js";
-import { number } from "./numbers.js";
-import { boxesHere, here, lesionHere, state, titleOf } from "./state.js";
+import { volumesSentence } from "./said.js";
+import { boxesHere, here, lesionHere, modelsInSight, state, titleOf } from "./state.js";
 
 const OPENS = new Set(["open", "sample", "reopen"]); // what brings a scan, and so may be asked while none is there
 const PATIENCE_MS = { edit: 15000, work: 120000 };
@@ -197,9 +197,9 @@ function keepSlice(slice, marks) {
 
 /** Say the volumes of the slice on screen. */
 export function announceVolumes() {
-  const { k, models, totals } = state;
-  const each = panes.map((_, index) => titleOf(models[index]) + " " + number(here().ml[models[index]]) + " mL here, " + number(totals[models[index]]) + " in total");
-  announce("Slice " + (k + 1) + ": " + each.join("; ") + ".");
+  const { k, totals } = state;
+  const rows = modelsInSight().map((model) => ({ title: titleOf(model), here_ml: here().ml[model], total_ml: totals[model] }));
+  announce(volumesSentence(k, rows));
 }
 
 join({

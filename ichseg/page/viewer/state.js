@@ -46,7 +46,7 @@ export const state = {
   scan: null,
   /** the slice on screen, from 0 */
   k: 0,
-  /** @type {any[]} the methods there are: {name, title, summary, missing, fetch, hindrance} */
+  /** @type {any[]} the methods there are: {name, title, summary, colour, missing, fetch, hindrance} */
   choices: [],
   /** @type {string[]} the methods of the panes, from left to right */
   models: [],
@@ -89,7 +89,13 @@ export const state = {
 };
 
 /** How the picture is shown. */
-export const shown = { width: 80, level: 40, masks: true, fill: false, opacity: 0.35 };
+export const shown = {
+  width: 80, level: 40, masks: true, fill: false, opacity: 0.35,
+  /** whether the left pane has the whole width */
+  single: false,
+};
+/** The methods of the panes that are in sight, from left to right. */
+export const modelsInSight = () => state.models.slice(0, shown.single ? 1 : undefined);
 
 /** @type {import("./geometry.js").View} what part of the slice is shown */
 export const view = { zoom: 1, x: 0.5, y: 0.5 };
@@ -108,6 +114,8 @@ export const marked = () => [...state.slices.keys()].filter((slice) => isMarked(
 export const roughSlices = () => marked().filter((slice) => state.slices.get(slice).rough?.length);
 export const lesionHere = () => state.lesions.find(({ id }) => id === state.lesion);
 export const titleOf = (name) => state.choices.find((choice) => choice.name === name)?.title ?? name;
+/** The colour of a method, whichever pane shows it. */
+export const colourOf = (name) => state.choices.find((choice) => choice.name === name)?.colour ?? "#d7dde3";
 
 /** @type {Record<Role, Role>} */
 export const OTHER = { baseline: "followup", followup: "baseline" };

@@ -1,11 +1,11 @@
 // The strip below the slider: millilitres by slice of the first two methods, and where a lesion was followed to.
 
-import { ink, one } from "./dom.js";
+import { ink, inkOf, one } from "./dom.js";
 import { fitCanvas } from "./draw.js";
 import { clamp } from "./geometry.js";
 import { join, tell } from "./hub.js";
 import { goTo } from "./navigate.js";
-import { lesionHere, marked, state } from "./state.js";
+import { colourOf, lesionHere, marked, modelsInSight, state } from "./state.js";
 
 const THUMB_PX = 16; // the slider's thumb, as the style sheet has it: its centre runs THUMB_PX short of the ends
 
@@ -33,7 +33,7 @@ function drawStrip() {
 }
 
 function drawBars(context, step, height) {
-  const { slices, models } = state;
+  const { slices } = state;
   const bar = clamp(step / 2 - 1, 1, 6);
   const most = Math.max(0.001, ...marked().flatMap((slice) => Object.values(slices.get(slice).ml)));
   for (const slice of marked()) {
@@ -41,10 +41,10 @@ function drawBars(context, step, height) {
     const middle = THUMB_PX / 2 + slice * step;
     // What was only followed there is paler than what a person marked or corrected.
     context.globalAlpha = Object.values(origin).every((from) => !from || from === "propagated") ? 0.5 : 1;
-    models.slice(0, 2).forEach((model, index) => {
+    modelsInSight().slice(0, 2).forEach((model, index) => {
       const part = (ml[model] ?? 0) / most;
       const tall = part ? Math.max(2, part * (height - 1)) : 1;
-      context.fillStyle = ink(index ? "--ich-baseline-ink" : "--ich-model-ink");
+      context.fillStyle = inkOf(colourOf(model));
       context.fillRect(middle + (index ? 0.5 : -bar - 0.5), height - tall, bar, tall);
     });
   }

@@ -1,6 +1,6 @@
 // The voxels of a scan: fetched once, and put on screen.
 
-import { announce, panes, root } from "./dom.js";
+import { announce, focusViewer, root } from "./dom.js";
 import { resize } from "./draw.js";
 import { join, showAll, tell } from "./hub.js";
 import { serverPath } from "./line.js";
@@ -79,7 +79,7 @@ function adopt(description, hu, reply) {
   showAll();
   ask({ op: "fetched" });
   announce((state.roles.followup ? ROLE_TITLES[state.role] + " loaded: " : "Scan loaded: ") + scan.name + ", " + scan.shape[0] + " slices.");
-  panes[0].canvas.focus({ preventScroll: true });
+  focusViewer();
 }
 
 function forgetClosed(reply) {

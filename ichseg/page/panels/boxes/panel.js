@@ -1,13 +1,13 @@
 // Boxes: drawn and changed by pointer and keys, deleted, undone, and followed through the scan.
 
 import { rest } from "../../viewer/aside.js";
-import { announce, button, enable, one } from "../../viewer/dom.js";
+import { announce, announceAlso, button, enable, focusViewer, one } from "../../viewer/dom.js";
 import { draw } from "../../viewer/draw.js";
 import { boxBetween, handleAt, reshape } from "../../viewer/geometry.js";
 import { showAll, tell } from "../../viewer/hub.js";
 import { ARROWS, FAST_PX } from "../../viewer/keys.js";
 import { followNext } from "../../viewer/navigate.js";
-import { capital } from "../../viewer/numbers.js";
+import { stopsSentence } from "../../viewer/said.js";
 import { ask, look, queue } from "../../viewer/server.js";
 import { boxesHere, here, isMarked, lesionHere, marked, state, view } from "../../viewer/state.js";
 import { drawBoxes } from "./paint.js";
@@ -169,6 +169,7 @@ function takeUpNext() {
 }
 
 function afterKeys() {
+  focusViewer(); // the arrows are the box's from now on
   look(true);
   tell("showState");
   draw();
@@ -214,17 +215,12 @@ function showTools() {
 }
 
 function showStops() {
-  // How far a lesion was followed, and why no further.
-  const own = lesionHere();
   const line = one(".ich-stops");
-  line.hidden = !own?.stops.length;
-  if (line.hidden) return;
-  const text = own.stops
-    .filter(({ reason }) => reason !== "end")
-    .map((stop) => capital(stop.sentence) + " (--slice " + stop.slice + ")")
-    .join("; ");
-  const whose = state.lesions.length > 1 ? own.name + ": " : "";
-  line.textContent = whose + (text ? text + "." : "followed to both ends of the scan.") + " Look at every slice; a box where it is wrong wins.";
+  const text = stopsSentence(lesionHere(), state.lesions.length > 1);
+  line.hidden = !text;
+  if (line.textContent === text) return;
+  line.textContent = text;
+  if (text) announceAlso(text);
 }
 
 /** @type {import("../../viewer/hub.js").Part} */

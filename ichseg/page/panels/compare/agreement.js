@@ -1,8 +1,8 @@
 // Where two masks agree, drawn apart without colour: full, stripes, dots.
 
-import { colourOfPane, colours, one } from "../../viewer/dom.js";
+import { one } from "../../viewer/dom.js";
 import { Mask, pathOf } from "../../viewer/masks.js";
-import { here, state, titleOf } from "../../viewer/state.js";
+import { colourOf, here, state, titleOf } from "../../viewer/state.js";
 import { againstTruth, comparing } from "./comparing.js";
 
 const TRUTH_COLOUR = "#9be564", BOTH_COLOUR = "#ffffff";
@@ -87,8 +87,8 @@ export function drawAgreement(context, index, transform) {
   const { both, ownOnly, referenceOnly } = agreementOf(own, truth ? truthHere() : bloodOf(state.models[0]));
   const layers = [
     [both, "full", BOTH_COLOUR],
-    [referenceOnly, "stripes", truth ? TRUTH_COLOUR : colours[0]],
-    [ownOnly, "dots", colourOfPane(index)],
+    [referenceOnly, "stripes", truth ? TRUTH_COLOUR : colourOf(state.models[0])],
+    [ownOnly, "dots", colourOf(state.models[index])],
   ];
   for (const [shape, kind, colour] of layers) {
     const path = new Path2D();
@@ -125,11 +125,11 @@ export function showLegend() {
 
 function meanings() {
   if (againstTruth()) {
-    return [["full", BOTH_COLOUR, "reference mask and method"], ["stripes", TRUTH_COLOUR, "only the reference mask: missed"], ["dots", colours[0], "only the method: too much"]];
+    return [["full", BOTH_COLOUR, "reference mask and method"], ["stripes", TRUTH_COLOUR, "only the reference mask: missed"], ["dots", colourOf(state.models[0]), "only the method: too much"]];
   }
   const { models } = state;
   const others = models.length === 2 ? titleOf(models[1]) : "the pane's own method";
-  return [["full", BOTH_COLOUR, "both"], ["stripes", colours[0], "only " + titleOf(models[0])], ["dots", colours[1], "only " + others]];
+  return [["full", BOTH_COLOUR, "both"], ["stripes", colourOf(models[0]), "only " + titleOf(models[0])], ["dots", colourOf(models[1]), "only " + others]];
 }
 
 function legendItem(kind, colour, text) {

@@ -4,9 +4,9 @@ import { announce, button, enable, expand, one, onFiles, press } from "../../vie
 import { resize } from "../../viewer/draw.js";
 import { showAll } from "../../viewer/hub.js";
 import { Mask } from "../../viewer/masks.js";
-import { setModels } from "../../viewer/panes.js";
+import { setModels, showSingle } from "../../viewer/panes.js";
 import { ask } from "../../viewer/server.js";
-import { marked, state } from "../../viewer/state.js";
+import { marked, shown, state } from "../../viewer/state.js";
 import { upload } from "../../viewer/upload.js";
 import { drawAgreement, drawTruth, showLegend } from "./agreement.js";
 import { againstTruth, comparing } from "./comparing.js";
@@ -28,8 +28,8 @@ function show() {
   if (!open) return;
   press("show_masks", !agreement);
   press("show_agreement", agreement);
-  press("show_two", state.models.length === 2);
-  press("show_every", state.models.length > 2);
+  press("show_two", state.models.length === 2 && !shown.single);
+  press("show_every", state.models.length > 2 && !shown.single);
   press("truth_outline", comparing.outline);
   const against = one(".ich-against");
   against.closest("label").hidden = !agreement;
@@ -65,6 +65,7 @@ function set(how) {
 }
 
 function showMethods(names) {
+  if (shown.single) showSingle(false);
   if (names.length > 1 && String(names) !== String(state.models)) setModels(names);
 }
 

@@ -1,6 +1,6 @@
 // Corrections by hand of the left pane's mask, and the edge at half height.
 
-import { all, announce, enable, expand, one, onFiles, panes, press, root } from "../../viewer/dom.js";
+import { all, announce, enable, expand, focusViewer, one, onFiles, panes, press, root } from "../../viewer/dom.js";
 import { draw, resize } from "../../viewer/draw.js";
 import { clamp } from "../../viewer/geometry.js";
 import { showAll, tell } from "../../viewer/hub.js";
@@ -67,6 +67,7 @@ function putTipAway() {
 }
 
 function afterTip() {
+  focusViewer(); // the arrows are the tip's from now on
   tell("showState");
   draw();
   announce("Tip at " + Math.floor(correcting.tip.x) + ", " + Math.floor(correcting.tip.y) + ". Enter marks, Escape ends.");

@@ -20,6 +20,7 @@ from ichseg.files.tables import slices_csv
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment
+from ichseg.methods.catalogue import method_of
 from ichseg.methods.frame import Window
 from ichseg.page.measuring import Method
 from ichseg.page.protocol import SliceIndex
@@ -83,16 +84,16 @@ def write_marked(
     if kind == "picture":
         k, lesions = view.slice, marked.lesions
         visible = [lesion for lesion in lesions if lesion.visible]
-        alone = len(lesions) == len(visible) == 1
         path = folder / file_name(volume, picture_ending(k))
         write_whole(
             path,
             slice_png(
                 volume,
                 k,
-                mask_yx=marked.slice_mask(model, k) if alone else marked.slice_labels(model, k),
+                mask_yx=marked.slice_labels(model, k),
                 boxes=[box for lesion in visible for box in marked.boxes(k, lesion.id)],
-                colours=None if alone else {lesion.id: lesion.rgb for lesion in visible},
+                colours={lesion.id: lesion.rgb for lesion in visible},
+                box_colour=method_of(model).rgb,
                 window=Window(view.width, view.level),
                 scale=2.0,
                 opacity=view.opacity,

@@ -1,6 +1,6 @@
 // The lesions of the scan: which one boxes and corrections go to, what each is called, locked or not.
 
-import { button, enable, expand, one } from "../../viewer/dom.js";
+import { button, enable, expand, focusViewer, one } from "../../viewer/dom.js";
 import { resize } from "../../viewer/draw.js";
 import { host } from "../../viewer/host.js";
 import { showAll } from "../../viewer/hub.js";
@@ -10,13 +10,15 @@ import { ask } from "../../viewer/server.js";
 import { lesionHere, state } from "../../viewer/state.js";
 
 let listed = ""; // what the list shows
+/** @type {HTMLElement | null} what had the focus before the list */
+let cameFrom = null;
 
 const isOpen = () => !one("#ich-lesions").hidden;
 
 function show() {
   const own = lesionHere();
   one(".ich-lesion-name").textContent = own ? own.name : "Lesion 1";
-  one(".ich-swatch", button("lesions")).style.background = own && state.lesions.length > 1 ? own.colour : "var(--ich-model)";
+  one(".ich-swatch", button("lesions")).style.background = own?.colour ?? "transparent";
   enable("lesions", !state.lost);
   expand("lesions", isOpen());
   if (!isOpen()) return;
@@ -65,7 +67,11 @@ function toggle() {
   one("#ich-lesions").hidden = isOpen();
   show();
   resize();
-  (isOpen() ? one("[data-focus='current-" + state.lesion + "']") : button("lesions"))?.focus();
+  if (isOpen()) {
+    cameFrom = /** @type {HTMLElement} */ (document.activeElement);
+    one("[data-focus='current-" + state.lesion + "']")?.focus();
+  } else if (cameFrom?.matches(".ich-stage canvas")) focusViewer();
+  else button("lesions").focus();
 }
 
 /** @type {import("../../viewer/hub.js").Part} */

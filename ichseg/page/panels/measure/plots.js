@@ -1,6 +1,6 @@
 // Two small plots of the measures: area by slice, and the histogram of HU. Drawn as SVG, with a sentence each for who hears them.
 
-import { all, ink, one } from "../../viewer/dom.js";
+import { all, one } from "../../viewer/dom.js";
 import { mm } from "../../viewer/numbers.js";
 import { goTo } from "../../viewer/navigate.js";
 import { state } from "../../viewer/state.js";
@@ -55,8 +55,6 @@ function barPlot(width, { series, names, under = [], every, unit }) {
   return plot;
 }
 
-const colourOf = (lesion, lesions) => (lesions.length > 1 ? lesion.colour : ink("--ich-model-ink"));
-
 export function showPlots() {
   const { record } = measuring;
   if (!measuring.open || !record) return;
@@ -76,7 +74,7 @@ function showAreas({ lesions }) {
   const weights = new Map(lesions.length === 1 ? (abcOf(lesions[0])?.slices ?? []).map((row) => [row.slice_index, row.weight]) : []);
   const width = Math.max(220, figure.clientWidth), room = (width - PLOT.left) / range.length;
   const plot = barPlot(width, {
-    series: lesions.map((lesion, at) => ({ colour: colourOf(lesion, lesions), values: range.map((slice) => areas[at].get(slice) ?? 0) })),
+    series: lesions.map((lesion, at) => ({ colour: lesion.colour, values: range.map((slice) => areas[at].get(slice) ?? 0) })),
     names: range.map((slice) => ({ text: slice + 1, title: "Slice " + (slice + 1) + ": " + sum(slice).toFixed(1) + " cm²" })),
     under: range.map((slice) => ({ 1: "1", 0.5: "½", 0: "0" })[weights.get(slice)] ?? ""),
     every: Math.max(1, Math.ceil(22 / room)),
@@ -105,7 +103,7 @@ function showHistogram({ lesions, total }) {
   const bins = edges.slice(0, -1);
   const sum = (at) => blood.reduce((percent, lesion) => percent + share(lesion, at), 0);
   const plot = barPlot(Math.max(220, figure.clientWidth), {
-    series: blood.map((lesion) => ({ colour: colourOf(lesion, lesions), values: bins.map((_, at) => share(lesion, at)) })),
+    series: blood.map((lesion) => ({ colour: lesion.colour, values: bins.map((_, at) => share(lesion, at)) })),
     names: bins.map((hu, at) => ({ text: hu, title: hu + " to " + edges[at + 1] + " HU: " + sum(at).toFixed(1) + " % of the voxels" })),
     every: 4,
     unit: " %",
