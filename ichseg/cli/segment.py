@@ -101,8 +101,9 @@ def segment(
     volume_ml), boxes (slice, lesion, box_xyxy), propagated (lesion, parameters, boxes), edits (slice,
     lesion, origin, runs), model, weights_sha256, second_look, edge, identity, mask_sha256, labels_sha256, slices
     (slice, area_mm2, height_mm, volume_ml), volume_ml of the blood, versions, notice; with --session
-    also same_mask and session_notes; with --auto also automatic (finder, weights_sha256, lesions with their score,
-    notes with the cross-validated error). The object is itself a record for --session. For many:
+    also same_mask and session_notes; looks (slice, lesion, mean_hu, around_hu, probability, sentence) where masks
+    of boxes look like something else than blood; with --auto also automatic (finder, weights_sha256, lesions with
+    their score, notes with the cross-validated error). The object is itself a record for --session. For many:
     scans (a row of results.csv each), growth (a row of growth.csv each), passed_over, failures (the numbers of those
     scans by kind), versions, notice.
     """

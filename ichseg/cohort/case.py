@@ -23,10 +23,13 @@ from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment, assess_marked, automatically
+from ichseg.measures.looks import Told, told_of
 from ichseg.measures.ranges import Drawn, Ranges
+from ichseg.measures.suggest import slice_probability
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.automatic import Automatic
 from ichseg.methods.catalogue import edge_setting, mask_identity
+from ichseg.methods.detection import no_proposals
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow_rule import Boxes, Stop
 from ichseg.methods.propagation import propagate_lesions
@@ -197,6 +200,8 @@ class Segmented:
             second_look=self.refinement,
             identity=self.identity,
         )
+        if self.looks:
+            record["looks"] = [one.record() for one in self.looks]
         if self.case.automatic is not None:
             record["automatic"] = self.case.automatic.record()
         if self.from_record:
@@ -216,10 +221,26 @@ class Segmented:
         whole = self.case.propagate or self.from_record or automatic is not None
         if note := extent_note(self.marked, whole):
             notes.append(note)
+        notes += [f"{one.sentence[:-1]} (--slice {one.slice_index})." for one in self.looks]
         if self.same_mask is not None:
             changed = list(self.changed)
             notes += [same_mask_note(self.same_mask, changed), *changed]
         return notes
+
+    @cached_property
+    def looks(self) -> list[Told]:
+        """The masks of boxes that look like something else than blood, which are kept (``measures.looks``).
+
+        The finder of blood is asked of slices where the HU speak against blood already, if its weights are here.
+        """
+        found = []
+        for k in sorted({k for k, _ in self.marked.prompts()}):
+            told = told_of(self.marked, self.volume, self.model, k)
+            if told and not no_proposals():
+                probability_yx = slice_probability(self.volume, k)
+                told = told_of(self.marked, self.volume, self.model, k, probability_yx)
+            found += told
+        return found
 
     def assessment(self, with_range: bool = True, progress: Progress | None = None) -> Assessment:
         """All measures, with the range of volumes where it is wanted and the masks come from boxes (``Ranges``).

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from ichseg.arrays import BoolArray
 from ichseg.marks.box import box_from_mask
+from ichseg.marks.document import Segmentation
 from ichseg.methods.frame import FloatArray
 from ichseg.methods.proposals import probability_in
 from ichseg.scan.limits import HIGHEST_BLOOD_HU, bone_above
@@ -146,4 +147,42 @@ def _around(
         ring &= skull[window]
     hu = hu_yx[window]
     found: npt.NDArray[np.float32] = hu[ring & (hu > _TISSUE_HU[0]) & (hu < _TISSUE_HU[1])]
+    return found
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is to be said of a lesion's mask on a slice."""
+
+    slice_index: int
+    lesion: int
+    name: str
+    looks: Looks
+
+    @property
+    def sentence(self) -> str:
+        """For people, with the lesion's name."""
+        said = self.looks.sentence
+        return f"{self.name}: {said[0].lower()}{said[1:]}."
+
+    def record(self) -> dict[str, Any]:
+        """For a JSON document: ``slice`` from 0, ``lesion``, and what ``Looks.record`` has."""
+        return {"slice": self.slice_index, "lesion": self.lesion, **self.looks.record()}
+
+
+def told_of(
+    marked: Segmentation,
+    volume: CTVolume,
+    model: str,
+    k: int,
+    probability_yx: FloatArray | None = None,
+) -> list[Told]:
+    """What a model's masks of the boxes on slice k look like, those alone that look like something else than blood."""
+    every, found = marked.slice_mask(model, k), []
+    for one in marked.lesions:
+        if one.is_blood and marked.boxes(k, one.id):
+            mask_yx = marked.slice_mask(model, k, one.id)
+            seen = looks(volume, k, mask_yx, probability_yx, every)
+            if seen is not None and seen.sentence:
+                found.append(Told(k, one.id, one.name, seen))
     return found

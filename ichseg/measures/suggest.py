@@ -143,6 +143,15 @@ def propose(
     return ready.find(probability_zyx, volume)[:MOST], probability_zyx
 
 
+def slice_probability(volume: CTVolume, k: int) -> FloatArray:
+    """The probability of blood in slice k's frame [256, 256], by the finder that ships.
+
+    Raises WeightsError where its weights are not here.
+    """
+    finder = load_proposals()
+    return finder.of_slice(volume, k, load_predictor(finder.embedded_by).embed(volume.hu_zyx[k]))
+
+
 def answered(
     proposal: Proposal,
     volume: CTVolume,

@@ -16,6 +16,7 @@ from ichseg.cli import main as cli
 from ichseg.files.report import report_pdf
 from ichseg.files.tables import lesions_csv, measures_record
 from ichseg.json_fields import RecordError
+from ichseg.marks.box import Box
 from ichseg.methods import automatic
 from ichseg.methods.automatic import Automatic, detection_error
 from ichseg.methods.catalogue import load_predictor
@@ -152,6 +153,30 @@ def test_many_scans_are_marked_automatically_where_a_row_or_the_option_asks(
     assert "automatic" not in second.record
     assert third.error is not None and "also has boxes" in third.error
     assert cohort.run(jobs[:1])[0].state == "kept"
+
+
+def test_a_box_on_healthy_brain_is_told_beside_its_mask_which_stays(
+    head: Path, monkeypatch: pytest.MonkeyPatch, finder: LightFinder
+) -> None:
+    predictor = load_predictor("threshold")
+    monkeypatch.setattr(predictor, "find", lambda inside_hu: np.ones_like(inside_hu, bool))
+    volume = read_volume(head)
+
+    def segmented(box: Box) -> cohort.Segmented:
+        marked = cohort.prompted_document(volume, {(3, 1): [box]}, {}, False)
+        return cohort.Case(volume, marked, predictor).segmented()
+
+    done = segmented(Box(90, 90, 110, 110))
+    said = "Lesion 1: looks like brain: 35 HU, 0 above its surroundings; probability of blood 0 % (--slice 3)."
+    assert said in done.notes and done.volume_ml > 0 and finder.looked == [3]
+    (row,) = done.record()["looks"]
+    assert (row["slice"], row["lesion"], row["mean_hu"], row["probability"]) == (3, 1, 35.0, 0.0)
+    monkeypatch.setattr("ichseg.cohort.case.no_proposals", lambda: "It is not here.")
+    alone = segmented(Box(90, 90, 110, 110))
+    assert "35 HU, 0 above its surroundings (--slice 3)." in " ".join(alone.notes)
+    bleeding = cohort.prompted_document(volume, {(1, 1): [Box(30, 40, 60, 60)]}, {}, False)
+    good = cohort.Case(volume, bleeding, predictor).segmented()
+    assert good.looks == [] and "looks" not in good.record()
 
 
 def test_a_record_that_is_none_is_refused() -> None:

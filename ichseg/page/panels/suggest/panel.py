@@ -13,7 +13,7 @@ from pydantic import Field
 from ichseg.errors import InputError, WeightsError, check_cancelled
 from ichseg.marks.accept import accept
 from ichseg.marks.box import Box, as_boxes
-from ichseg.measures.looks import looks
+from ichseg.measures.looks import told_of
 from ichseg.measures.suggest import MAY_MISS, MOST, NOTHING_FOUND, Suggestion, answered
 from ichseg.methods.catalogue import title_of
 from ichseg.methods.frame import MODEL_SIZE, FloatArray
@@ -173,26 +173,11 @@ def _looks(work: Work, session: Session, seen: Seen, wanted: bool) -> Reply:
     """What the left pane's masks of the boxes on this slice look like, where that is no blood."""
     del wanted
     case, volume, k = seen.case, seen.volume, seen.k
-    with session.lock:
-        model, marked = case.models[0], case.segmentation
-        masks = {
-            one.id: marked.slice_mask(model, k, one.id)
-            for one in marked.lesions
-            if one.is_blood and marked.boxes(k, one.id)
-        }
-        names = {one.id: one.name for one in marked.lesions}
-        every = marked.slice_mask(model, k)
     probability = work.likely.of_slice(case.owner, k)
-    told = []
-    for lesion, mask_yx in masks.items():
-        found = looks(volume, k, mask_yx, probability, every)
-        if found is not None and found.sentence:
-            told.append({"lesion": lesion, "text": f"{names[lesion]}: {_lower(found.sentence)}."})
+    with session.lock:
+        found = told_of(case.segmentation, volume, case.models[0], k, probability)
+    told = [{"lesion": one.lesion, "text": one.sentence} for one in found]
     return {"looks": {"slice": k, "told": told}}
-
-
-def _lower(text: str) -> str:
-    return text[0].lower() + text[1:]
 
 
 OPERATIONS = (Operation("suggest", Nothing, _suggest), Operation("accept", Accept, _accept))
