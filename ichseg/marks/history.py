@@ -7,19 +7,25 @@ from contextlib import contextmanager
 
 from ichseg.marks.state import State
 
-#: Steps that undo can go back. A step is a few kilobytes, so this bounds a session's history.
+#: Steps that undo can go back.
 UNDO_LIMIT = 200
+
+#: Bytes of what steps that can be undone brought; beyond these the oldest go. A usual step is a few kilobytes.
+UNDO_BYTES = 32 << 20
 
 
 class History:
     """States in the order in which they were made, and which of them is now.
 
     Changes that change nothing are not steps. A new change after an undo drops what could have been redone. The
-    states share what they leave alone, so a history stays small.
+    states share what they leave alone, so a history stays small; it is bounded in steps and in bytes, but for the
+    last step, which can always be undone.
     """
 
     def __init__(self, first: State) -> None:
         self._steps = [first]
+        self._brought = [0]
+        """Bytes that each step brought."""
         self._at = 0
         self._draft: State | None = None
 
@@ -39,8 +45,13 @@ class History:
         if self._draft is not None:
             self._draft = state
             return
+        brought = state.bytes_beside(self._steps[self._at])
         self._steps[self._at + 1 :] = [state]
-        del self._steps[: -(UNDO_LIMIT + 1)]
+        self._brought[self._at + 1 :] = [brought]
+        first = max(0, len(self._steps) - UNDO_LIMIT - 1)
+        while first < len(self._steps) - 2 and sum(self._brought[first + 1 :]) > UNDO_BYTES:
+            first += 1
+        del self._steps[:first], self._brought[:first]
         self._at = len(self._steps) - 1
 
     @property

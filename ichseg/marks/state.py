@@ -21,6 +21,9 @@ EdgeStep = Callable[[str, int, BoolArray], BoolArray]
 
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
+#: Of what one slice holds of one lesion, beside its masks.
+_MARKS_BYTES = 500
+
 
 @dataclass
 class State:
@@ -37,6 +40,14 @@ class State:
     def copy(self) -> State:
         """The same state, to be changed."""
         return State(dict(self.lesions), dict(self.marks), dict(self.parameters), self.edge)
+
+    def bytes_beside(self, other: State) -> int:
+        """About how many bytes this holds that another state does not."""
+        return sum(
+            marks.nbytes
+            for where, marks in self.marks.items()
+            if other.marks.get(where) is not marks
+        )
 
     def put(
         self,
@@ -104,6 +115,15 @@ class Marks:
     def with_part(self, model: str, part: PackedPart) -> Marks:
         """The same with another mask of a model."""
         return Marks(self.boxes, {**self.parts, model: part})
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes it takes in memory."""
+        return _MARKS_BYTES + sum(
+            len(mask.bits)
+            for part in self.parts.values()
+            for mask in {id(mask): mask for mask in (part.mask, part.answer) if mask}.values()
+        )
 
     def has_mask(self, model: str | None) -> bool:
         """Whether a model's mask, or any without a model, has a pixel."""

@@ -248,7 +248,9 @@ class Controller:
             except InputError as error:
                 wrong["error"] = {"text": str(error)}
                 continue
-            yield _Asked(head.id, head.op, given, self._operations.get(head.op))
+            yield _Asked(
+                head.id, head.op, head.case or asked.case, given, self._operations.get(head.op)
+            )
 
     def _check_rate(self, session: Session) -> None:
         """Refuse a page that asks more often than any person can."""
@@ -304,7 +306,7 @@ class Controller:
                 session.cancelled.clear()
             try:
                 check_cancelled()
-                yield from self._carry_out(session, one, asked, reply)
+                yield from self._carry_out(session, one, reply)
             except Cancelled:
                 gone = {"gone": True, "error": {"text": _GONE}}
                 reply |= gone if session.closed else {"cancelled": True}
@@ -338,16 +340,14 @@ class Controller:
             "the details are in its log; try again."
         )
 
-    def _carry_out(
-        self, session: Session, one: _Asked, message: Message, reply: Reply
-    ) -> Iterator[Reply]:
+    def _carry_out(self, session: Session, one: _Asked, reply: Reply) -> Iterator[Reply]:
         """Do one operation; gives replies that tell of progress."""
         operation = one.operation
         if operation is None:
             raise InputError(
                 f"An operation is one of {', '.join(self._operations)}; got '{one.name[:60]}'; reload the page."
             )
-        _check_case(session, message, operation)
+        _check_case(session, one.case, operation)
         try:
             fields = parse(operation.fields, one.given, f"the operation '{one.name}'")
         except InputError:
@@ -368,7 +368,7 @@ class Controller:
     ) -> None:
         asked = parse(Aside, given, "a request in passing")
         with session.lock:
-            _check_case(session, message)
+            _check_case(session, message.case)
             case, volume = self.shared.case(session)
         check_slice(volume, asked.slice)
         self.shared.masks.refine(
@@ -404,10 +404,11 @@ class Controller:
 
 @dataclass(frozen=True)
 class _Asked:
-    """An operation as it was sent: its number, its name, its fields, and what answers it where something does."""
+    """An operation as it was sent: number, name, scan, fields, and what answers it where something does."""
 
     id: int
     name: str
+    case: str | None
     given: Mapping[str, Any]
     operation: Operation | None
 
@@ -437,10 +438,12 @@ _GONE = (
 )
 
 
-def _check_case(session: Session, message: Message, operation: Operation | None = None) -> None:
+def _check_case(session: Session, given: str | None, operation: Operation | None = None) -> None:
     """Refuse to apply what was drawn on one scan to another, as after a restart of the server."""
     case = session.case
     token = None if case is None else case.token
     opens = operation is not None and operation.opens
-    if session.closed or not (opens or message.case == token):
-        raise VolumeError(_GONE) if message.case in session.tokens else _GoneError(_GONE)
+    if session.closed or not (opens or given == token):
+        # Of a scan that the page itself has put another one in the place of, it is not told that the server lost it.
+        known = session.tokens | set(session.past)
+        raise VolumeError(_GONE) if given in known and not session.closed else _GoneError(_GONE)

@@ -69,6 +69,8 @@ class Head:
 
     id: Counter
     op: Text
+    case: Text | None = None
+    """The token of the scan that was on screen when it was asked for; the message's unless given."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,6 +76,8 @@ class Session:
     """Never changed in place: whoever reads it without the lock has all of one moment."""
     role: Role = "baseline"
     """Which of the person's two scans is on screen."""
+    past: deque[str] = field(default_factory=lambda: deque(maxlen=16))
+    """The tokens of scans that the page had open before."""
     asked: Asked = field(default_factory=Asked)
     """What the growth between them and the scores are asked with."""
     refused: Upload | None = None
@@ -148,10 +150,11 @@ class Session:
         for path in self.public.glob("*/view.glb"):
             shutil.rmtree(path.parent, ignore_errors=True)
 
-    def discard_voxels(self) -> None:
-        """Delete the files of voxels, and leave their folders."""
+    def discard_voxels(self, but: Path | None = None) -> None:
+        """Delete the files of voxels but one, and leave their folders."""
         for path in self.public.glob("*/voxels.gz"):
-            path.unlink(missing_ok=True)
+            if path != but:
+                path.unlink(missing_ok=True)
 
     def take(self, paths: Sequence[Path], names: Sequence[str]) -> Upload:
         """Move uploaded files into the session, each under its own name."""
@@ -318,6 +321,7 @@ class SessionStore:
         session.refused = None
         for former in formers:
             if former is not None:
+                session.past.append(former.token)
                 self._close(former, case.upload)
         self._shrink(case)
 
@@ -327,6 +331,7 @@ class SessionStore:
         session.cases = {name: case for name, case in session.cases.items() if name != "followup"}
         session.role = "baseline"
         if followup is not None:
+            session.past.append(followup.token)
             self._close(followup)
 
     def _close(self, case: Case, kept: Upload | None = None) -> None:

@@ -109,3 +109,38 @@ def test_a_line_that_breaks_for_a_moment_loses_nothing(browser: Browser, server:
     viewer.settle()
     assert viewer.ml(0)[0] > 0 and not strip.is_visible()
     context.close()
+
+
+def test_what_was_drawn_outlives_a_reload_and_a_crash_of_the_page(
+    browser: Browser, server: Server
+) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.on("dialog", lambda dialog: dialog.accept())
+    viewer = Viewer(page, server.url).open_sample()
+    k = viewer.slice
+    before = viewer.draw((287, 172, 351, 294)).ml(0)
+    page.reload()
+    page.wait_for_selector(".ich[data-live]")
+    strip = page.locator(".ich-kept")
+    strip.wait_for(timeout=PATIENCE_MS)
+    assert page.inner_text(".ich-kept p") == (
+        "1 box is kept of a scan that was open before: open that scan to go on, or save them."
+    )
+    stored = page.evaluate("() => Object.values(localStorage).join()")
+    assert '"boxes"' in stored and "voxels" not in stored and '"label":null' in stored
+    viewer.open_sample()
+    page.click("[data-do=put_back]")
+    strip.wait_for(state="hidden", timeout=PATIENCE_MS)
+    viewer.settle().go_to(k)
+    assert viewer.ml(0)[0] == pytest.approx(before[0], abs=0.011)
+
+    viewer.go_to(k + 1).draw((290, 176, 350, 290))
+    page.wait_for_timeout(600)
+    page.close(run_before_unload=False)  # as where the browser crashes
+    other = Viewer(context.new_page(), server.url)
+    other.page.locator(".ich-kept").wait_for(timeout=PATIENCE_MS)
+    assert other.page.inner_text(".ich-kept p").startswith("2 boxes are kept of a scan")
+    other.page.click("[data-do=forget_kept]")
+    assert other.page.evaluate("() => localStorage.length") == 0
+    context.close()

@@ -809,3 +809,22 @@ def test_without_a_step_the_edge_is_off() -> None:
     assert not marked.edge
     marked.set_edge(True)
     assert not marked.edge and not marked.can_undo
+
+
+def test_the_history_is_bounded_in_bytes_and_the_last_step_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ichseg.marks.history.UNDO_BYTES", 20_000)
+    marked = Segmentation((2, 128, 128))
+    rng = np.random.default_rng(1)
+    for _ in range(30):  # each is 2 kB of bits that do not pack
+        marked.apply_edit(0, 1, rng.random((128, 128)) < 0.5, "a")
+    assert marked.nbytes < 25_000
+    steps = 0
+    while marked.undo():
+        steps += 1
+    assert 5 <= steps <= 10
+    monkeypatch.setattr("ichseg.marks.history.UNDO_BYTES", 100)
+    for _ in range(3):
+        marked.apply_edit(1, 1, rng.random((128, 128)) < 0.5, "a")
+    assert marked.undo() and not marked.undo()

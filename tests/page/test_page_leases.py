@@ -410,6 +410,25 @@ def test_a_scan_is_read_one_at_a_time_and_the_page_is_free_meanwhile(
     assert most == [1, 1, 1]
 
 
+def test_what_was_meant_for_the_scan_before_is_refused_and_the_new_one_stays(
+    served: Callable[..., Controller],
+) -> None:
+    """Two scans opened in quick succession: what is said of the first does not take the second for lost."""
+    controller = served()
+    page, _ = opened(controller)
+    before = page.case
+    opened_two = [{"op": "sample", "id": n, "case": before} for n in (2, 3)]
+    late = {"op": "boxes", "id": 4, "case": before, "slice": 1, "boxes": [[0, 0, 4, 4]]}
+    reply = controller.answer("x", {"case": before, "ops": [*opened_two, late]})
+    assert "belongs to the scan it was drawn on" in reply["error"]["text"] and "gone" not in reply
+    session = controller.store.find("x")
+    assert session is not None and session.case is not None
+    assert reply["case"] == session.case.token and not session.case.segmentation.marked_slices()
+    assert Path(reply["scan"]["voxels"]).is_file()
+    assert len(list(session.public.glob("*/voxels.gz"))) == 1
+    assert "gone" not in controller.aside("x", {"case": before, "aside": {"slice": 1}})
+
+
 # Files
 
 

@@ -1,4 +1,5 @@
-// What was drawn on a scan that the server no longer has: kept here, to be saved, and put back on the same scan.
+// What was drawn on a scan that the server no longer has, or before the page was loaded anew: kept here and in the browser's
+// own store, to be saved, and put back on the same scan.
 
 import { forgetPassing } from "./aside.js";
 import { button, one, root } from "./dom.js";
@@ -6,33 +7,66 @@ import { actions, join, showAll } from "./hub.js";
 import { keptSentence, recordOf } from "./kept_marks.js";
 import { isAway } from "./line.js";
 import { busy, hush } from "./messages.js";
+import { isOwn, keyOf, leftBehind, remove, save } from "./saved.js";
 import { ask, forgetAsked, isAsked } from "./server.js";
 import { marked, otherScan, state } from "./state.js";
 import { upload } from "./upload.js";
 
 /** @typedef {import("./kept_marks.js").Marks} Marks */
 
-/** @type {any} what was last given to be opened: {files, how}; files are null for the sample */
-let opening = null;
-let puttingBack = null; // the hash of the scan whose marks are being put back
+const SAVE_MS = 400; // after so long without a change marks are saved
+
+/** @type {{ id: number, files: any, how: any }[]} what was asked to be opened and is not answered; no files for the sample */
+let openings = [];
+/** @type {{ files: any, how: any }} what was given last, which may be opened again in another way */
+let given = { files: null, how: {} };
+/** @type {string | null} the key of the marks that are being put back */
+let puttingBack = null;
+/** @type {any} */
+let saving = 0;
+let saved = ""; // what was saved last
+/** @type {Map<string, string>} by an open scan's token: its hash */
+const hashes = new Map();
+/** @type {Map<string, any>} by a scan's token: what was given to open it */
+const openedAs = new Map();
 /** @type {Record<string, any>} by role: what `opening` was for the scan that is open */
 const opened = {};
 /** @type {Map<string, Marks>} by a scan's token: its marks when it was last on screen */
 const marksOf = new Map();
-/** @type {Map<string, Marks>} by a scan's hash */
+/** @type {Map<string, Marks>} what is not on the server, by its key in the browser's store, from the oldest */
 const kept = new Map();
 
-function noteOpening({ op, ...how }) {
-  if (op === "sample") opening = { files: null, how };
-  if (op !== "reopen") return;
-  const from = how.refused || !opened[how.role ?? "baseline"] ? opening : opened[how.role ?? "baseline"];
-  opening = { files: from?.files ?? null, how: { ...from?.how, ...how } };
+function noteOpening({ op, id, case: _, files: __, ...how }) {
+  if (!["open", "sample", "reopen"].includes(op)) return;
+  if (op === "sample") given = { files: null, how };
+  if (op === "reopen") {
+    const from = how.refused ? given : opened[how.role ?? "baseline"] ?? given;
+    given = { files: from.files, how: { ...from.how, ...how } };
+  }
+  openings.push({ id, ...given });
+}
+
+function noteAnswer(reply) {
+  // Two scans may be asked for in quick succession: each answer is to its own.
+  const answered = openings.filter(({ id }) => id <= reply.done);
+  openings = openings.filter(({ id }) => id > reply.done);
+  if (reply.scan && answered.length) openedAs.set(reply.case, answered.at(-1));
 }
 
 function noteOpened() {
-  if (state.role === "baseline" && opening && !opening.how.role) delete opened.followup;
-  if (opening) opened[opening.how.role ?? "baseline"] = opening;
-  opening = null;
+  const opening = openedAs.get(state.scan.token);
+  if (opening) {
+    if (state.role === "baseline" && !opening.how.role) delete opened.followup;
+    opened[opening.how.role ?? "baseline"] = opening;
+  }
+  hashes.set(state.scan.token, state.scan.record.scan.sha256);
+  const open = new Set(Object.values(state.roles).map((scan) => scan.case));
+  for (const [token, sha256] of hashes) {
+    if (open.has(token)) continue;
+    hashes.delete(token); // another scan has taken its place, and the person agreed
+    const key = keyOf(sha256);
+    if (!kept.has(key) && ![...hashes.values()].includes(sha256)) remove(key);
+  }
   showKept();
 }
 
@@ -59,8 +93,42 @@ function loseScan(why) {
 }
 
 function keep(marks) {
-  if (marks.boxes || marks.masks) kept.set(marks.sha256, marks);
-  else kept.delete(marks.sha256);
+  const key = keyOf(marks.sha256);
+  if (marks.boxes || marks.masks) kept.set(key, marks);
+  else kept.delete(key);
+  saveMarks(marks);
+}
+
+function saveMarks(marks) {
+  const text = JSON.stringify(marks);
+  if (text === saved) return;
+  saved = text;
+  const key = keyOf(marks.sha256);
+  if (marks.boxes || marks.masks) save(key, marks);
+  else if (!kept.has(key)) remove(key);
+}
+
+function saveSoon() {
+  clearTimeout(saving);
+  saving = setTimeout(saveNow, SAVE_MS);
+}
+
+function saveNow() {
+  clearTimeout(saving);
+  // Until the method is known a record would not say what made its masks.
+  if (state.scan && state.method && !state.lost) saveMarks(recordOf(state));
+}
+
+function forget(key) {
+  kept.delete(key);
+  // What was put back is on the server again, and saved with what is drawn next.
+  if (!isOwn(key)) remove(key);
+}
+
+/** The latest marks that are kept of the scan on screen: their key. */
+function keyHere() {
+  const sha256 = state.scan?.record.scan.sha256;
+  return [...kept.keys()].reverse().find((key) => kept.get(key).sha256 === sha256);
 }
 
 function keepShown() {
@@ -74,8 +142,8 @@ function showKept() {
   keepShown();
   const { lost, scan } = state;
   const strip = one(".ich-kept"), away = isAway();
-  const own = scan && kept.get(scan.record.scan.sha256);
-  const text = keptSentence({ away, lost, own, all: [...kept.values()] });
+  const own = kept.get(keyHere());
+  const text = keptSentence({ away, lost, own, all: [...kept.values()], open: Boolean(scan) });
   strip.hidden = !text;
   if (one("p", strip).textContent !== text) one("p", strip).textContent = text; // said once
   button("open_again", strip).hidden = away || !lost;
@@ -98,7 +166,10 @@ export function saveKept() {
 
 function havePutBack(reply) {
   if (!puttingBack || isAsked("load")) return;
-  if (!reply.error) kept.delete(puttingBack);
+  if (!reply.error && !reply.cancelled) {
+    saveNow();
+    forget(puttingBack);
+  }
   puttingBack = null;
   showKept();
 }
@@ -111,7 +182,7 @@ function openAgain() {
 }
 
 function putBack() {
-  puttingBack = state.scan.record.scan.sha256;
+  puttingBack = keyHere();
   const text = JSON.stringify(kept.get(puttingBack).record);
   upload([new File([text], "kept.json", { type: "application/json" })], { op: "load", anew: true }, "Reading what was saved");
 }
@@ -122,20 +193,40 @@ join({
     open_again: openAgain,
     put_back: putBack,
     save_kept: saveKept,
-    forget_kept() { kept.clear(); showKept(); },
+    forget_kept() {
+      for (const key of [...kept.keys()]) forget(key);
+      showKept();
+    },
   },
   start() {
+    leftBehind().then((found) => {
+      for (const [key, marks] of [...found, ...kept]) {
+        kept.delete(key); // so that the latest stand last
+        kept.set(key, marks);
+      }
+      showKept();
+    });
+    document.addEventListener("visibilitychange", () => { if (document.hidden) saveNow(); });
+    window.addEventListener("pagehide", saveNow);
     window.addEventListener("beforeunload", (event) => {
       if (marked().length || otherScan()?.marked || kept.size) event.preventDefault();
     });
   },
   asked: noteOpening,
   given(files, { op, ...how }) {
-    if (op === "open") opening = { files, how };
+    if (op === "open") given = { files, how };
   },
-  leave: keepShown,
+  leave(reply) {
+    noteAnswer(reply);
+    keepShown();
+    saveNow();
+  },
   opened: noteOpened,
-  take: havePutBack,
+  shown: saveSoon,
+  take(reply) {
+    noteAnswer(reply);
+    havePutBack(reply);
+  },
   gone: loseScan,
   away() {
     if (state.scan) busy(null); // a person may look on meanwhile

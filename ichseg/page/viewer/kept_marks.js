@@ -49,13 +49,15 @@ export function countKept({ boxes, masks, lesions }) {
 /**
  * What the strip above the viewer says; empty where there is nothing to say.
  *
- * @param {{ away: boolean, lost: string | null, own: Marks | undefined, all: Marks[] }} how whether no server answers,
- *   why the scan was lost, what is kept of the scan on screen, and all that is kept
+ * @param {{ away: boolean, lost: string | null, own: Marks | undefined, all: Marks[], open?: boolean }} how whether no
+ *   server answers, why the scan was lost, what is kept of the scan on screen, all that is kept, and whether a scan is open
  */
-export function keptSentence({ away, lost, own, all }) {
+export function keptSentence({ away, lost, own, all, open = true }) {
   if (away) return "The server does not answer: what you drew stays here, and the page goes on by itself once it does.";
-  if (lost) return lost + ": open the scan again" + (own ? "; " + countKept(own) + " are kept here until then." : ".");
-  if (own) return countKept(own) + " were kept from before: put them back on this scan, or save them.";
-  if (all.length) return all.map(countKept).join(", ") + " are kept of another scan: open that scan to put them back, or save them.";
+  const verb = (one, many) => (all.reduce((sum, { boxes, masks }) => sum + boxes + masks, 0) === 1 ? one : many);
+  if (lost) return lost + ": open the scan again" + (own ? "; " + countKept(own) + verb(" is", " are") + " kept here until then." : ".");
+  if (own) return countKept(own) + verb(" was", " were") + " kept from before: put them back on this scan, or save them.";
+  if (all.length && !open) return all.map(countKept).join(", ") + verb(" is", " are") + " kept of a scan that was open before: open that scan to go on, or save them.";
+  if (all.length) return all.map(countKept).join(", ") + verb(" is", " are") + " kept of another scan: open that scan to put them back, or save them.";
   return "";
 }

@@ -37,13 +37,15 @@ export const isAsked = (...kinds) => queue.ops.some((op) => kinds.includes(op.op
 export function ask(op) {
   const { ops } = queue;
   if (state.lost && !OPENS.has(op.op)) return; // boxes are kept here meanwhile
+  if (op.op === "fetched" && isAsked(...OPENS)) return; // it would be said of the scan that comes
+  op = { case: state.scan?.token ?? null, ...op, id: ++lastOp };
   tell("asked", op);
   const before = ops.at(-1);
   const redone =
     op.op === "boxes" && before?.op === "boxes" && before.id > underWay &&
     before.slice === op.slice && before.lesion === op.lesion && before.boxes.length === op.boxes.length;
   if (redone) ops.pop(); // the same boxes, adjusted again before anybody looked
-  ops.push({ ...op, id: ++lastOp });
+  ops.push(op);
   root.dataset.pending = String(ops.length);
   send();
   tell("showState");

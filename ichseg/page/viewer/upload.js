@@ -42,6 +42,10 @@ export function refusal(files, limits) {
   return "";
 }
 
+/** @type {XMLHttpRequest | null} */
+let sending = null;
+let uploads = 0; // how many there were: the latest alone is opened
+
 const sizeOf = (files) => files.reduce((sum, file) => sum + file.size, 0);
 
 /** Send files, and ask for an operation with them; `reading` says what Python does then. */
@@ -53,12 +57,16 @@ export async function upload(files, op = { op: "open" }, reading = "Reading the 
   }
   hush();
   busy({ text: "Uploading", part: 0 });
+  const mine = ++uploads;
+  sending?.abort();
   try {
     const paths = await sendInPortions(files);
+    if (mine !== uploads) return;
     busy({ text: reading });
     tell("given", files, op);
     ask({ ...op, files: paths.map((path, index) => ({ path, name: files[index].name })) });
   } catch (error) {
+    if (mine !== uploads) return;
     busy(null);
     complain(error.message);
   }
@@ -86,14 +94,16 @@ function sendPortion(files, progress) {
   // Gradio's own upload route. A name of its own for each file keeps two people's equal files apart.
   const form = new FormData();
   for (const file of files) form.append("files", file, uniqueName() + "-" + file.name);
-  const request = new XMLHttpRequest();
+  const request = sending = new XMLHttpRequest();
   request.open("POST", serverPath("/upload"));
   request.upload.onprogress = (event) => progress(event.loaded);
   return new Promise((resolve, reject) => {
     request.onload = () => {
       if (request.status === 200) resolve(JSON.parse(request.responseText));
+      else if (request.status >= 500) reject(new Error("The server could not store the upload (" + request.status + "): its disk may be full; try again later, or tell whoever runs it."));
       else reject(new Error("The upload was refused (" + request.status + "); try again."));
     };
+    request.onabort = () => reject(new Error("The upload was given up for another."));
     request.onerror = () => reject(new Error("The upload was cut off; check the connection and try again."));
     request.send(form);
   });

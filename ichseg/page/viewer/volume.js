@@ -12,6 +12,7 @@ import { ROLE_TITLES, state, view } from "./state.js";
 export const voxelsOf = new Map();
 /** @type {Map<string, number>} by a scan's token: the slice that was on screen */
 const places = new Map();
+let coming = 0; // the number of the answer that brought the latest scan
 
 /** Come back to the slice on screen when this scan is shown again. */
 export function keepPlace() {
@@ -19,13 +20,16 @@ export function keepPlace() {
 }
 
 async function fetchScan(description, reply) {
+  coming = reply.n;
   busy({ text: "Loading the scan", part: 0 });
   try {
     const voxels = description.voxels
       ? await fetchVoxels(serverPath("/file=" + description.voxels), description.shape)
       : voxelsOf.get(reply.case);
+    if (coming !== reply.n) return; // another scan has come meanwhile, and is the one to show
     adopt(description, voxels, reply);
   } catch {
+    if (coming !== reply.n) return;
     complain(
       "The scan could not be fetched from the server; check the connection and try again.",
       () => fetchScan(description, reply), "Try again",

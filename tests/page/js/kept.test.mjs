@@ -49,4 +49,5 @@ test("the strip says the most pressing thing alone", () => {
   assert.match(say({ lost, own, all: [own] }), /again; 2 boxes and 1 mask of 2 lesions are kept here until then/);
   assert.match(say({ own, all: [own] }), /put them back on this scan/);
   assert.match(say({ all: [own] }), /kept of another scan/);
+  assert.match(say({ all: [own], open: false }), /^2 boxes and 1 mask of 2 lesions are kept of a scan that was open before: open that scan to go on/);
 });

@@ -104,6 +104,7 @@ def _show(work: Work, session: Session, role: Role, case: Case, reply: Reply) ->
     voxels = session.write_voxels(volume)
     with session.lock:
         work.store.open(session, case, role)
+        session.discard_voxels(but=voxels)
         work.embeddings.admit(case.owner)
         work.embeddings.hold(OPENING_SECONDS)
         work.plan(case, volume, len(volume.hu_zyx) // 2)
