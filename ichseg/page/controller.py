@@ -291,6 +291,7 @@ class Controller:
                 yield {}
                 yield from job.follow(session.is_cancelled)
         finally:
+            session.lease.use()
             with session.turn:
                 session.waiting -= 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ichseg.marks.lesion import TYPES
 from ichseg.methods.frame import WINDOWS
@@ -16,7 +17,7 @@ from ichseg.page.choices import choices
 from ichseg.page.controller import Controller
 from ichseg.page.folders import ServerFolder
 from ichseg.page.leases import Terms
-from ichseg.page.routes import lease_route
+from ichseg.page.routes import BoundedBodies, lease_route
 from ichseg.page.sessions import MAX_SESSIONS
 from ichseg.page.viewer import Viewer, script_routes, style
 from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
@@ -106,7 +107,10 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
     routes = [*script_routes(), lease_route(controller), *([api.route()] if api else [])]
     options = {
         "css": style(),
-        "app_kwargs": {"routes": routes},
+        "app_kwargs": {
+            "routes": routes,
+            "middleware": [Middleware(BoundedBodies, upload_bytes=MAX_UPLOAD_BYTES)],
+        },
         # A request that waits for its turn costs next to nothing, and is not to keep another person's from its own.
         "max_threads": MAX_SESSIONS,
         "theme": gr.themes.Base(

@@ -1,4 +1,4 @@
-"""What the page asks beside Gradio's events: it renews its lease, or says that it is closed."""
+"""What stands beside Gradio's own routes: where a page renews its lease, and the bounds of what is sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,47 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ichseg.page.controller import Controller
 
 _MOST_BYTES = 1000
+
+#: Of a message, whatever it asks for; a long stroke of the brush is some 2 MB.
+MAX_MESSAGE_BYTES = 16 << 20
+
+
+class BoundedBodies:
+    """Refuses a request whose body is longer than anything that can be meant, before it is in memory or on the disk.
+
+    An upload is bounded by ``upload_bytes``, with what its files are wrapped in; any other request by
+    MAX_MESSAGE_BYTES. A body that does not say how long it is breaks off where it comes to be too long.
+    """
+
+    def __init__(self, app: ASGIApp, upload_bytes: int) -> None:
+        self._app, self._upload_bytes = app, upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_upload = scope["path"].rstrip("/").endswith("/upload")
+        most = self._upload_bytes + MAX_MESSAGE_BYTES if is_upload else MAX_MESSAGE_BYTES
+        said = dict(scope["headers"]).get(b"content-length", b"0")
+        if not said.isdigit() or int(said) > most:
+            text = f"A request has at most {most >> 20} MB; this one has more; send less at once."
+            await JSONResponse({"detail": text}, status_code=413)(scope, receive, send)
+            return
+        got = 0
+
+        async def bounded() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            return message if got <= most else {"type": "http.disconnect"}
+
+        await self._app(scope, bounded, send)
 
 
 def lease_route(controller: Controller) -> Route:

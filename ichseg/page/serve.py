@@ -56,7 +56,7 @@ def main() -> None:
         parser.exit(2, f"Error: {error}\n")
     # All temporary files of the process go with its folder, also where it is killed and another one starts.
     tempfile.tempdir = str(controller.store.folder.new_private())
-    api = Api(controller.shared.upload_root) if with_api else None
+    api = Api(controller.shared.upload_root, controller.shared.read_scan) if with_api else None
     try:
         demo, options = build_page(controller, api)
         options["app_kwargs"]["routes"].append(health.route())

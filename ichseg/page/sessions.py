@@ -112,6 +112,11 @@ class Session:
         """What the page's scans are called: who names one of them is that page."""
         return {case.token for case in self.cases.values()}
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its lease has run out, and no request of the page waits for an answer."""
+        return not self.waiting and self.lease.ended is not None
+
     def cancel(self, to: int) -> None:
         """End what is under way, and the operations up to a number that are still to come."""
         self.cancelled_to = max(self.cancelled_to, to)
@@ -267,7 +272,7 @@ class SessionStore:
         session_hash, session = self._leased(token)
         if session is None or session_hash is None:
             return False
-        if session.lease.ended:
+        if session.has_ended:
             self.drop(session_hash)
             return False
         session.lease.renew()
@@ -295,7 +300,7 @@ class SessionStore:
         return None, None
 
     def _ended(self) -> list[str]:
-        return [name for name, session in self._sessions.items() if session.lease.ended]
+        return [name for name, session in self._sessions.items() if session.has_ended]
 
     def _spare(self, leaving: Sequence[str]) -> list[str]:
         """Pages with nothing to lose, those that were not heard of for the longest time first."""
@@ -381,6 +386,8 @@ class SessionStore:
         """End all sessions and remove the folder of all."""
         with self._lock:
             names = list(self._sessions)
+            for session in self._sessions.values():
+                session.closed = True  # all at once: none waits for the work of another
         for session_hash in names:
             self.drop(session_hash)
         self.folder.close()

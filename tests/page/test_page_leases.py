@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from ichseg.errors import InputError, check_cancelled
@@ -17,7 +21,7 @@ from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings
 from ichseg.page.folders import ServerFolder
 from ichseg.page.leases import GONE_VARIABLE, Rate, Terms
-from ichseg.page.routes import lease_route
+from ichseg.page.routes import MAX_MESSAGE_BYTES, BoundedBodies, lease_route
 from ichseg.page.sessions import MAX_DOWNLOADS, SessionStore
 from tests.pages import SLICES, BoxModel, Page, numbered_scan, wait_until
 
@@ -221,6 +225,23 @@ def test_who_asks_too_often_is_told_so(served: Callable[..., Controller], clock:
     assert sum(slow.take() for _ in range(9)) == 5
 
 
+def test_what_is_longer_than_can_be_meant_is_refused_unread() -> None:
+    async def echo(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    routes = [Route(path, echo, methods=["POST"]) for path in ("/gradio_api/run/x", "/a/upload")]
+    app = Starlette(routes=routes, middleware=[Middleware(BoundedBodies, upload_bytes=10)])
+    client = TestClient(app, raise_server_exceptions=False)
+    most = MAX_MESSAGE_BYTES
+    assert client.post("/gradio_api/run/x", content=b"x" * most).text == str(most)
+    assert client.post("/a/upload", content=b"x" * (most + 10)).text == str(most + 10)
+    for path, size in (("/gradio_api/run/x", most + 1), ("/a/upload", most + 11)):
+        refused = client.post(path, content=b"x" * size)
+        assert refused.status_code == 413 and "at most 16 MB" in refused.json()["detail"]
+    parts = (b"x" * (1 << 20) for _ in range(20))  # which does not say how long it is
+    assert client.post("/gradio_api/run/x", content=parts).status_code >= 400
+
+
 def test_a_page_keeps_a_bounded_number_of_files(served: Callable[..., Controller]) -> None:
     controller = served()
     opened(controller)
@@ -292,7 +313,7 @@ def test_work_whose_line_broke_goes_on_where_it_was(served: Callable[..., Contro
 
 
 def test_many_requests_of_one_page_keep_no_thread_from_others(
-    served: Callable[..., Controller], fakes: dict[str, BoxModel]
+    served: Callable[..., Controller], fakes: dict[str, BoxModel], clock: FakeClock
 ) -> None:
     gate = fakes["one"] = Gate("one")
     controller = served()
@@ -305,6 +326,9 @@ def test_many_requests_of_one_page_keep_no_thread_from_others(
     session = controller.store.find("x")
     assert session is not None and gate.begun.wait(10)
     wait_until(lambda: session.waiting == 4)
+    clock.pass_minutes(40)  # who waits is there, however long it takes
+    controller.store.sweep()
+    assert controller.store.find("x") is session
     refused = controller.answer("x", message)
     assert "one request under way at a time" in refused["error"]["text"]
     gate.go_on.set()

@@ -75,7 +75,12 @@ function read(key) {
 async function openRuns() {
   // Another page that is open in this browser answers for the marks that are its own.
   const runs = new Set();
-  const channel = new BroadcastChannel(PREFIX);
+  let channel;
+  try {
+    channel = new BroadcastChannel(PREFIX);
+  } catch {
+    return runs; // the browser keeps pages apart, and their stores with them
+  }
   channel.onmessage = ({ data }) => {
     if (data === "who") channel.postMessage(run);
     else runs.add(data);

@@ -117,18 +117,18 @@ def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[
         )
     with session.lock:
         case, volume = work.case(session)
+        model = case.models[0] if op.model is None else op.model
+        if kind != "picture":
+            check_complete(case, model)
+        else:
+            check_slice(volume, op.slice)
+        marked = case.segmentation.marked_slices()
     called = with_label(volume, op.label)
-    model = case.models[0] if op.model is None else op.model
-    if kind != "picture":
-        check_complete(case, model)
-    else:
-        check_slice(volume, op.slice)
-    marked = case.segmentation.marked_slices()
     wanted = [op.slice] if kind == "picture" else marked
     yield from _refine(work, session, model, [k for k in wanted if k in marked], reply)
     method = work.method(case, model)
     if (row := by_key(kind)) is not None:
-        yield progress("Measuring")
+        yield progress("Measuring", cancel=True)
         measured = work.measured(session, case, volume, method)
         if "range" in row.needs:
             yield from _range(work, session, case, measured)

@@ -49,8 +49,9 @@ class Wanted:
 def _abc2(work: Work, session: Session, op: ABC2, reply: Reply) -> Iterable[Reply]:
     with session.lock:
         case, volume = work.case(session)
-    check_complete(case, case.models[0], "ABC/2")
-    measured = work.measured(session, case, volume, work.method(case, case.models[0]))
+        check_complete(case, case.models[0], "ABC/2")
+        method = work.method(case, case.models[0])
+    measured = work.measured(session, case, volume, method)
     with case.measuring.lock:
         try:
             case.measuring.set_lines(measured, op.lesion, op.lines)
