@@ -129,14 +129,18 @@ class Session:
     @property
     def is_spare(self) -> bool:
         """Whether the page has not been heard of for a while, and nothing is lost with it."""
+        if self.waiting or self.lease.silent_seconds <= self.lease.terms.spare_seconds:
+            return False
         marked = (case.segmentation for case in self.cases.values())
-        return self.lease.silent_seconds > self.lease.terms.spare_seconds and not any(
-            one.can_undo or one.can_redo or one.marked_slices() for one in marked
-        )
+        return not any(one.can_undo or one.can_redo or one.marked_slices() for one in marked)
 
     def new_folder(self) -> Path:
         """A folder for a file that the page fetches; its name cannot be guessed from outside."""
-        folders = sorted(self.public.iterdir(), key=lambda one: one.stat().st_mtime)
+        found = {}
+        for one in self.public.iterdir():
+            with suppress(OSError):  # another thread may delete one meanwhile
+                found[one] = one.stat().st_mtime
+        folders = sorted(found, key=lambda one: found[one])
         for old in folders[: max(0, len(folders) - MAX_DOWNLOADS + 1)]:
             shutil.rmtree(old, ignore_errors=True)
         folder = self.public / secrets.token_urlsafe(18)
