@@ -40,7 +40,9 @@ KEPT_TO = {
     "openvino": ("ichseg/methods/openvino_backend.py",),
     "transformers": ("ichseg/methods/sam.py",),
     "ray": ("ichseg/cohort/pool.py",),
-    "pandas": ("ichseg/cohort/case.py",),
+    "pandas": ("ichseg/cohort/case.py", "ichseg/cohort/agree.py"),
+    "pingouin": ("ichseg/cohort/agree.py",),
+    "matplotlib": ("ichseg/cohort/agree_plot.py",),
     "trimesh": ("ichseg/files/mesh.py",),
     "reportlab": ("ichseg/files/report.py", "ichseg/files/report_"),
 }
@@ -136,7 +138,7 @@ def requirement_lines(name: str) -> list[str]:
 
 REQUIREMENTS = (
     *("requirements.txt", "train/requirements.txt"),
-    *("requirements-dev.txt", "requirements-ray.txt"),
+    *("requirements-dev.txt", "requirements-ray.txt", "requirements-agree.txt"),
 )
 
 
@@ -161,7 +163,10 @@ def pinned(*names: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (("app.py", "ichseg"), ("requirements.txt", "requirements-ray.txt")),
+        (
+            ("app.py", "ichseg"),
+            ("requirements.txt", "requirements-ray.txt", "requirements-agree.txt"),
+        ),
         (("train",), REQUIREMENTS[:2]),
         (("tests", "benchmarks", "tools", ".ci"), REQUIREMENTS),
     ],
@@ -245,6 +250,7 @@ WRITES = re.compile(
     r"\.write_bytes\(|\.write_text\(|os\.replace\(|\.open\(\"[wax]|copyfile(obj)?\(|savefig\(|WriteImage\("
 )
 WRITES_ELSEWHERE = {
+    "ichseg/cohort/agree_plot.py": 1,  # to memory
     "ichseg/files/mask.py": 1,  # a mask's pictures out of an archive, into a temporary folder
     "ichseg/scan/nrrd.py": 3,  # into a temporary folder, and from there to memory
     "train/data/files.py": 2,  # what fills the file that replacing gives

@@ -1,4 +1,4 @@
-"""The command line: python -m ichseg, or ichseg, with info, segment, compare, measure, follow, benchmark, report, page.
+"""The command line: python -m ichseg, or ichseg, with a command for each file of this folder.
 
 Every command takes ``--json`` and then prints one JSON object on stdout and nothing else there; progress goes
 to stderr. Exit 0, or 2 with one line on stderr that says rule, value and remedy; of many scans, 1 where
@@ -13,6 +13,7 @@ import sys
 import typer
 
 from ichseg import NOTICE
+from ichseg.cli.agree import agree
 from ichseg.cli.benchmark import benchmark
 from ichseg.cli.compare import compare
 from ichseg.cli.follow import follow
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (info, segment, compare, benchmark, measure, follow, report, page):
+for command in (info, segment, compare, benchmark, measure, follow, report, agree, page):
     app.command()(command)
 
 

@@ -13,7 +13,7 @@ from ichseg.cohort.jobs import Outcome
 from ichseg.cohort.rows import RESULT_COLUMNS
 from ichseg.files.records import json_bytes
 from ichseg.files.tables import csv_bytes
-from ichseg.measures.dictionary import schema_record
+from ichseg.measures.dictionary import package_record
 
 RESULTS_NAME = "results.csv"
 
@@ -80,25 +80,7 @@ def dictionary_json(with_growth: bool = False) -> bytes:
     if with_growth:
         tables[GROWTH_NAME] = GROWTH_COLUMNS
     return json_bytes(
-        {
-            "name": "hematomas",
-            "title": "Hematomas on head CT, by scan, lesion and method",
-            "description": NOTICE,
-            "resources": [
-                {
-                    "name": name.removesuffix(".csv"),
-                    "type": "table",
-                    "path": name,
-                    "scheme": "file",
-                    "format": "csv",
-                    "mediatype": "text/csv",
-                    "encoding": "utf-8",
-                    "dialect": {"delimiter": ",", "doubleQuote": True},
-                    "schema": schema_record(columns),
-                }
-                for name, columns in tables.items()
-            ],
-        }
+        package_record("hematomas", "Hematomas on head CT, by scan, lesion and method", tables)
     )
 
 

@@ -27,6 +27,7 @@ from ichseg.json_fields import RecordError
 from ichseg.marks.lesion import Lesion
 from ichseg.marks.record import read_lesion_rows
 from ichseg.measures.volume import volume_ml
+from ichseg.scan.grid import grid_of
 from ichseg.scan.hounsfield import check_size
 from ichseg.scan.intake import kind_on_disk
 from ichseg.scan.volume import CTVolume, ScanPath
@@ -130,6 +131,25 @@ def read_labelled_mask(path: ScanPath, volume: CTVolume) -> LabelledMask:
     return _read(path, path.name, volume)
 
 
+def read_mask_alone(path: Path, grid: CTVolume | None = None) -> tuple[LabelledMask, CTVolume]:
+    """Read a mask without the scan that it was drawn on: NIfTI, NRRD or MetaImage.
+
+    Args:
+        path: the mask.
+        grid: the grid of another mask of the same scan, onto which it is laid; its own unless given (``grid_of``).
+
+    Returns:
+        The mask, and the grid, a scan without values. Raises as ``read_labelled_mask`` does.
+
+    """
+    volume = grid_of(path) if grid is None else grid
+    with path.open("rb") as stream:
+        head = stream.read(132)
+    reader = next(one for one in READERS if one.knows(path, head))
+    content, sidecar = reader.read(path, volume), read_sidecar(path)
+    return _labelled(path.name, content, sidecar, volume, with_scan=False), volume
+
+
 def _read(path: Path, name: str, volume: CTVolume) -> LabelledMask:
     """``read_labelled_mask`` of a file that people know as ``name``."""
     if not path.is_file():
@@ -148,11 +168,16 @@ def _labelled_by_format(path: Path, name: str, head: bytes, volume: CTVolume) ->
 
 
 def _labelled(
-    name: str, content: MaskContent, sidecar: Mapping[str, Any], volume: CTVolume
+    name: str,
+    content: MaskContent,
+    sidecar: Mapping[str, Any],
+    volume: CTVolume,
+    *,
+    with_scan: bool = True,
 ) -> LabelledMask:
     """A mask with what it and its sidecar say; refused where that is of another scan, or a contradiction."""
     record = _checked(name, content.record)
-    for said in (record, sidecar):
+    for said in (record, sidecar) if with_scan else ():
         _check_scan(name, said.get("scan_sha256"), volume)
     own = content.lesions or _lesions(name, record)
     beside = sidecar.get("lesions", ())
@@ -161,7 +186,7 @@ def _labelled(
     _check_labels(name, content.labels_zyx, beside or own)
     changed = _changed_since(name, content.labels_zyx, volume, sidecar.get("volumes_ml", {}))
     sha256 = record.get("scan_sha256") or sidecar.get("scan_sha256") or None
-    known = sha256 or content.refers_to_scan
+    known = sha256 or content.refers_to_scan or not with_scan
     return LabelledMask(
         content.labels_zyx,
         # The sidecar also says which lesion is locked or hidden.

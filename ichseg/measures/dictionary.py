@@ -5,10 +5,11 @@ Of the measures it is made from ``FIELDS``, so that a new measure is in it witho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ichseg import NOTICE
 from ichseg.measures.fields import FIELDS, Field, Kind, csv_columns
 
 #: The units that a column's name ends or begins with.
@@ -82,3 +83,26 @@ def _measure(name: str, row: Field) -> Column:
 def schema_record(columns: Iterable[Column]) -> dict[str, Any]:
     """A Table Schema of these columns; an empty cell has no value."""
     return {"fields": [one.record() for one in columns], "missingValues": [""]}
+
+
+def package_record(name: str, title: str, tables: Mapping[str, Iterable[Column]]) -> dict[str, Any]:
+    """A Data Package (Frictionless Data) of CSV tables that lie beside it, by their files' names."""
+    return {
+        "name": name,
+        "title": title,
+        "description": NOTICE,
+        "resources": [
+            {
+                "name": file.removesuffix(".csv"),
+                "type": "table",
+                "path": file,
+                "scheme": "file",
+                "format": "csv",
+                "mediatype": "text/csv",
+                "encoding": "utf-8",
+                "dialect": {"delimiter": ",", "doubleQuote": True},
+                "schema": schema_record(columns),
+            }
+            for file, columns in tables.items()
+        ],
+    }

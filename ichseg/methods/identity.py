@@ -28,7 +28,7 @@ NOT_COMPUTING = (
     *("__main__.py", "errors.py", "json_fields.py", "replace_file.py", "cli", "page", "sample"),
     *("files/mesh.py", "files/picture.py"),
     *("files/report.py", "files/report_pictures.py", "files/report_style.py"),
-    "cohort/report.py",
+    *("cohort/report.py", "cohort/agree.py", "cohort/agree_plot.py"),
 )
 
 

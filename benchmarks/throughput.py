@@ -1,0 +1,123 @@
+"""Many scans by cores: scans per minute, processor time and memory: python benchmarks/throughput.py [--scans 12]
+
+Copies of the sample's head, each with a box of its own, go through the same run as ``ichseg segment`` of a manifest:
+one process on all cores, then as many processes as cores, each on its part of them. The plain way is the first.
+Where other work runs beside it, processor time per scan is what holds; the scans per minute are those of the moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.table import Row, machine, markdown  # noqa: E402
+from ichseg.cohort.pool import cores  # noqa: E402
+from ichseg.files.nifti_mask import read_mask  # noqa: E402
+from ichseg.marks.box import box_from_mask  # noqa: E402
+from ichseg.sample import sample_paths  # noqa: E402
+from ichseg.scan.read import read_volume  # noqa: E402
+
+
+class Run(NamedTuple):
+    """What a run over some scans took."""
+
+    scans: int
+    wall_seconds: float
+    processor_seconds: float
+    peak_mb: float
+    """Of the largest process."""
+
+    @property
+    def scans_a_minute(self) -> float:
+        return 60 * self.scans / self.wall_seconds
+
+
+def study(folder: Path, scans: int) -> Path:
+    """A manifest of so many scans: the sample, with a box that is wider by a pixel from one to the next."""
+    scan, truth = sample_paths()
+    volume = read_volume(scan)
+    truth_zyx = read_mask(truth, volume) != 0
+    k = int(truth_zyx.sum(axis=(1, 2)).argmax())
+    box = box_from_mask(truth_zyx[k], margin_px=3)
+    assert box is not None
+    path = folder / "manifest.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["scan", "boxes", "propagate"])
+        for number in range(scans):
+            wider = box.grow(number % 6, volume.shape_zyx[1:])
+            writer.writerow([scan, f"{k}:{wider.text}", "yes"])
+    return path
+
+
+def timed(scans: int, options: Sequence[str]) -> Run:
+    """A run of the command line in a process of its own, from its start to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = study(Path(folder), scans)
+        command = [
+            sys.executable,
+            "-m",
+            "ichseg",
+            "segment",
+            str(manifest),
+            "--out",
+            f"{folder}/out",
+        ]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, *options, "--json"], cwd=ROOT, stdout=subprocess.DEVNULL
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"the run ended with {os.waitstatus_to_exitcode(status)}")
+        wall = time.perf_counter() - started
+    return Run(scans, wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def throughput_rows(scans: int, options: Sequence[str] = ()) -> list[Row]:
+    """One process, and processes on all cores, over the same scans."""
+    rows, plain = [], None
+    for count in sorted({1, cores()}):
+        found = timed(scans, [*options, *(["--processes", str(count)] if count > 1 else [])])
+        plain = plain or found
+        who = "1 process on all cores" if count == 1 else f"{count} processes"
+        each = found.processor_seconds / scans
+        rows.append(
+            Row(
+                f"{scans} scans, {who}: scans per minute ({each:.1f} s of processor time per scan, "
+                f"{found.peak_mb:,.0f} MB the largest process)",
+                found.scans_a_minute,
+                "",
+                plain=plain.scans_a_minute if count > 1 else None,
+                more_is_better=True,
+            )
+        )
+        print(" | ".join(cell for cell in rows[-1].cells() if cell), file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scans", type=int, default=12)
+    parser.add_argument("--range", action="store_true", help="with the range of volumes")
+    parser.add_argument("--model", help="another than the default")
+    options = parser.parse_args()
+    more = ["--range" if options.range else "--no-range"]
+    more += ["--model", options.model] if options.model else []
+    print(markdown(throughput_rows(options.scans, more), f"On {machine()}."))
+
+
+if __name__ == "__main__":
+    main()
