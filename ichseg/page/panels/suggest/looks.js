@@ -1,6 +1,6 @@
 // What the boxes of the slice on screen look like, where that is no blood.
 
-import { announce, one } from "../../viewer/dom.js";
+import { announceAlso, one } from "../../viewer/dom.js";
 import { isAsked } from "../../viewer/server.js";
 import { here, state } from "../../viewer/state.js";
 
@@ -24,7 +24,7 @@ export function takeLooks({ slice, told }) {
   const before = looking.text;
   looking.asked = key();
   looking.text = told.map(({ text }) => text).join(" ");
-  if (looking.text && looking.text !== before) announce(looking.text);
+  if (looking.text && looking.text !== before) announceAlso(looking.text);
 }
 
 export function showLooks() {

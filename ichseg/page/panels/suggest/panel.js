@@ -1,6 +1,6 @@
 // Proposals: listed strongest first, stepped through with the slice in view, accepted, dismissed or adjusted.
 
-import { announce, enable, expand, make, one } from "../../viewer/dom.js";
+import { announce, announceAlso, enable, expand, make, one } from "../../viewer/dom.js";
 import { draw, resize } from "../../viewer/draw.js";
 import { handleAt, reshape } from "../../viewer/geometry.js";
 import { showAll } from "../../viewer/hub.js";
@@ -105,7 +105,9 @@ function takeAccepted(pairs) {
     proposal.lesion = lesion;
     if (suggesting.following.delete(proposal.key)) ask({ op: "propagate", lesion });
   }
-  if (suggesting.list) step(plural(pairs.length, "proposal") + " accepted. ");
+  announceAlso(plural(pairs.length, "proposal") + " accepted.");
+  // The slice of one that was accepted stays in view while its masks are looked at; the next one is a key away.
+  suggesting.at = -1;
 }
 
 // Adjusting
@@ -152,12 +154,15 @@ function rowOf(proposal, index) {
   const row = one(".ich-suggest-template").content.firstElementChild.cloneNode(true);
   const kind = accepted(proposal) ? "accepted" : proposal.dismissed ? "dismissed" : "open";
   row.dataset.state = kind;
-  const part = (what) => one("[data-part=" + what + "]", row);
+  const part = (what) => {
+    const node = one("[data-part=" + what + "]", row);
+    node.dataset.focus = what + "-" + proposal.key;
+    return node;
+  };
   const title = part("show");
   title.textContent = index + 1 + " · " + described(proposal) + (kind === "open" ? "" : " · " + kind);
   title.setAttribute("aria-current", String(index === suggesting.at));
   title.title = "--slice " + proposal.show + " --box " + proposal.slices.get(proposal.show)[0].join();
-  title.dataset.focus = "show-" + proposal.key;
   title.addEventListener("click", () => show(index));
   const take = part("accept");
   take.setAttribute("aria-label", "Accept proposal " + (index + 1));
@@ -171,6 +176,11 @@ function rowOf(proposal, index) {
   return row;
 }
 
+function refocus(node) {
+  // What can no longer be pressed gives the focus to its row's own button.
+  (node?.disabled ? one("[data-part=show]", node.closest("li")) : node)?.focus();
+}
+
 function showList() {
   const { list, at, text, model } = suggesting;
   const want = JSON.stringify([at, text, (list ?? []).map((one) => [one.key, one.ml, one.dismissed, accepted(one)])]);
@@ -178,7 +188,7 @@ function showList() {
   shown = want;
   const focus = /** @type {HTMLElement} */ (document.activeElement)?.dataset?.focus;
   one(".ich-suggest-list").replaceChildren(...(list ?? []).map(rowOf));
-  if (focus?.startsWith("show-")) one("[data-focus='" + focus + "']")?.focus();
+  if (focus) refocus(one(".ich-suggest-list [data-focus='" + focus + "']"));
   const says = one(".ich-suggest-says");
   says.textContent = list ? text : "Looking for blood…";
   if (list?.length) says.append(make("span", " Millilitres are those of " + model + "; a proposal's type is not told."));
