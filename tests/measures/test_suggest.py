@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import ichseg
 from ichseg.errors import WeightsError
+from ichseg.files.nifti_mask import read_mask
 from ichseg.measures.suggest import MOST, propose, suggest
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import detection
 from ichseg.methods.weights import manifest
+from ichseg.sample import sample_paths
+from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
 from tests.light_finder import SURE, LightFinder, use
@@ -70,3 +76,26 @@ def test_without_weights_it_is_said_in_a_sentence() -> None:
     assert "detection of blood are not published yet" in detection.no_proposals()
     with pytest.raises(WeightsError, match="no entry 'litemedsam-detection'"):
         suggest(head(), model="threshold")
+
+
+def without_blood() -> CTVolume:
+    """The sample's head, its blood painted over with the brain around it."""
+    bleeding = read_volume(sample_paths()[0])
+    blood = read_mask(sample_paths()[1], bleeding) != 0
+    wide = ndimage.binary_dilation(blood, np.ones((1, 3, 3)), iterations=4)
+    hu_zyx, rng = bleeding.hu_zyx.copy(), np.random.default_rng(0)
+    for k in np.flatnonzero(wide.any(axis=(1, 2))):
+        ring = ndimage.binary_dilation(wide[k], iterations=8) & ~wide[k]
+        brain = hu_zyx[k][ring & (hu_zyx[k] > 20) & (hu_zyx[k] < 50)]
+        painted = wide[k] & (hu_zyx[k] < 110)  # the calcified plexus stays
+        hu_zyx[k][painted] = rng.choice(brain, int(painted.sum()))
+    return replace(bleeding, hu_zyx=hu_zyx)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(detection.no_proposals()), reason="the finder's weights are not here")
+def test_the_finder_finds_the_samples_blood_and_none_in_a_clean_head() -> None:
+    found, _ = propose(read_volume(sample_paths()[0]))
+    assert found[0].is_accepted and found[0].volume_ml > 20
+    clean, _ = propose(without_blood())
+    assert max([one.volume_ml for one in clean], default=0.0) <= 0.5
