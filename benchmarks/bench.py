@@ -31,6 +31,7 @@ from benchmarks.cases import ct_ich_slices  # noqa: E402
 from benchmarks.latency import find_chromium, page_rows, ps_of  # noqa: E402
 from benchmarks.reference import Reference  # noqa: E402
 from benchmarks.table import Row, in_turn, machine, markdown, write  # noqa: E402
+from benchmarks.throughput import throughput_rows  # noqa: E402
 from ichseg.files.nifti_mask import read_mask  # noqa: E402
 from ichseg.marks.box import Box, box_from_mask  # noqa: E402
 from ichseg.marks.document import Segmentation  # noqa: E402
@@ -53,6 +54,7 @@ SESSIONS = (1, 8, 64)
 BOXES = (1, 8, 64)
 SLICES = (10, 40, 400)
 AGREEMENT_SLICES = 10
+THROUGHPUT_SCANS = 12
 
 
 class Sample:
@@ -432,6 +434,7 @@ def main() -> None:
         add(hematoma_rows(sample))
         add(users_rows(sample, plain_ms))
         add(memory_rows())
+        add(throughput_rows(THROUGHPUT_SCANS, ["--no-range"]))
     minutes = (time.perf_counter() - start) / 60
     text = markdown(rows, f"On {caption}; measured in {minutes:.0f} minutes.")
     print(text)

@@ -3,6 +3,10 @@
 Copies of the sample's head, each with a box of its own, go through the same run as ``ichseg segment`` of a manifest:
 one process on all cores, then as many processes as cores, each on its part of them. The plain way is the first.
 Where other work runs beside it, processor time per scan is what holds; the scans per minute are those of the moment.
+
+``--split`` prints the processor time of one scan on one thread, and how much of it is not the network's: one process
+spreads the network alone over its cores, so that n processes on n cores can at best be (1 + (n - 1) x that share) times
+as fast.
 """
 
 from __future__ import annotations
@@ -10,13 +14,14 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -107,13 +112,52 @@ def throughput_rows(scans: int, options: Sequence[str] = ()) -> list[Row]:
     return rows
 
 
+def split() -> list[str]:
+    """What one scan takes on one thread, with and without the range, and what of that is not the network's."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a network is loaded
+    from ichseg import cohort
+    from ichseg.methods import openvino_backend
+    from ichseg.methods.catalogue import load_predictor
+
+    network = [0.0]
+    ask = openvino_backend._Part.__call__
+
+    def timed_ask(part: Any, *inputs: Any) -> Any:
+        started = time.process_time()
+        answer = ask(part, *inputs)
+        network[0] += time.process_time() - started
+        return answer
+
+    openvino_backend._Part.__call__ = timed_ask  # type: ignore[method-assign]
+    load_predictor()
+    lines = [f"start-up: {time.process_time():.1f} s of processor time"]
+    for with_range in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            (entry,) = cohort.read_manifest(study(Path(folder), 1))
+            network[0], started = 0.0, time.process_time()
+            cohort.Segment(entry, Path(folder) / "out", with_range=with_range)()
+            whole = time.process_time() - started
+        lines.append(
+            f"a scan {'with' if with_range else 'without'} the range: {whole:.1f} s, "
+            f"{1 - network[0] / whole:.0%} of it not the network's"
+        )
+    return [
+        *lines,
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB",
+    ]
+
+
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=12)
     parser.add_argument("--range", action="store_true", help="with the range of volumes")
     parser.add_argument("--model", help="another than the default")
+    parser.add_argument("--split", action="store_true", help="what of a scan is the network's")
     options = parser.parse_args()
+    if options.split:
+        print("\n".join([f"On {machine()}.", *split()]))
+        return
     more = ["--range" if options.range else "--no-range"]
     more += ["--model", options.model] if options.model else []
     print(markdown(throughput_rows(options.scans, more), f"On {machine()}."))

@@ -33,8 +33,9 @@ def head(blood_mm: float = 15.0, with_ivh: bool = False) -> np.ndarray[Any, np.d
 def make(folder: Path) -> Path:
     """The scans, and the manifest of them.
 
-    1 to 10 NIfTI, 11 to 14 DICOM, 15 and 16 tilted, 17 and 18 uneven, 19 broken, 20 not there, 21 with IVH, 22 with
-    the reference mask, 23 the follow-up of 1, 24 a box that is none.
+    1 to 10 NIfTI, of which 9 and 10 are marked by the program itself, 11 to 14 DICOM, 15 and 16 tilted, 17 and 18
+    uneven, 19 broken, 20 not there, 21 with IVH, 22 with the reference mask, 23 the follow-up of 1, 24 a box that is
+    none.
     """
     folder.mkdir(parents=True)
     rows: list[dict[str, str]] = []
@@ -53,6 +54,8 @@ def make(folder: Path) -> Path:
             phantoms.save_nifti(folder / name, hu_zyx)
         if number == 19:
             (folder / name).write_bytes(b"not a scan")
+        elif number in (9, 10):
+            row |= {"boxes": "", "auto": "yes"}
         elif number == 20:
             (folder / name).unlink()
         elif number == 21:
@@ -68,7 +71,7 @@ def make(folder: Path) -> Path:
         rows.append({"scan": name, **row})
     path = folder / "manifest.csv"
     with path.open("w", newline="") as file:
-        columns = ["scan", "boxes", "lesions", "propagate", "truth", "baseline", "hours"]
+        columns = ["scan", "boxes", "lesions", "propagate", "auto", "truth", "baseline", "hours"]
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)

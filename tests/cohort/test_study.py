@@ -23,6 +23,7 @@ from ichseg.cohort.rows import RESULT_COLUMNS
 from ichseg.files.mask import read_labelled_mask
 from ichseg.scan.read import read_volume
 from tests.cohort import study
+from tests.light_finder import LightFinder, use
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = (19, 20, 24)
@@ -37,7 +38,9 @@ import os, signal, sys
 from pathlib import Path
 from ichseg import cohort
 from ichseg.cohort import jobs
+from tests.light_finder import LightFinder, use
 
+use(LightFinder(skull=False))
 manifest, out, end = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
 def end_now(*_):
@@ -72,6 +75,13 @@ def command(*arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def finder() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        use(LightFinder(skull=False), patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("study")
@@ -79,7 +89,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for end in ("within 8", "after 16"):
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, str(manifest), str(out), end],
-            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+            cwd=ROOT, check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         )  # fmt: skip
         assert killed.returncode == -9
     with pytest.MonkeyPatch.context() as patch:
@@ -112,6 +123,7 @@ def test_masks_and_rows_are_those_of_each_scan_alone(run: Run, tmp_path: Path) -
         for part in row["boxes"].split():
             k, _, box = part.partition(":")
             options += [f"--slice={k}", f"--box={box}"]
+        options += ["--auto"] * (row["auto"] == "yes")
         volume = read_volume(scan)
         name = "mask.nii.gz" if volume.geometry.is_even else "mask.zip"
         folder = tmp_path / str(number)
@@ -131,7 +143,8 @@ def test_masks_and_rows_are_those_of_each_scan_alone(run: Run, tmp_path: Path) -
         for one, single in zip(mine, rows, strict=True):
             shared = one.keys() & single.keys() - OF_A_RUN
             assert {key: one[key] for key in shared} == {key: single[key] for key in shared}
-            assert len(shared) > 40 and one["extent"] == "propagated"
+            assert len(shared) > 40
+            assert one["extent"] == ("automatic" if row["auto"] else "propagated")
 
 
 def test_one_bad_scan_costs_one_row_of_a_kind(run: Run) -> None:
