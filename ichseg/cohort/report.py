@@ -163,6 +163,9 @@ def _odd(record: Mapping[str, Any]) -> tuple[Odd, ...]:
                 Odd(f"wide range of lesion {row['lesion']}: {low:.1f} to {high:.1f} mL", 10)
             )
     found += [Odd(text, 15) for text in record["scan"].get("warnings", ())]
+    found += [Odd(one["sentence"], 15) for one in record.get("looks", ()) if one.get("sentence")]
+    if any(row["extent"] == "automatic" for row in rows):
+        found.append(Odd("automatic: nobody has looked", 4))
     if any(row["extent"] == "boxed slices" for row in rows):
         found.append(Odd("boxed slices alone", 3))
     return tuple(sorted(found, key=lambda one: -one.weight))
