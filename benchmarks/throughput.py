@@ -128,7 +128,7 @@ def split() -> list[str]:
         network[0] += time.process_time() - started
         return answer
 
-    openvino_backend._Part.__call__ = timed_ask  # type: ignore[method-assign]
+    openvino_backend._Part.__call__ = timed_ask  # type: ignore[method-assign, assignment]
     load_predictor()
     lines = [f"start-up: {time.process_time():.1f} s of processor time"]
     for with_range in (False, True):
