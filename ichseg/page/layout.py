@@ -106,7 +106,7 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
 
     routes = [*script_routes(), lease_route(controller), *([api.route()] if api else [])]
     options = {
-        "css": style(),
+        "css": style() if api else f"{style()}\n.ich-programs {{ display: none; }}",
         "app_kwargs": {
             "routes": routes,
             "middleware": [Middleware(BoundedBodies, upload_bytes=MAX_UPLOAD_BYTES)],

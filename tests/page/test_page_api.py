@@ -307,6 +307,7 @@ def test_the_api_is_these_two_and_off_by_one_switch(
     controller.close()
     assert not demo.get_api_info()["named_endpoints"]
     assert options["mcp_server"] is False and options["footer_links"] == []
+    assert ".ich-programs { display: none; }" in options["css"]  # the help's word on it
     for said, wanted in ((None, True), ("on", True), ("off", False)):
         monkeypatch.delenv("ICHSEG_API", raising=False)
         if said is not None:

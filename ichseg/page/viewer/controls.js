@@ -14,8 +14,11 @@ const toggleMasks = () => showMasks({ masks: !shown.masks });
 const fill = () => showMasks({ fill: true, masks: true });
 const outline = () => showMasks({ fill: false, masks: true });
 
+// Gradio's own description of what programs call; its button is in the foot of the page, which is not shown.
+const programs = () => /** @type {HTMLElement | null} */ (document.querySelector("footer .show-api"))?.click();
+
 join({
-  actions: { help: () => one(".ich-help").showModal(), mask: toggleMasks, fill, outline },
+  actions: { help: () => one(".ich-help").showModal(), programs, mask: toggleMasks, fill, outline },
   keys: { m: toggleMasks, f: () => (shown.fill ? outline() : fill()) },
   start() {
     root.addEventListener("click", (event) => {
