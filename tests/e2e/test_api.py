@@ -1,4 +1,4 @@
-"""Programs that call the server: Gradio's client, curl and an MCP client get the page's mask and leave nothing there."""
+"""Programs call the server: Gradio's client, curl and an MCP client get the page's mask and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import phantoms
 import pytest
 from gradio_client import Client, handle_file
 from mcp import ClientSession
-from mcp.client.streamable_http import streamablehttp_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ImageContent, TextContent
 
 from ichseg.files.nifti_mask import read_mask
@@ -152,7 +152,7 @@ def test_an_mcp_client_gets_it_as_a_tool(
     async def call() -> Any:
         address = f"{server.url}/gradio_api/mcp/"
         async with (
-            streamablehttp_client(address) as (read, write, _),
+            streamable_http_client(address) as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
