@@ -41,7 +41,8 @@ def result_rows(outcome: Outcome) -> list[dict[str, Any]]:
     if record is None:
         return [{**base, "error": outcome.error, "error_kind": outcome.error_kind}]
     base |= {"scan_sha256": record["scan"]["sha256"], "seconds": outcome.seconds}
-    base["warnings"] = " ".join(record["scan"].get("warnings", ()))
+    for name, key in (("warnings", "warnings"), ("scan_notes", "notes")):
+        base[name] = " ".join(record["scan"].get(key, ()))
     if "models" in record:
         return [{**base, **_compared_cells(one)} for one in record["models"]]
     scores = {k: v for k, v in record.get("whole_scan", {}).items() if k != "volume_ml"}

@@ -23,6 +23,9 @@ Extent = Literal["boxed slices", "propagated", "automatic", "record", "mask file
 _ORIGINS = {"box": "boxed", "propagated": "propagated", "edited": "edited"}
 assert set(_ORIGINS) == set(ORIGINS)
 
+#: A box that the program itself drew is nobody's.
+_HOW = (*_ORIGINS.values(), "automatic")
+
 _STATES = ("done", "kept", "passed over")
 
 
@@ -54,7 +57,7 @@ RESULT_COLUMNS: tuple[Column, ...] = (
     _whole("slices_marked", "Slices with some of the lesion's mask.", "Slices"),
     *(
         _whole(f"slices_{name}", f"Of these, slices whose mask is {name}.", f"Slices, {name}")
-        for name in _ORIGINS.values()
+        for name in _HOW
     ),
     *measure_columns(),
     Column("blood_ml", title="All blood", about="All lesions of the scan that are blood."),
@@ -71,6 +74,7 @@ RESULT_COLUMNS: tuple[Column, ...] = (
     _text("boxes", "The boxes that a person drew, as a manifest takes them."),
     _text("stops", "Where propagation ended, and why."),
     _text("notes", "What has to be read with the volume."),
+    _text("scan_notes", "What is special about the scan, such as its tilt."),
     _text("warnings", "What makes the scan's millilitres doubtful."),
     _text("mask", "The mask's file, in the folder of this table."),
     _text("error_kind", "Of what kind the error is."),
@@ -107,7 +111,9 @@ def scan_rows(
     counted: dict[int | None, Counter[str]] = {}
     for part in parts:
         if part.mask_yx.any():
-            counted.setdefault(part.lesion, Counter())[_ORIGINS[part.origin]] += 1
+            by_itself = part.origin == "box" and found.automatic is not None
+            how = "automatic" if by_itself else _ORIGINS[part.origin]
+            counted.setdefault(part.lesion, Counter())[how] += 1
     present = {one.id: one for one in found.lesions}
     asked = {one.id: one for one in lesions} | present
     same = {
@@ -138,7 +144,7 @@ def _slice_cells(
     """How many slices are marked, and how; None of each how where a mask file does not say."""
     known = bool(found.slices_by)
     marked = 0 if lesion is None else int((found.labels_zyx == lesion).any(axis=(1, 2)).sum())
-    how = {f"slices_{name}": counted.get(name, 0) if known else None for name in _ORIGINS.values()}
+    how = {f"slices_{name}": counted.get(name, 0) if known else None for name in _HOW}
     return {"slices_marked": marked, **how}
 
 

@@ -163,6 +163,14 @@ def test_lesions_have_rows_of_their_own(run: Run) -> None:
     assert iph["slices_boxed"] == "1" and int(iph["slices_propagated"]) >= 1
 
 
+def test_rows_say_how_slices_were_marked_and_what_is_special_about_a_scan(run: Run) -> None:
+    by_number = {row["number"]: row for row in run.rows}
+    automatic, tilted = by_number["9"], by_number["15"]
+    assert automatic["slices_boxed"] == "0" and int(automatic["slices_automatic"]) >= 1
+    assert tilted["slices_boxed"] == "1" and tilted["slices_automatic"] == "0"
+    assert "12.0 degrees" in tilted["scan_notes"] and by_number["1"]["scan_notes"] == ""
+
+
 def test_the_volume_is_that_of_the_blood(run: Run) -> None:
     """65 HU in 35 without noise: the threshold finds the blood, but for what its median rounds off."""
     voxel_ml = float(np.prod(phantoms.HEAD_SPACING_MM)) / 1000
