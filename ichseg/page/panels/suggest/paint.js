@@ -26,7 +26,7 @@ function drawBox(context, [x0, y0, x1, y1], { sx, sy, left, top }, current) {
   context.strokeRect(...frame);
   context.setLineDash([6, 4]);
   context.lineWidth = current ? 2 : 1;
-  context.strokeStyle = current ? "#d9c2ff" : ink("--ich-likely");
+  context.strokeStyle = current ? "#ffc9d3" : ink("--ich-likely");
   context.strokeRect(...frame);
   context.setLineDash([]);
 }

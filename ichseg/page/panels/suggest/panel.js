@@ -38,9 +38,9 @@ function again() {
 }
 
 function takeProposals({ found, model, text }) {
-  suggesting.list = found.map(({ score, ml, show, slices }) => ({
-    key: ++lastKey, score, ml, show, lesion: null, dismissed: false,
-    slices: new Map(Object.entries(slices).map(([k, boxes]) => [Number(k), boxes])),
+  suggesting.list = found.map((told) => ({
+    key: ++lastKey, score: told.score, ml: told.ml, show: told.show, lesion: null, dismissed: false,
+    slices: new Map(Object.entries(told.slices).map(([k, boxes]) => [Number(k), boxes])),
   }));
   Object.assign(suggesting, { open: true, model, text, at: -1, draft: null });
   lookAgain();
@@ -137,7 +137,7 @@ function grab(from, _, event) {
       const { draft } = suggesting;
       suggesting.draft = null;
       if (!draft || String(draft.box) === String(box)) return;
-      proposal.slices.set(state.k, proposal.slices.get(state.k).with(index, draft.box));
+      proposal.slices.set(state.k, proposal.slices.get(state.k).map((before, place) => (place === index ? draft.box : before)));
       proposal.ml = null;
       showAll();
     },
@@ -183,7 +183,7 @@ function refocus(node) {
 
 function showList() {
   const { list, at, text, model } = suggesting;
-  const want = JSON.stringify([at, text, (list ?? []).map((one) => [one.key, one.ml, one.dismissed, accepted(one)])]);
+  const want = JSON.stringify([at, text, (list ?? []).map((proposal) => [proposal.key, proposal.ml, proposal.dismissed, accepted(proposal)])]);
   if (want === shown) return;
   shown = want;
   const focus = /** @type {HTMLElement} */ (document.activeElement)?.dataset?.focus;
@@ -228,7 +228,7 @@ export const panel = {
   take(reply) {
     if (reply.proposals) takeProposals(reply.proposals);
     if (reply.accepted) takeAccepted(reply.accepted);
-    if (reply.error && !suggesting.list) suggesting.open = false;
+    if ((reply.error || reply.cancelled) && !suggesting.list) suggesting.open = false;
   },
   abandon() { suggesting.draft = null; },
   grab,

@@ -72,14 +72,16 @@ def _suggest(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterabl
         maps[k] = known
     found = work.likely.finder.find(maps, volume)
     suggestions = []
-    for number, one in enumerate(found[:MOST], 1):
-        check_cancelled()
+    for number, one in enumerate(found[:MOST]):
+        yield progress("Segmenting what is proposed", 0.9 + 0.1 * number / len(found), cancel=True)
+        model = case.models[0]
+        for k in one.boxes:  # what takes long is done before the session is held
+            check_cancelled()
+            work.masks.embedding(case, volume, model, k)
         with session.lock:
-            model = case.models[0]
             answer = partial(_answer, work, case, volume, model)
             edge = case.segmentation.edge
             suggestions.append(answered(one, volume, model, answer, maps, edge=edge))
-        yield progress("Segmenting what is proposed", 0.9 + 0.1 * number / MOST, cancel=True)
     reply["proposals"] = {
         "found": [_told(one) for one in suggestions],
         "model": title_of(case.models[0]),
