@@ -223,12 +223,19 @@ class Controller:
         """End a session, with all that belongs to it."""
         self.store.drop(session_hash)
 
+    def sweep(self) -> None:
+        """End what nobody comes back to, and what is computed ahead for pages that say nothing."""
+        self.store.sweep()
+        for case in self.store.silent_cases():
+            if case.upload is not None:  # what is the sample's is everybody's
+                self.embeddings.unplan(case.owner)
+
     def keep_house(self) -> None:
         """End what nobody comes back to, now and by the clock, until ``close``."""
 
         def work() -> None:
             while not self._closed.wait(self.store.terms.renew_seconds):
-                self.store.sweep()
+                self.sweep()
 
         threading.Thread(target=work, name="housekeeping", daemon=True).start()
 

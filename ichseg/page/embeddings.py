@@ -161,6 +161,11 @@ class Embeddings:
         with self._changed:
             return owner in self._plans
 
+    def unplan(self, owner: str) -> None:
+        """Embed no more of a scan in the background, until it is planned again; what is there stays."""
+        with self._changed:
+            self._plans.pop(owner, None)
+
     def hold(self, seconds: float) -> None:
         """Keep the background still for a while: a person is drawing, and will ask in a moment."""
         with self._changed:

@@ -296,6 +296,16 @@ class SessionStore:
             self.drop(session_hash)
         self.folder.sweep_uploads()
 
+    def silent_cases(self) -> list[Case]:
+        """The scans of pages that were not heard of for a while."""
+        with self._lock:
+            silent = [
+                session
+                for session in self._sessions.values()
+                if session.lease.silent_seconds > self.terms.spare_seconds
+            ]
+        return [case for session in silent for case in session.cases.values()]
+
     def _leased(self, token: str) -> tuple[str | None, Session | None]:
         with self._lock:
             for session_hash, session in self._sessions.items():

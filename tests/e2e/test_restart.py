@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from ichseg.sample import sample_paths
 from tests.e2e.conftest import Server, free_port, start
 from tests.e2e.driver import Viewer
 
@@ -143,4 +144,23 @@ def test_what_was_drawn_outlives_a_reload_and_a_crash_of_the_page(
     assert other.page.inner_text(".ich-kept p").startswith("2 boxes are kept of a scan")
     other.page.click("[data-do=forget_kept]")
     assert other.page.evaluate("() => localStorage.length") == 0
+    context.close()
+
+
+def test_two_scans_opened_in_quick_succession_do_not_cross(
+    browser: Browser, server: Server, tmp_path: Path
+) -> None:
+    """The second is the one on screen, also where the first takes longer, and boxes go to it."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    viewer = Viewer(context.new_page(), server.url)
+    scan = sample_paths()[0].read_bytes()
+    (tmp_path / "first.nii.gz").write_bytes(scan)
+    (tmp_path / "second.nii.gz").write_bytes(scan)
+    viewer.open_files(tmp_path / "first.nii.gz").open_files(tmp_path / "second.nii.gz")
+    viewer.page.wait_for_function(
+        "() => document.querySelector('.ich-scan').textContent === 'second'"
+    )
+    viewer.opened().draw((287, 172, 351, 294))
+    assert viewer.ml(0)[0] > 0 and viewer.alert_text() == ""
+    assert viewer.page.inner_text(".ich-scan") == "second"
     context.close()

@@ -400,6 +400,27 @@ def test_the_work_of_a_page_that_is_closed_ends(
     assert last["gone"] and slow.predicted - asked <= 1
 
 
+def test_nothing_is_computed_ahead_for_a_page_that_says_nothing(
+    served: Callable[..., Controller], clock: FakeClock, tmp_path: Path
+) -> None:
+    controller = served()
+    file = tmp_path / "scan.nii"
+    file.write_bytes(b"")
+    page = Page(controller, "x")
+    page.ask("open", files=[{"path": str(file), "name": "scan.nii"}])
+    session = controller.store.find("x")
+    assert session is not None and session.case is not None and session.case.volume is not None
+    case, plans = session.case, controller.embeddings._plans
+    del controller.embeddings.plan  # the fixture's, that plans nothing
+    controller.embeddings.hold(3600)
+    controller.embeddings.plan(case.owner, case.models, session.case.volume.hu_zyx, 1)
+    controller.sweep()
+    assert case.owner in plans
+    clock.pass_minutes(3)
+    controller.sweep()
+    assert case.owner not in plans and controller.store.find("x") is session
+
+
 def test_a_scan_is_read_one_at_a_time_and_the_page_is_free_meanwhile(
     served: Callable[..., Controller],
 ) -> None:
