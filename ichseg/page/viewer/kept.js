@@ -7,7 +7,7 @@ import { actions, join, showAll } from "./hub.js";
 import { keptSentence, recordOf } from "./kept_marks.js";
 import { isAway } from "./line.js";
 import { busy, hush } from "./messages.js";
-import { isOwn, keyOf, leftBehind, remove, save } from "./saved.js";
+import { keyOf, leftBehind, remove, save } from "./saved.js";
 import { ask, forgetAsked, isAsked } from "./server.js";
 import { marked, otherScan, state } from "./state.js";
 import { upload } from "./upload.js";
@@ -25,6 +25,7 @@ let puttingBack = null;
 /** @type {any} */
 let saving = 0;
 let saved = ""; // what was saved last
+let losses = 0; // how often the server lost what was open
 /** @type {Map<string, string>} by an open scan's token: its hash */
 const hashes = new Map();
 /** @type {Map<string, any>} by a scan's token: what was given to open it */
@@ -64,8 +65,7 @@ function noteOpened() {
   for (const [token, sha256] of hashes) {
     if (open.has(token)) continue;
     hashes.delete(token); // another scan has taken its place, and the person agreed
-    const key = keyOf(sha256);
-    if (!kept.has(key) && ![...hashes.values()].includes(sha256)) remove(key);
+    if (![...hashes.values()].includes(sha256)) remove(keyOf(sha256));
   }
   showKept();
 }
@@ -78,6 +78,7 @@ export function keepMarks() {
 function loseScan(why) {
   if (!state.scan || state.lost) return;
   state.lost = why;
+  losses++;
   forgetAsked();
   forgetPassing();
   const there = Object.values(state.roles).map((scan) => scan.case);
@@ -93,19 +94,20 @@ function loseScan(why) {
 }
 
 function keep(marks) {
-  const key = keyOf(marks.sha256);
+  // Beside what is drawn on the same scan once it is open again.
+  const key = keyOf(marks.sha256) + ":" + losses;
   if (marks.boxes || marks.masks) kept.set(key, marks);
   else kept.delete(key);
-  saveMarks(marks);
+  saveMarks(key, marks);
+  remove(keyOf(marks.sha256));
 }
 
-function saveMarks(marks) {
-  const text = JSON.stringify(marks);
+function saveMarks(key, marks) {
+  const text = key + JSON.stringify(marks);
   if (text === saved) return;
   saved = text;
-  const key = keyOf(marks.sha256);
   if (marks.boxes || marks.masks) save(key, marks);
-  else if (!kept.has(key)) remove(key);
+  else remove(key);
 }
 
 function saveSoon() {
@@ -116,13 +118,14 @@ function saveSoon() {
 function saveNow() {
   clearTimeout(saving);
   // Until the method is known a record would not say what made its masks.
-  if (state.scan && state.method && !state.lost) saveMarks(recordOf(state));
+  if (!state.scan || !state.method || state.lost) return;
+  const marks = recordOf(state);
+  saveMarks(keyOf(marks.sha256), marks);
 }
 
 function forget(key) {
   kept.delete(key);
-  // What was put back is on the server again, and saved with what is drawn next.
-  if (!isOwn(key)) remove(key);
+  remove(key);
 }
 
 /** The latest marks that are kept of the scan on screen: their key. */
