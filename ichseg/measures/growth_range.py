@@ -1,8 +1,8 @@
 """How much a growth depends on who drew the boxes, and on where the registration put them.
 
-A draw moves the sides of all boxes of both scans alike, as ``spread.volume_range`` does: the hand that draws a wide box
-on one scan draws wide ones on the other. Beside that it moves the boxes of the follow-up by a step of their own, as a
-registration would that is off by as much as the inner tables of the two skulls are apart.
+A draw moves the sides of all boxes of both scans alike, as ``spread.jittered_areas_px`` does: the hand that draws a
+wide box on one scan draws wide ones on the other. Beside that it moves the boxes of the follow-up by a step of their
+own, as a registration would that is off by as much as the inner tables of the two skulls are apart.
 """
 
 from __future__ import annotations

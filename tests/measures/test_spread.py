@@ -10,11 +10,14 @@ import pytest
 
 from ichseg.marks.box import Box
 from ichseg.measures import spread
+from ichseg.measures.ranges import Drawn, Ranges
 from ichseg.measures.spread import DRAWS
 from ichseg.measures.volume import volume_ml
+from ichseg.methods.follow_rule import Rule
 from ichseg.methods.propagation import propagate_lesions
 from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.scan.volume import CTVolume
+from tests.moved_boxes import volume_range
 
 
 def a_spindle() -> tuple[CTVolume, np.ndarray[Any, np.dtype[np.bool_]]]:
@@ -57,12 +60,43 @@ def test_several_boxes_on_a_slice_are_one_for_each_connected_component() -> None
         assert start[0][1] == (Box(2, 2, 6, 6), Box(12, 12, 18, 18))
 
 
+def within(
+    volume: CTVolume,
+    mask_zyx: np.ndarray[Any, np.dtype[np.bool_]],
+    drawn: dict[int, list[Box]],
+    most_seconds: float = 600.0,
+) -> spread.VolumeRange:
+    """The range of a mask that was propagated by thresholding, in so much time."""
+    predictor = ThresholdPredictor()
+    of = Drawn(
+        model="threshold",
+        refined=False,
+        edge=False,
+        labels_zyx=mask_zyx.astype(np.uint8),
+        blood=(1,),
+        boxes={1: {k: tuple(boxes) for k, boxes in drawn.items()}},
+        rules={1: Rule()},
+        clipped=frozenset(),
+        no_range={},
+    )
+    found = Ranges().within(
+        of,
+        volume,
+        {1: volume_ml(mask_zyx, volume)},
+        predictor,
+        lambda k: predictor.embed(volume.hu_zyx[k]),
+        most_seconds=most_seconds,
+    )
+    assert found[None].draws_ml == found[1].draws_ml
+    return found[1]
+
+
 def test_the_range_is_of_propagations_from_all_of_them() -> None:
     volume, _ = a_spindle()
     predictor, drawn = ThresholdPredictor(), {5: [Box(19, 17, 45, 43)]}
     found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
     options = spread.starts(found, drawn)
-    given = spread.propagated_range(predictor, volume, found, drawn)
+    given = within(volume, found, drawn)
     expected = [spread.propagated_ml(predictor, volume, options, draw) for draw in range(DRAWS)]
     assert given.draws_ml == pytest.approx(expected)
     assert given.from_slices == tuple(sorted(start[0][0] for start in options))
@@ -75,7 +109,7 @@ def test_it_is_bounded_in_time_and_says_how_often_it_drew() -> None:
     volume, _ = a_spindle()
     predictor, drawn = ThresholdPredictor(), {5: [Box(19, 17, 45, 43)]}
     found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
-    given = spread.propagated_range(predictor, volume, found, drawn, most_seconds=0)
+    given = within(volume, found, drawn, most_seconds=0)
     assert len(given.draws_ml) == 1 and given.from_slices == (5,)
     assert given.covers.startswith(
         "when it is propagated anew 1 time, from slice 6 (--slice 5), with"
@@ -94,8 +128,8 @@ def test_the_range_has_the_step_that_its_volume_has() -> None:
     hu[:, 20:40, 20:40] = 65
     volume = CTVolume(hu, volume.geometry, "column")
     boxes = {k: [Box(18, 18, 42, 42)] for k in range(7)}
-    whole = spread.volume_range(ThresholdPredictor(), volume, boxes)
-    three = spread.volume_range(
+    whole = volume_range(ThresholdPredictor(), volume, boxes)
+    three = volume_range(
         ThresholdPredictor(), volume, boxes, edge=lambda k, mask_yx: mask_yx & (k < 3)
     )
     assert three.draws_ml == pytest.approx(np.array(whole.draws_ml) * 3 / 7)
@@ -106,11 +140,13 @@ def test_the_range_of_a_propagation_has_the_step_that_its_volume_has() -> None:
     predictor, drawn = ThresholdPredictor(), {5: [Box(19, 17, 45, 43)]}
     found = propagate_lesions(predictor, volume, {1: drawn}).mask_zyx()
     edged = np.stack([upper_half(k, mask_yx) for k, mask_yx in enumerate(found)])
-    given = spread.propagated_range(
-        predictor, volume, edged, drawn, edge=upper_half, most_seconds=0
+    options = spread.starts(edged, drawn)
+    own_ml, first_ml = (
+        spread.propagated_ml(predictor, volume, options, draw, edge=upper_half)
+        for draw in (None, 0)
     )
-    assert given.draws_ml[0] == pytest.approx(volume_ml(edged, volume), rel=0.2)
-    assert not given.carried_over
+    assert own_ml == pytest.approx(volume_ml(edged, volume))
+    assert first_ml == pytest.approx(own_ml, rel=0.2)
 
 
 def test_beside_a_volume_that_was_refined_or_clipped_it_is_in_proportion() -> None:

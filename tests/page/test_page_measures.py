@@ -25,7 +25,7 @@ from ichseg.files.sidecar import read_lesions
 from ichseg.files.write import by_key, endings
 from ichseg.marks.box import Box, jitter
 from ichseg.marks.document import Segmentation
-from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts, volume_range
+from ichseg.measures.spread import DRAWS, jitter_in_pixels, starts
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import method_of
 from ichseg.methods.follow_rule import Rule
@@ -37,6 +37,7 @@ from ichseg.page.panels.measure import panel as measure_panel
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 from tests import phantoms
+from tests.moved_boxes import volume_range
 from tests.pages import (
     COLUMNS,
     ROWS,

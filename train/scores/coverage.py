@@ -1,4 +1,4 @@
-"""How often the reference volume lies in the range that jittered boxes give (spread.volume_range).
+"""How often the reference volume lies in the range that jittered boxes give (measures.ranges).
 
 The range is computed by the function that the page and the command line use, on patients the adapter never saw, from
 boxes around the components of the reference mask. Where a set gives no pixel size, CT_ICH_ASSUMED_PIXEL_MM stands for
@@ -22,8 +22,8 @@ from train.data.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.data.slices import NativeSlice, native_slices
 from train.scores.cache import cache_key
 
-#: How the boxes of a patient's slices move in one draw: all by the same parts, as volume_range has it, or each slice's
-#: by their own, beside it.
+#: How the boxes of a patient's slices move in one draw: all by the same parts, as jittered_areas_px has it, or each
+#: slice's by their own, beside it.
 MOVES = ("together", "apart")
 
 
