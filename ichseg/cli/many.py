@@ -78,7 +78,8 @@ def run_many(jobs: Sequence[Job], scans: Path, where: Where, as_json: bool) -> N
             jobs, inputs=inputs, where=where.place, processes=where.processes, on_done=on_done
         )
     compared = isinstance(jobs[0], cohort.Compare)
-    for name, content in cohort.tables(outcomes).items():
+    growth = [] if compared else cohort.growth_rows(outcomes)
+    for name, content in cohort.tables(outcomes, growth).items():
         if content is None:
             (folder / name).unlink(missing_ok=True)  # of an earlier run
         else:
@@ -94,7 +95,7 @@ def run_many(jobs: Sequence[Job], scans: Path, where: Where, as_json: bool) -> N
         if averages is not None:
             record |= {"models": averages, "caveat": caveat}
         else:
-            record["growth"] = cohort.growth_rows(outcomes)
+            record["growth"] = growth
         print_json(record)
     else:
         notes = [note for one in outcomes for note in _notes(one)]

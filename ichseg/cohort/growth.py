@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ichseg import NOTICE
+from ichseg.cohort.entry import Entry
 from ichseg.cohort.jobs import Outcome
 from ichseg.cohort.manifest import baselines
 from ichseg.errors import InputError
@@ -14,6 +15,9 @@ from ichseg.marks.lesion import Lesion
 from ichseg.measures.dictionary import Column
 from ichseg.measures.followup import Blood, between
 from ichseg.measures.growth import DEFINITIONS
+from ichseg.scan.intake import kind_on_disk
+from ichseg.scan.read import read_volume
+from ichseg.scan.volume import CTVolume
 
 GROWTH_NAME = "growth.csv"
 
@@ -66,11 +70,10 @@ def growth_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     ]
 
 
-def growth_csv(outcomes: Sequence[Outcome]) -> bytes | None:
-    """The same as CSV in UTF-8; None without a pair."""
-    rows = growth_rows(outcomes)
+def growth_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows of ``growth_rows`` as CSV in UTF-8."""
     names = [column.name for column in GROWTH_COLUMNS]
-    return csv_bytes(names, ({**row, "notice": NOTICE} for row in rows)) if rows else None
+    return csv_bytes(names, ({**row, "notice": NOTICE} for row in rows))
 
 
 def _pair(before: Outcome, after: Outcome) -> Iterable[dict[str, Any]]:
@@ -97,7 +100,13 @@ def _pair(before: Outcome, after: Outcome) -> Iterable[dict[str, Any]]:
         ),
     }
     try:
-        found = between(_blood(before), _blood(after), hours=after.entry.hours, methods=methods)
+        found = between(
+            _blood(before),
+            _blood(after),
+            hours=after.entry.hours,
+            scans=None if after.entry.hours else _with_times(before.entry, after.entry),
+            methods=methods,
+        )
     except InputError as error:
         return [{**base, "error": str(error)}]
     extents = {row["extent"] for one in (before, after) for row in _record(one)["rows"]}
@@ -108,6 +117,24 @@ def _pair(before: Outcome, after: Outcome) -> Iterable[dict[str, Any]]:
         {**base, **cells, "growth_notes": f"{cells['growth_notes']}{note}".strip()}
         for cells in growth_cells(found)
     ]
+
+
+def _with_times(before: Entry, after: Entry) -> tuple[CTVolume, CTVolume] | None:
+    """Two scans whose headers may say when they were taken, read again for that; None where a format has no time.
+
+    Times stand in no record: they would tell who it is.
+    """
+    if any(one.path.is_file() and kind_on_disk(one.path) in _TIMELESS for one in (before, after)):
+        return None
+    first, second = (
+        read_volume(one.path, series=one.series, add_offset=one.add_offset or 0)
+        for one in (before, after)
+    )
+    return first, second
+
+
+#: Formats of scans whose headers have no time.
+_TIMELESS = ("nifti", "nrrd")
 
 
 def _record(one: Outcome) -> Any:

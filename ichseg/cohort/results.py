@@ -64,10 +64,11 @@ def _compared_cells(one: Mapping[str, Any]) -> dict[str, Any]:
 TABLES = (RESULTS_NAME, GROWTH_NAME, DICTIONARY_NAME)
 
 
-def tables(outcomes: Sequence[Outcome]) -> dict[str, bytes | None]:
-    """The tables of a run by their names in its folder; None for one that has no row."""
-    paired = not any("models" in (one.record or {}) for one in outcomes)
-    growth = growth_csv(outcomes) if paired else None
+def tables(
+    outcomes: Sequence[Outcome], growth_rows: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, bytes | None]:
+    """The tables of a run, and of its pairs' growth, by their names in its folder; None for one that has no row."""
+    growth = growth_csv(growth_rows) if growth_rows else None
     return {
         RESULTS_NAME: results_csv(outcomes),
         GROWTH_NAME: growth,

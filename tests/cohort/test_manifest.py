@@ -99,3 +99,25 @@ def test_a_folder_of_dicom_studies_is_a_list_of_scans(tmp_path: Path) -> None:
     phantoms.save_dicom(tmp_path / "a" / "bone", second[1:])
     assert cohort.has_studies(tmp_path)
     assert [entry.path for entry in cohort.read_manifest(tmp_path)] == [tmp_path / "a", study]
+
+
+@pytest.mark.parametrize(("column", "hours"), [("", 6.5), ("8", 8.0)])
+def test_the_hours_of_a_pair_are_those_of_the_headers_unless_the_row_says_others(
+    tmp_path: Path, column: str, hours: float
+) -> None:
+    positions = [5.0 * k for k in range(8)]
+    for name, clock in (("first", "080000"), ("second", "143000")):
+        times = {"AcquisitionDate": "20240102", "AcquisitionTime": clock}
+        head = phantoms.head_hu()[0]
+        images = phantoms.dicom_slices(head, positions, (3.0, 3.0), **times)
+        phantoms.save_dicom(tmp_path / name, images)
+    box = '"3:32,20,49,34"'
+    text = f"scan,boxes,baseline,hours\nfirst,{box},,\nsecond,{box},first,{column}\n"
+    entries = manifest(tmp_path / "list.csv", text)
+    out = tmp_path / "out"
+    outcomes = cohort.run([cohort.Segment(one, out, "threshold") for one in entries])
+    rows = cohort.growth_rows(outcomes)
+    assert [row["hours"] for row in rows] == [hours] * 3
+    assert ("those of their headers" in rows[0]["growth_notes"]) is (not column)
+    for path in out.glob("*.json"):  # no record tells when it was
+        assert "20240102" not in path.read_text() and "14:30" not in path.read_text()
