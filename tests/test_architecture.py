@@ -252,6 +252,9 @@ WRITES = re.compile(
 WRITES_ELSEWHERE = {
     "ichseg/cohort/agree_plot.py": 1,  # to memory
     "ichseg/files/mask.py": 1,  # a mask's pictures out of an archive, into a temporary folder
+    "ichseg/page/api.py": 1,  # what was uploaded, into a call's own temporary folder
+    "ichseg/page/folders.py": 1,  # the lock of the server's temporary folder
+    "ichseg/page/sessions.py": 1,  # voxels for the browser, into a new folder of the session
     "ichseg/scan/nrrd.py": 3,  # into a temporary folder, and from there to memory
     "train/data/files.py": 2,  # what fills the file that replacing gives
     "train/data/cache.py": 1,
