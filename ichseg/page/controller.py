@@ -100,10 +100,11 @@ class Controller:
 
     # What the page's events call
 
-    def work(self, session_hash: str, message: Any) -> Iterator[Reply]:
+    def work(self, session_hash: str, message: Any, *, gives_way: bool = False) -> Iterator[Reply]:
         """Do the operations of a message, in order; replies tell of progress, the last one of the result.
 
         The same message sent again while it is under way goes on with the same work, and afterwards gets its answer.
+        ``gives_way``: whether this request then leaves the rest, and the result, to the later one.
         """
         self.shared.asked += 1
         wrong: Reply = {"error": None}
@@ -119,6 +120,8 @@ class Controller:
             self._check_rate(session)
             at_work = False
             for step in self._do(session, asked, ops):
+                if gives_way and step is _NOT_THE_LATEST:
+                    return
                 at_work = True
                 if step:
                     yield self.shared.told(session, {**step, "done": None}, known=known)
@@ -270,7 +273,7 @@ class Controller:
     def _do(self, session: Session, asked: Message, ops: list[_Asked]) -> Iterator[Reply]:
         """Do the operations that are not done, each once, whoever sends it how often.
 
-        Gives progress, and nothing ({}) where it begins to wait for work.
+        Gives progress, and nothing ({}) where it begins to wait for work, or where a later request waits for it, too.
         """
         ids = frozenset(one.id for one in ops)
         with session.turn:
@@ -279,6 +282,7 @@ class Controller:
                     f"A page has one request under way at a time; of this one {session.waiting} wait; reload the page."
                 )
             session.waiting += 1
+            session.arrived = mine = session.arrived + 1
         try:
             while True:
                 with session.turn:
@@ -296,7 +300,10 @@ class Controller:
                         session.done = max(session.done, *job.ids)
                     continue
                 yield {}
-                yield from job.follow(session.is_cancelled)
+                for step in job.follow(session.is_cancelled):
+                    yield step
+                    if session.arrived != mine:
+                        yield _NOT_THE_LATEST
         finally:
             session.lease.use()
             with session.turn:
@@ -423,6 +430,10 @@ class _Asked:
     @property
     def opens(self) -> bool:
         return self.operation is not None and self.operation.opens
+
+
+#: Said by a request that waits for what a later one of the same page waits for, too.
+_NOT_THE_LATEST: Reply = {}
 
 
 def _nothing() -> Reply:

@@ -58,7 +58,7 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
         return gr.update(reply=controller.answer(_page_of(request), message))
 
     def work(message: Any, request: gr.Request) -> Iterator[Any]:
-        for reply in controller.work(_page_of(request), message):
+        for reply in controller.work(_page_of(request), message, gives_way=True):
             yield gr.update(reply=reply)
 
     def look(message: Any, request: gr.Request) -> None:

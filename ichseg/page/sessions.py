@@ -89,6 +89,8 @@ class Session:
     """What the page asked for last; ``turn`` is held while it is looked up and begun."""
     waiting: int = 0
     """How many requests of the page wait for operations to be done; ``turn`` is held to count."""
+    arrived: int = 0
+    """How many such requests there were: the latest is the one that the page listens to."""
     turn: threading.Lock = field(default_factory=threading.Lock)
     passing: threading.Lock = field(default_factory=threading.Lock)
     """Held by the one request in passing that is at work for the page."""

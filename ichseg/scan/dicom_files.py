@@ -20,7 +20,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from ichseg.errors import VolumeError, refusal
+from ichseg.errors import VolumeError, check_cancelled, refusal
 from ichseg.scan.dicom_time import TIME_TAGS
 from ichseg.scan.formats import InputFile
 from ichseg.scan.hounsfield import check_sides, check_size
@@ -163,6 +163,7 @@ LeftOut = tuple[str, str]
 
 def read_header(file: InputFile) -> Image | str | None:
     """The header of a DICOM image, without its pixels; what else a DICOM file is; None for any other file."""
+    check_cancelled()
     with file.open() as stream:
         head = stream.read(1024)
         marked = head[128:132] == b"DICM"

@@ -312,6 +312,21 @@ def test_work_whose_line_broke_goes_on_where_it_was(served: Callable[..., Contro
     assert told["slices"] == {} and told["again"]["slices"] == last["slices"]
 
 
+def test_a_request_sent_again_takes_the_place_of_the_first(
+    served: Callable[..., Controller],
+) -> None:
+    """There are four places for long work in the process: one page is not to take them all."""
+    controller = served()
+    page, _ = opened(controller)
+    page.ask("boxes", slice=2, boxes=[[2, 2, 9, 9]])
+    message = {"case": page.case, "ops": [{"op": "propagate", "id": 3, "lesion": 1}]}
+    first, second = (controller.work("x", message, gives_way=True) for _ in range(2))
+    assert next(first)["progress"] and next(second)["progress"]
+    assert all(reply["done"] is None for reply in first)  # it ends, and leaves the rest
+    *_, last = second
+    assert last["done"] == 3 and last["undo"] and last["error"] is None
+
+
 def test_many_requests_of_one_page_keep_no_thread_from_others(
     served: Callable[..., Controller], fakes: dict[str, BoxModel], clock: FakeClock
 ) -> None:
