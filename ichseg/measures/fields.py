@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ichseg.errors import check_cancelled
 from ichseg.measures import texts
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.intensity import hu_histogram, hu_statistics
@@ -340,7 +341,12 @@ NARROW_FIRST = (
 
 def measure_subject(subject: Subject, label: int | None) -> Measures:
     """All measures of a mask."""
-    return Measures(label, {row.key: row.of(subject) for row in FIELDS if row.of is not None})
+    values = {}
+    for row in FIELDS:
+        if row.of is not None:
+            check_cancelled()
+            values[row.key] = row.of(subject)
+    return Measures(label, values)
 
 
 def measures_record(one: Measures) -> dict[str, Any]:

@@ -30,8 +30,9 @@ Mask = NDArray[np.bool_]
 MAX_BYTES = 1 << 30
 """Largest array of HU that is held: 1 GiB is 2,000 slices of 512 x 512 in whole HU."""
 
-MAX_SIDE = 8192
-"""Most rows, columns and slices of a scan, and frames of a file: the finest detectors have 4,096."""
+MAX_SIDE = 4096
+"""Most rows, columns and slices of a scan, and frames of a file: twice what any CT has. One slice at a time is several
+times in memory, in whole numbers of 64 bits."""
 
 _HIGHEST_TISSUE_HU = 3071
 _LEAST_AIR_HU = -900
