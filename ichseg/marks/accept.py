@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ichseg.errors import BoxError
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
@@ -26,7 +27,7 @@ def accept(marked: Segmentation, proposals: Iterable[BoxesBySlice]) -> list[int]
         The number of each one's lesion, in their order.
 
     Raises:
-        BoxError: a slice or a box that is not on the scan; nothing is changed then.
+        BoxError: a slice or a box that is not on the scan, or a proposal without a box; nothing is changed then.
         LesionError: more lesions than a mask can have.
 
     >>> from ichseg.marks.document import Segmentation
@@ -40,9 +41,14 @@ def accept(marked: Segmentation, proposals: Iterable[BoxesBySlice]) -> list[int]
     numbers = []
     with marked.one_step():
         for boxes in proposals:
+            drawn = {k: some for k, some in sorted(boxes.items()) if len(some)}
+            if not drawn:
+                raise BoxError(
+                    "A proposal is accepted by its boxes; one of these has none; leave it out."
+                )
             number = _unused(marked)
-            for k, drawn in sorted(boxes.items()):
-                marked.set_boxes(k, number, drawn, {})
+            for k, some in drawn.items():
+                marked.set_boxes(k, number, some, {})
             numbers.append(number)
     return numbers
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ichseg.arrays import BoolArray
+from ichseg.errors import VolumeError
 from ichseg.marks.accept import accept
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -93,6 +94,7 @@ def suggest(
         cancelled: asked before each slice; what was found until then is returned.
 
     Raises:
+        VolumeError: what is given is no scan.
         WeightsError: the finder's weights, or the method's, are not here.
 
     """
@@ -132,6 +134,11 @@ def propose(
 
     The arguments are those of ``suggest``.
     """
+    if not isinstance(volume, CTVolume):
+        raise VolumeError(
+            f"Blood is proposed in a scan that was read; got {type(volume).__name__}; "
+            "read it first: ichseg.read_volume(path)."
+        )
     ready = load_proposals(finder) if finder is None or isinstance(finder, str) else finder
     if embed is None:
         base = load_predictor(ready.embedded_by)

@@ -47,6 +47,9 @@ def test_all_are_one_step_and_none_stays_where_one_cannot_be() -> None:
         accept(marked, [TWO, {9: TWO[3]}])
     with pytest.raises(BoxError):
         accept(marked, [{1: [Box(50, 50, 60, 60)]}])
+    for empty in ({}, {1: []}):
+        with pytest.raises(BoxError, match="one of these has none"):
+            accept(marked, [TWO, empty])
     with pytest.raises(LesionError):
         accept(marked, [TWO] * MAX_LESIONS)
     assert marked.prompts() == before

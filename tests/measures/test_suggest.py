@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 import ichseg
-from ichseg.errors import WeightsError
+from ichseg.errors import VolumeError, WeightsError
 from ichseg.files.nifti_mask import read_mask
 from ichseg.measures.suggest import MOST, propose, suggest
 from ichseg.measures.volume import volume_ml
@@ -69,6 +69,11 @@ def test_no_more_are_offered_than_a_person_steps_through(finder: LightFinder) ->
             scan.hu_zyx[0, y : y + 12, x : x + 12] = 65
     found, probability_zyx = propose(scan, embed=lambda k: k)
     assert len(found) == MOST < len(finder.find(probability_zyx, scan))
+
+
+def test_what_is_no_scan_is_refused_in_a_sentence() -> None:
+    with pytest.raises(VolumeError, match="got str; read it first"):
+        suggest("head_ct.nii.gz")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(detection.DETECTION in manifest(), reason="the finder's weights are here")
