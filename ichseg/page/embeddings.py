@@ -165,6 +165,7 @@ class Embeddings:
         """Embed no more of a scan in the background, until it is planned again; what is there stays."""
         with self._changed:
             self._plans.pop(owner, None)
+            self._readers.pop(owner, None)
 
     def hold(self, seconds: float) -> None:
         """Keep the background still for a while: a person is drawing, and will ask in a moment."""

@@ -14,7 +14,6 @@ from ichseg.files.nifti_mask import read_mask
 from ichseg.measures.suggest import MOST, propose, suggest
 from ichseg.measures.volume import volume_ml
 from ichseg.methods import detection
-from ichseg.methods.weights import manifest
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
@@ -76,8 +75,9 @@ def test_what_is_no_scan_is_refused_in_a_sentence() -> None:
         suggest("head_ct.nii.gz")  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(detection.DETECTION in manifest(), reason="the finder's weights are here")
-def test_without_weights_it_is_said_in_a_sentence() -> None:
+def test_without_weights_it_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ichseg.methods.weights.manifest", dict)
+    monkeypatch.setattr(detection, "_LOADED", {})
     assert "detection of blood are not published yet" in detection.no_proposals()
     with pytest.raises(WeightsError, match="no entry 'litemedsam-detection'"):
         suggest(head(), model="threshold")
