@@ -20,6 +20,7 @@ from ichseg.page.leases import Terms
 from ichseg.page.routes import BoundedBodies, lease_route
 from ichseg.page.sessions import MAX_SESSIONS
 from ichseg.page.viewer import Viewer, script_routes, style
+from ichseg.page.waiting import Waiting
 from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
 
 TITLE = "Hematoma volume on head CT"
@@ -53,9 +54,11 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
     Every page that is open has a session of its own in the controller, for as long as its lease holds (``leases``).
     Gradio's own word that a page is gone is not heeded: a laptop that sleeps breaks that connection, too.
     """
+    waiting = Waiting()
 
     def edit(message: Any, request: gr.Request) -> Any:
-        return gr.update(reply=controller.answer(_page_of(request), message))
+        with waiting.answering():
+            return gr.update(reply=controller.answer(_page_of(request), message))
 
     def work(message: Any, request: gr.Request) -> Iterator[Any]:
         for reply in controller.work(_page_of(request), message, gives_way=True):
@@ -104,7 +107,9 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
             api.add()
     demo.queue(api_open=False, max_size=64)
 
-    routes = [*script_routes(), lease_route(controller), *([api.route()] if api else [])]
+    routes = [*script_routes(), lease_route(controller), waiting.route()]
+    if api:
+        routes.append(api.route())
     options = {
         "css": style() if api else f"{style()}\n.ich-programs {{ display: none; }}",
         "app_kwargs": {

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from tests.e2e.conftest import Server, visiting
 from tests.e2e.driver import Viewer
 
 BOX = (287, 172, 351, 294)
+
+#: What the server says of the lane without a queue, and Gradio of a place in its own.
+WAITING = {"people": 4, "seconds": 6.2}
+IN_QUEUE = (
+    'data: {"msg": "estimation", "event_id": "x", "rank": 2, "queue_size": 5, "rank_eta": 11.6}\n\n'
+)
 
 #: The contrast of two colours as WCAG 2.2 has it, in the page's own pixels: they may be of any notation.
 CONTRAST = """
@@ -188,6 +194,71 @@ def test_the_slice_keeps_its_share_with_both_drawers_open(
     _, top, _, height = viewer.frame(0)
     assert min(top + height, size[1]) - top >= 0.6 * size[1] - 1
     page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def draw_another(viewer: Viewer) -> Viewer:
+    """Draw a second box, without waiting, wherever the page was scrolled to."""
+    viewer.page.evaluate("window.scrollTo(0, 0)")
+    return viewer.draw((100, 100, 140, 140), wait=False)
+
+
+def test_who_leaves_is_asked_only_where_something_is_unsaved(
+    viewer: Viewer, tmp_path: Path
+) -> None:
+    asks = "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    assert viewer.page.evaluate(asks)
+    viewer.download("table", tmp_path)  # holds no mark
+    assert viewer.answered().page.evaluate(asks)
+    viewer.download("record", tmp_path)
+    assert not viewer.answered().page.evaluate(asks)
+    draw_another(viewer).settle()
+    assert viewer.page.evaluate(asks)
+    viewer.do("undo").settle()
+    assert not viewer.page.evaluate(asks)  # it is as it was saved
+
+
+def test_who_waits_while_others_do_is_told(viewer: Viewer) -> None:
+    page = viewer.page
+    held: list[Route] = []
+    page.route("**/gradio_api/run/**", lambda route: held.append(route))
+    page.route("**/gradio_api/waiting", lambda route: route.fulfill(json=WAITING))
+    draw_another(viewer)
+    page.get_by_text("3 others wait as well, about 6 s").first.wait_for()
+    page.unroute("**/gradio_api/run/**")
+    for route in held:
+        route.continue_()
+    viewer.settle()
+    assert page.get_by_text("others wait").locator("visible=true").count() == 0
+    viewer.do("undo").settle()
+
+
+def test_what_is_under_way_says_its_place_spares_open_and_goes_with_its_server(
+    browser: Browser, server: Server
+) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    viewer = Viewer(page, server.url)
+    streams: list[Route] = []
+
+    def stream(route: Route) -> None:
+        streams.append(route)
+        if len(streams) == 1:  # what comes after says nothing, as a server that is gone
+            route.fulfill(body=IN_QUEUE, content_type="text/event-stream")
+
+    page.route("**/gradio_api/queue/join*", lambda route: route.fulfill(json={"event_id": "x"}))
+    page.route("**/gradio_api/queue/data*", stream)
+    viewer.do("sample")
+    overlay = page.locator(".ich-busy")
+    overlay.get_by_text("you are number 3 in the queue, about 12 s").wait_for()
+    for name in ("open", "sample"):
+        box = page.locator(f"[data-do={name}]").locator("visible=true").bounding_box()
+        assert box
+        at = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        found = "([x, y]) => document.elementFromPoint(x, y).closest('button')?.dataset.do"
+        assert page.evaluate(found, at) == name
+    page.route("**/gradio_api/app_id*", lambda route: route.abort())
+    overlay.wait_for(state="hidden", timeout=10_000)
+    context.close()
 
 
 def test_one_pane_alone_is_remembered(viewer: Viewer) -> None:

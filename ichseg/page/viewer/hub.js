@@ -44,7 +44,10 @@ import { state } from "./state.js";
  * @property {(reply: any, now: boolean) => void} [takeAside] it is of use; `now`: nothing was asked since
  * @property {() => void} [away] no server answers
  * @property {(how: { another: boolean, wasAway: boolean }) => void} [back] one does
+ * @property {(place: { ahead: number, seconds: number | null } | null) => void} [queued] the place in the server's queue has
+ *   changed; null: it is one's turn
  * @property {() => void} [broken] a stream of answers broke off
+ * @property {(marks: import("./kept_marks.js").Marks) => void} [downloaded] kept marks went into a file
  * @property {(why: string) => void} [gone] the server no longer has the scan
  */
 

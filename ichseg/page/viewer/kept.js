@@ -3,13 +3,13 @@
 
 import { forgetPassing } from "./aside.js";
 import { button, one, root } from "./dom.js";
-import { actions, join, showAll } from "./hub.js";
+import { actions, join, showAll, tell } from "./hub.js";
 import { keptSentence, recordOf } from "./kept_marks.js";
 import { isAway } from "./line.js";
 import { busy, hush } from "./messages.js";
-import { keyOf, leftBehind, remove, save } from "./saved.js";
+import { isOwn, keyOf, leftBehind, remove, save } from "./saved.js";
 import { ask, forgetAsked, isAsked } from "./server.js";
-import { marked, otherScan, state } from "./state.js";
+import { state } from "./state.js";
 import { upload } from "./upload.js";
 
 /** @typedef {import("./kept_marks.js").Marks} Marks */
@@ -74,6 +74,17 @@ function noteOpened() {
 export function keepMarks() {
   marksOf.set(state.scan.token, recordOf(state));
 }
+
+/** What this page holds of marks: of the scans that are open, as far as they were on screen, and of those that were lost. */
+export function everyMark() {
+  if (state.scan && !state.lost) keepMarks();
+  const open = Object.values(state.roles).map((scan) => marksOf.get(scan.case));
+  const lost = [...kept].filter(([key]) => isOwn(key)).map(([, marks]) => marks);
+  return [...open.filter(Boolean), ...lost];
+}
+
+/** Whether the marks of an open scan are known here. */
+export const knowsMarks = (token) => marksOf.has(token);
 
 function loseScan(why) {
   if (!state.scan || state.lost) return;
@@ -158,7 +169,9 @@ function showKept() {
 /** Download what is kept, as sessions. */
 export function saveKept() {
   showKept();
-  for (const { sha256, record } of kept.values()) {
+  for (const marks of kept.values()) {
+    const { sha256, record } = marks;
+    tell("downloaded", marks);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(record, null, 2) + "\n"], { type: "application/json" }));
     link.download = "hematoma-" + (record.scan.label || sha256.slice(0, 8)) + "-session.json";
@@ -211,9 +224,6 @@ join({
     });
     document.addEventListener("visibilitychange", () => { if (document.hidden) saveNow(); });
     window.addEventListener("pagehide", saveNow);
-    window.addEventListener("beforeunload", (event) => {
-      if (marked().length || otherScan()?.marked || kept.size) event.preventDefault();
-    });
   },
   asked: noteOpening,
   given(files, { op, ...how }) {
@@ -232,7 +242,7 @@ join({
   },
   gone: loseScan,
   away() {
-    if (state.scan) busy(null); // a person may look on meanwhile
+    busy(null); // a person may look on meanwhile, or open another scan
     showKept();
   },
   back({ another, wasAway }) {

@@ -38,6 +38,11 @@ export function recordOf({ scan, slices, models, lesions, labels, method, edge }
   return { sha256: scan.record.scan.sha256, record, boxes: boxes.length, masks: edits.length, lesions: lesions.length };
 }
 
+/** What a file holds of marks, as one text: marks of the same text are saved already. */
+export function savedText({ record: { model, edge, lesions, boxes, edits } }) {
+  return JSON.stringify([model, edge, lesions, boxes, edits]);
+}
+
 /** @param {Pick<Marks, "boxes" | "masks" | "lesions">} marks */
 export function countKept({ boxes, masks, lesions }) {
   const parts = [];

@@ -5,11 +5,14 @@
 
 import { root } from "./dom.js";
 import { join, tell } from "./hub.js";
+import { isBusy } from "./messages.js";
 import { state } from "./state.js";
+import { QueueNews } from "./stream.js";
 
 const PULSE_MS = 1000; // between two questions whether a server that was away is back
 const PULSE_PATIENCE_MS = 4000;
 const IDLE_MS = 15000; // between two questions while nothing else is asked
+const UNDER_WAY_MS = 3000; // while a person waits: a server that is gone may leave the line open, and say nothing
 const BETWEEN = new Set([502, 503, 504]); // what a proxy says in the place of a server that is away
 const API = new URL("../../..", import.meta.url).href; // where Gradio's own routes are, whatever the prefix of the page
 const browserFetch = window.fetch.bind(window);
@@ -84,6 +87,7 @@ async function steadyStream(request) {
   }
   const reader = answer?.ok ? answer.body.getReader() : null;
   const decoder = new TextDecoder();
+  const news = new QueueNews();
   let complete = false;
   const body = new ReadableStream({
     async pull(controller) {
@@ -96,6 +100,8 @@ async function steadyStream(request) {
       if (request.signal.aborted) return;
       const text = part.done ? "" : decoder.decode(part.value, { stream: true });
       complete ||= text.includes('"close_stream"');
+      const place = news.read(text);
+      if (place !== undefined) tell("queued", place);
       // A server that stops says so in its last message.
       if (!part.done && !text.includes('"unexpected_error"')) {
         controller.enqueue(part.value);
@@ -118,15 +124,21 @@ function fetchSteadily(input, init) {
   return browserFetch(input, init);
 }
 
+let asked = 0; // when the server was last asked, in ms
+
 function listenForServer() {
-  if (state.scan && !state.lost && !document.hidden) serverBack();
+  const waits = isBusy() || Number(root.dataset.pending) > 0;
+  const due = performance.now() - asked >= (waits ? UNDER_WAY_MS : IDLE_MS) - UNDER_WAY_MS / 2;
+  if (document.hidden || !due || !(waits || (state.scan && !state.lost))) return;
+  asked = performance.now();
+  serverBack();
 }
 
 join({
   start() {
     window.fetch = fetchSteadily;
     serverBack();
-    setInterval(listenForServer, IDLE_MS);
+    setInterval(listenForServer, UNDER_WAY_MS);
     document.addEventListener("visibilitychange", listenForServer);
   },
 });

@@ -1,6 +1,6 @@
 // What the page says to people: the strip above the viewer, and what is under way.
 
-import { button, one } from "./dom.js";
+import { button, one, root } from "./dom.js";
 import { join } from "./hub.js";
 
 /** @type {(() => void) | null} */
@@ -22,10 +22,30 @@ export function hush() {
   one(".ich-alert").hidden = true;
 }
 
+/** @type {{ text: string, part?: number | null, cancel?: boolean } | null} */
+let underWay = null;
+let place = ""; // in the server's queue
+
 /** Say what is under way: {text, part: 0 to 1, cancel: whether it can be}; null where nothing is. */
 export function busy(progress) {
+  underWay = progress;
+  if (!progress) place = "";
+  showBusy();
+}
+
+/** Say the place in the queue in the place of what is under way; an empty text: it is under way. */
+export function standInLine(text) {
+  place = text;
+  showBusy();
+}
+
+export const isBusy = () => !one(".ich-busy").hidden;
+
+function showBusy() {
+  const progress = place ? { text: place, cancel: underWay?.cancel } : underWay;
   const overlay = one(".ich-busy");
   overlay.hidden = !progress;
+  root.dataset.busy = String(Boolean(progress));
   button("cancel").hidden = !progress?.cancel;
   if (!progress) return;
   const bar = one("progress", overlay);
@@ -34,7 +54,7 @@ export function busy(progress) {
   else bar.value = progress.part;
 }
 
-export const cancellable = () => !one(".ich-busy").hidden && !button("cancel").hidden;
+export const cancellable = () => isBusy() && !button("cancel").hidden;
 
 join({
   actions: { dismiss: hush },

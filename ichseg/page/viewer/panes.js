@@ -7,7 +7,7 @@ import { isAway } from "./line.js";
 import { capital, number, plural } from "./numbers.js";
 import { listen } from "./pointer.js";
 import { ask, queue } from "./server.js";
-import { boxesHere, colourOf, here, marked, ROLE_TITLES, shown, state } from "./state.js";
+import { boxesHere, colourOf, here, marked, ROLE_TITLES, shown, standing, state } from "./state.js";
 
 const SINGLE = "ich-single";
 const SLOW_MS = 400; // a pane says what it is doing only when that takes longer than a glance
@@ -112,7 +112,7 @@ function showState() {
     const wrong = state.trouble[model];
     const closer = !waiting && here().rough?.includes(model);
     pane.node.dataset.waiting = waiting;
-    pane.corner.state.textContent = wrong || hint || (closer ? "Refining…" : "");
+    pane.corner.state.textContent = wrong || hint || standing.text || (closer ? "Refining…" : "");
     pane.corner.state.dataset.wrong = Boolean(wrong);
   });
   clearTimeout(slowTimer);

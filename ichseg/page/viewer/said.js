@@ -31,3 +31,26 @@ export function stopsSentence(lesion, several) {
   const whose = several ? lesion.name + ": " : "";
   return whose + (reasons ? reasons + "." : "followed to both ends of the scan.") + " Look at every slice; a box where it is wrong wins.";
 }
+
+const about = (seconds) => (Number.isFinite(seconds) ? ", about " + Math.max(1, Math.round(seconds)) + " s" : "");
+
+/**
+ * A place in the server's queue.
+ *
+ * @param {{ ahead: number, seconds: number | null }} place how many are served before, and what is left to wait
+ */
+export function queueSentence({ ahead, seconds }) {
+  const place = ahead ? "you are number " + (ahead + 1) + " in the queue" : "you are next";
+  return "Others are being served: " + place + about(seconds) + ".";
+}
+
+/**
+ * How many wait at the same time where there is no queue; empty where nobody else does.
+ *
+ * @param {{ people: number, seconds: number | null }} waiting with this page; what such an answer took lately
+ */
+export function waitSentence({ people, seconds }) {
+  if (people < 2) return "";
+  const others = people === 2 ? "1 other waits" : people - 1 + " others wait";
+  return "Segmenting… " + others + " as well" + about(seconds) + ".";
+}

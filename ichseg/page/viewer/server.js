@@ -58,7 +58,9 @@ function send() {
   deliver();
 }
 
-const eventNow = () => (isAsked(...slow) ? "work" : "edit");
+/** Whether what is asked may take long: it stands in a queue, and tells of its progress. */
+export const isLong = () => isAsked(...slow);
+const eventNow = () => (isLong() ? "work" : "edit");
 
 function deliver() {
   bePatient();
@@ -214,6 +216,7 @@ join({
     },
   },
   start: () => host.watch("reply", onReply),
+  queued: () => { if (underWay) bePatient(); }, // others are served: it is not lost
   away: () => clearTimeout(patience),
   back: ({ another, wasAway }) => { if (!another && wasAway && underWay) bePatient(); },
   broken: () => { if (underWay && eventNow() === "work") deliver(); }, // the stream would have brought the answer

@@ -8,6 +8,7 @@ import "./messages.js";
 import "./line.js";
 import "./server.js";
 import "./lease.js";
+import "./waiting.js";
 import "./draw.js";
 import "./volume.js";
 import "./navigate.js";
@@ -17,6 +18,7 @@ import "./panes.js";
 import "./keys.js";
 import "./controls.js";
 import "./kept.js";
+import "./leaving.js";
 import "./aside.js";
 
 /** Start the page. `props.scripts.panels` names the panels in their order; each has a folder beside this one. */

@@ -88,6 +88,9 @@ export const state = {
   pointer: null,
 };
 
+/** What is said while an answer takes long because others wait, too. */
+export const standing = { text: "" };
+
 /** How the picture is shown. */
 export const shown = {
   width: 80, level: 40, masks: true, fill: false, opacity: 0.35,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { countKept, keptSentence, recordOf } from "../../../ichseg/page/viewer/kept_marks.js";
+import { countKept, keptSentence, recordOf, savedText } from "../../../ichseg/page/viewer/kept_marks.js";
 import { Mask } from "../../../ichseg/page/viewer/masks.js";
 
 const SHAPE = [3, 2, 3];
@@ -50,4 +50,18 @@ test("the strip says the most pressing thing alone", () => {
   assert.match(say({ own, all: [own] }), /put them back on this scan/);
   assert.match(say({ all: [own] }), /kept of another scan/);
   assert.match(say({ all: [own], open: false }), /^2 boxes and 1 mask of 2 lesions are kept of a scan that was open before: open that scan to go on/);
+});
+
+test("marks are saved until something of them changes, and a label is no mark", () => {
+  const before = savedText(recordOf(shown()));
+  assert.equal(savedText(recordOf({ ...shown(), labels: new Map() })), before);
+  for (const change of [
+    { model: "b" },
+    { edge: false },
+    { lesions: [] },
+    { slices: new Map([[0, { boxes: { 1: [[0, 0, 2, 2]] }, masks: {}, ml: {}, origin: { 1: "box" } }]]) },
+  ]) {
+    const { model, ...more } = change;
+    assert.notEqual(savedText(recordOf({ ...shown(), ...more, ...(model && { method: { model } }) })), before);
+  }
 });
