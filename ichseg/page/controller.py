@@ -170,6 +170,8 @@ class Controller:
         volume = None if case is None else case.volume
         if case is None or volume is None or case.token != asked.case:
             return
+        if not asked.ops:  # every answer has been heard
+            session.answered = Answered()
         hu_zyx, k = volume.hu_zyx, asked.slice
         if k >= len(hu_zyx):
             return

@@ -310,6 +310,10 @@ def test_work_whose_line_broke_goes_on_where_it_was(served: Callable[..., Contro
     assert last["done"] == 3 and last["error"] is None and last["undo"]
     told = controller.answer("x", message)
     assert told["slices"] == {} and told["again"]["slices"] == last["slices"]
+    controller.look(
+        "x", {"case": page.case, "slice": 1}
+    )  # with nothing unanswered: it has heard all
+    assert "again" not in controller.answer("x", message)
 
 
 def test_a_request_sent_again_takes_the_place_of_the_first(
