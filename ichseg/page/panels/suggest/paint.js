@@ -1,6 +1,5 @@
-// The boxes of open proposals on a pane: dashed, those of the one in view brighter.
+// The boxes of open proposals on a pane: dashed, those of the one in view brighter. Panes are dark in both schemes.
 
-import { ink } from "../../viewer/dom.js";
 import { state } from "../../viewer/state.js";
 import { suggesting } from "./proposals.js";
 
@@ -26,7 +25,7 @@ function drawBox(context, [x0, y0, x1, y1], { sx, sy, left, top }, current) {
   context.strokeRect(...frame);
   context.setLineDash([6, 4]);
   context.lineWidth = current ? 2 : 1;
-  context.strokeStyle = current ? "#ffc9d3" : ink("--ich-likely");
+  context.strokeStyle = current ? "#ffd6de" : "#e5788c";
   context.strokeRect(...frame);
   context.setLineDash([]);
 }
