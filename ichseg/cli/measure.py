@@ -197,7 +197,7 @@ def measure(
         between = followup.between(
             *bloods,
             hours=hours,
-            scans=(volumes[0], volumes[1]),
+            acquired=(volumes[0].acquired_at, volumes[1].acquired_at),
             thresholds=growth.Thresholds(inclusive=not strict),
             methods=(masks[0].method, masks[1].method),
         )

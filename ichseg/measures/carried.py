@@ -122,7 +122,7 @@ def follow_up(
         baseline.blood,
         whole.blood,
         hours=hours,
-        scans=(baseline.volume, later),
+        acquired=(baseline.volume.acquired_at, later.acquired_at),
         thresholds=thresholds,
         methods=(baseline.model or baseline.file_method, name),
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def between(
     after: Blood,
     *,
     hours: float | None = None,
-    scans: tuple[CTVolume, CTVolume] | None = None,
+    acquired: tuple[datetime | None, datetime | None] = (None, None),
     thresholds: Thresholds | None = None,
     methods: tuple[str | None, str | None] = (None, None),
 ) -> Growth:
@@ -143,7 +144,7 @@ def between(
         before: the blood on the first scan.
         after: the blood on the second.
         hours: from the first scan to the second, more than 0.
-        scans: the two, whose headers say the hours where nobody else does (``hours_between``).
+        acquired: when the two were taken, by their headers: for the hours, where nobody says others.
         thresholds: other numbers than the published ones, or > in place of >=.
         methods: the names of the methods whose masks they are, None where a mask does not say.
 
@@ -161,8 +162,8 @@ def between(
     has_ivh = before.has_ivh or after.has_ivh
     error, note = _model_error(methods)
     by_headers = ""
-    if hours is None and scans is not None:
-        hours = hours_between(*scans)
+    if hours is None:
+        hours = hours_between(*acquired)
         if hours is not None:
             by_headers = f"The {hours:.1f} h between the scans are those of their headers."
     found = growth(
@@ -216,9 +217,8 @@ def types_between(before: Blood, after: Blood, hours: float | None = None) -> li
     ]
 
 
-def hours_between(baseline: CTVolume, followup: CTVolume) -> float | None:
-    """Hours between two scans by the times in their headers; None where one is not known, or the second is no later."""
-    first, second = baseline.acquired_at, followup.acquired_at
+def hours_between(first: datetime | None, second: datetime | None) -> float | None:
+    """Hours between the times of two scans; None where one is not known, or the second is no later."""
     if first is None or second is None or second <= first:
         return None
     return (second - first).total_seconds() / 3600

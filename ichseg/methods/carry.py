@@ -120,21 +120,10 @@ def carry(
         InputError: no lesion with a voxel on the baseline, or none that lies on the follow-up.
 
     """
-    volume, labels, lesions = baseline
     rule = rule or Rule()
-    present = [one for one in lesions if one.is_blood and (np.asarray(labels) == one.id).any()]
-    if not present:
-        raise InputError(
-            "Lesions are carried over from a marked baseline; nothing is marked on it; mark the blood there first."
-        )
-    there = carried_labels(labels, volume, followup, registration)
-    look = _Look(predictor, followup, rule, embed)
-    prompts: dict[Hashable, Mapping[int, Sequence[Box]]] = {}
-    for lesion in present:
-        if cancelled is not None and cancelled():
-            break
-        if boxes := look.boxes_of(there == lesion.id):
-            prompts[lesion.id] = boxes
+    present, prompts = prompts_on(
+        predictor, baseline, followup, registration, rule=rule, embed=embed, cancelled=cancelled
+    )
     found = Propagation(followup.shape_zyx, rule, second_look=False)
     if prompts:
         found = propagate_lesions(
@@ -142,7 +131,7 @@ def carry(
             followup,
             prompts,
             rule=rule,
-            embed=look.embedding,
+            embed=embed,
             progress=progress,
             cancelled=cancelled,
         )
@@ -152,6 +141,37 @@ def carry(
     marked = document({predictor.name: found}, kept or present, followup, edge=edge)
     lost = tuple(lesion for lesion in present if lesion not in kept)
     return Carried(marked, lost)
+
+
+def prompts_on(
+    predictor: Predictor,
+    baseline: tuple[CTVolume, npt.NDArray[np.integer], Sequence[Lesion]],
+    followup: CTVolume,
+    registration: Registration,
+    *,
+    rule: Rule | None = None,
+    embed: Callable[[int], SliceEmbedding] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[list[Lesion], dict[Hashable, Mapping[int, Sequence[Box]]]]:
+    """The lesions of a baseline, and the boxes that each is looked for in on its follow-up: by lesion, then slice.
+
+    A lesion of which nothing is there has none. The arguments are those of ``carry``.
+    """
+    volume, labels, lesions = baseline
+    present = [one for one in lesions if one.is_blood and (np.asarray(labels) == one.id).any()]
+    if not present:
+        raise InputError(
+            "Lesions are carried over from a marked baseline; nothing is marked on it; mark the blood there first."
+        )
+    there = carried_labels(labels, volume, followup, registration)
+    look = _Look(predictor, followup, rule or Rule(), embed)
+    prompts: dict[Hashable, Mapping[int, Sequence[Box]]] = {}
+    for lesion in present:
+        if cancelled is not None and cancelled():
+            break
+        if boxes := look.boxes_of(there == lesion.id):
+            prompts[lesion.id] = boxes
+    return present, prompts
 
 
 def document(

@@ -55,6 +55,7 @@ class Case:
         self.owner = self.token if upload is not None else self.volume.sha256
         """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
         self.warnings = self.volume.warnings
+        self.acquired_at = self.volume.acquired_at
         self.models = models
         self.segmentation = Segmentation(self.volume.shape_zyx, edge_step=step_of(self._voxels))
         self.box_masks: OrderedDict[tuple[int, str, Box], _BoxMask] = OrderedDict()

@@ -81,7 +81,8 @@ def _growth(session: Session) -> tuple[Growth | None, list[str]]:
     cases = [session.cases.get("baseline"), session.cases.get("followup")]
     if cases[1] is None:
         return None, []
-    scans = [(case.models[0], blood_of(case)) for case in cases if case is not None]
+    there = [case for case in cases if case is not None]
+    scans = [(case.models[0], blood_of(case)) for case in there]
     empty = [
         name
         for name, (_, blood) in zip(("baseline", "follow-up"), scans, strict=True)
@@ -94,6 +95,7 @@ def _growth(session: Session) -> tuple[Growth | None, list[str]]:
         before,
         after,
         hours=session.asked.hours,
+        acquired=(there[0].acquired_at, there[-1].acquired_at),
         thresholds=session.asked.thresholds,
         methods=(model, other),
     )

@@ -26,6 +26,7 @@ from ichseg.page.folders import ServerFolder
 from ichseg.page.jobs import Job
 from ichseg.page.leases import Clock, Lease, Rate, Terms
 from ichseg.replace_file import write_whole
+from ichseg.scan.registration import Registration
 from ichseg.scan.volume import CTVolume
 
 Role = Literal["baseline", "followup"]
@@ -80,6 +81,8 @@ class Session:
     """The tokens of scans that the page had open before."""
     asked: Asked = field(default_factory=Asked)
     """What the growth between them and the scores are asked with."""
+    registered: tuple[frozenset[str], Registration] | None = None
+    """The tokens of the two scans that were registered last, and the motion from the follow-up to the baseline."""
     refused: Upload | None = None
     """The last files that could not be opened: they may be with a correction."""
     done: int = 0

@@ -78,6 +78,11 @@ class Registration:
         return (np.asarray(points_mm, dtype=np.float64) - self.matrix[:3, 3]) @ self.matrix[:3, :3]
 
     @property
+    def inverted(self) -> Registration:
+        """The same with the two scans exchanged."""
+        return Registration(np.asarray(np.linalg.inv(self.matrix)), self.match)
+
+    @property
     def angle_degrees(self) -> float:
         """How far the head is turned, about whatever axis."""
         return float(np.degrees(Rotation.from_matrix(self.matrix[:3, :3]).magnitude()))

@@ -100,13 +100,11 @@ def test_lesions_are_matched_by_name_and_type_and_new_ones_are_said() -> None:
 
 
 def test_hours_are_told_where_both_headers_have_them_in_order() -> None:
-    first = replace(copy_with_noise(0), acquired_at=datetime(2024, 1, 2, 8, 0))
-    second = replace(first, acquired_at=datetime(2024, 1, 2, 9, 30))
+    first, second = datetime(2024, 1, 2, 8, 0), datetime(2024, 1, 2, 9, 30)
     assert hours_between(first, second) == 1.5
-    assert hours_between(second, first) is None
-    assert hours_between(first, replace(second, acquired_at=None)) is None
+    assert hours_between(second, first) is None and hours_between(first, None) is None
     blood = Blood({"IPH": 10.0})
-    given = between(blood, blood, hours=4, scans=(first, second))
+    given = between(blood, blood, hours=4, acquired=(first, second))
     assert given.hours == 4 and not any("headers" in note for note in given.notes)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from ichseg.errors import InputError, VolumeError
 from ichseg.measures.growth import Thresholds
 from ichseg.measures.scores import NAMES, Findings
-from ichseg.page import growth
+from ichseg.page import growth, linking
 from ichseg.page.panel import Operation
 from ichseg.page.progress import progress
-from ichseg.page.protocol import Number, Role, Text
+from ichseg.page.protocol import Nothing, Number, Role, Text
 from ichseg.page.sessions import Asked, Session
 from ichseg.page.state import reference_state, scan_state
 from ichseg.page.work import Reply, Work
@@ -74,6 +74,22 @@ def _ask(work: Work, session: Session, op: Ask, reply: Reply) -> Iterable[Reply]
     return ()
 
 
+def _link(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[Reply]:
+    found = yield from linking.registered(work, session)
+    with session.lock:
+        reply["link"] = linking.link_state(work, session, found)
+
+
+def _carry(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[Reply]:
+    if session.role != "followup":
+        raise VolumeError(
+            "Lesions are carried over to the follow-up; the baseline is on screen; change to the follow-up."
+        )
+    marked, reply["said"] = yield from linking.carried_over(work, session)
+    with session.lock, work.showing_changes(session, reply) as (case, _):
+        case.segmentation.adopt(marked)
+
+
 def _known(what: str, given: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """What is known of what was given; InputError for another name."""
     other = [name for name in given if name not in names]
@@ -87,5 +103,7 @@ def _known(what: str, given: dict[str, Any], names: list[str]) -> dict[str, Any]
 OPERATIONS = (
     Operation("switch", Switch, _switch),
     Operation("asked", Ask, _ask),
+    Operation("link", Nothing, _link),
+    Operation("carry", Nothing, _carry),
 )
 ALWAYS = {"followup": lambda session: {"growth": growth.record(session)}}
