@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ichseg.errors import check_cancelled
-from ichseg.measures import texts
+from ichseg.measures import signs, texts
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.intensity import hu_histogram, hu_statistics
 from ichseg.measures.lengths import longest_in_3d, longest_in_plane
@@ -325,6 +325,34 @@ FIELDS: tuple[Field, ...] = (
         page=(Shown("To the inner table", "mm", texts.to_skull),),
         why_not=lambda one: one.inner_table.reason if one.inner_table else "It was not asked for.",
         about="The shortest way from the mask to the inner table of the skull, and the slice of it.",
+    ),
+    Field(
+        "irregularity_percent",
+        "Irregularity (100 is a ball)",
+        "%",
+        of=signs.irregularity_percent,
+        text="{:.0f}".format,
+        report=(),
+        about="The radius of a sphere of the same surface over that of one of the same volume "
+        "(doi:10.1186/s12883-022-02983-w).",
+    ),
+    Field(
+        "hu_variation_percent",
+        "HU, SD over mean",
+        "%",
+        of=signs.hu_variation_percent,
+        text="{:.0f}".format,
+        report=(),
+        about="The coefficient of variation of the HU, noise included (doi:10.3389/fneur.2022.999223).",
+    ),
+    Field(
+        "satellites",
+        "Satellites",
+        of=signs.satellites,
+        text="{:d}".format,
+        report=(),
+        about="Components smaller than 10 mm within 20 mm of the largest (Yu et al., Stroke 2017;48:1517-1523).",
+        kinds={"satellites": "integer"},
     ),
 )
 

@@ -22,7 +22,7 @@ from ichseg.methods.propagation import Propagation, propagate_lesions
 from ichseg.page.case import Case
 from ichseg.page.progress import progress, steps, told
 from ichseg.page.sessions import Session
-from ichseg.page.state import runs
+from ichseg.page.state import runs, total_ml
 from ichseg.page.work import Work
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.registration import Registration, register
@@ -68,7 +68,8 @@ def link_state(work: Work, session: Session, found: Registration) -> dict[str, A
 
     Keys: ``sure`` and ``sentence`` of the registration; ``matrix`` (4 x 4, RAS+ mm of the scan on screen to those of
     the other); ``own`` and ``other``, where their voxels are (``_grid``); ``case`` and ``token``, what the two are
-    known by; ``lesions`` (id, colour) and ``slices`` (by slice on screen, then lesion: runs), of the other's marks.
+    known by; ``total_ml`` of the other's blood; ``lesions`` (id, colour) and ``slices`` (by slice on screen, then
+    lesion: runs), of the other's marks.
     """
     cases = both(work, session)
     (case, volume), (other, there) = cases if session.role == "baseline" else cases[::-1]
@@ -85,6 +86,7 @@ def link_state(work: Work, session: Session, found: Registration) -> dict[str, A
         "other": {**_grid(there.geometry), "shape": list(there.shape_zyx)},
         "case": case.token,
         "token": other.token,
+        "total_ml": total_ml(other, model),
         "lesions": [{"id": one.id, "colour": one.colour} for one in lesions],
         "slices": {
             str(k): {

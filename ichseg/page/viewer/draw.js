@@ -37,6 +37,12 @@ function paintBase() {
   painted = want;
 }
 
+/** The grey of each HU + 32768 in the window, opaque. */
+export function greys() {
+  fillTable();
+  return table;
+}
+
 function fillTable() {
   const window = shown.width + "," + shown.level;
   if (window === tabled) return;
@@ -58,6 +64,10 @@ function drawPane({ canvas }, index) {
   const { sx, sy, left, top } = place;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
+  if (find("drawWhole", context, index, canvas)) {
+    drawPointer(context, index, place);
+    return;
+  }
   context.imageSmoothingQuality = "high";
   context.drawImage(base, left, top, base.width * sx, base.height * sy);
   const transform = new DOMMatrix([sx, 0, 0, sy, left, top]);
@@ -66,11 +76,15 @@ function drawPane({ canvas }, index) {
     tell("drawUnder", context, index, transform);
   }
   tell("draw", context, index, place);
+  drawPointer(context, index, place);
+}
+
+function drawPointer(context, index, place) {
   if (state.pointer && state.pointer.pane !== index && !state.draft) drawCross(context, state.pointer, place);
 }
 
-function drawMasks(context, index, transform) {
-  // An outline has its lesion's colour, as in the list; whose it is, the pane's head says in the method's.
+/** Draw the masks of a pane's method. An outline has its lesion's colour, as in the list; the pane's head says whose it is. */
+export function drawMasks(context, index, transform) {
   const { lesions, models } = state;
   for (const { id, colour, visible } of lesions) {
     const mask = here().masks[models[index]]?.[id];

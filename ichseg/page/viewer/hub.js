@@ -25,6 +25,10 @@ import { state } from "./state.js";
  * @property {(point: any, pane: any, event: PointerEvent) => any} [grab] the gesture that begins: {kind, move, end};
  *   null where the pointer is not this part's
  * @property {(point: any, index: number, event: PointerEvent) => (string | null)} [cursor]
+ * @property {(index: number, by: number) => boolean} [scroll] whether the part scrolled a pane by so many slices
+ * @property {(index: number, x: number, y: number) => (string | null)} [valueAt] what is under the pointer in a pane
+ * @property {(context: CanvasRenderingContext2D, index: number, canvas: HTMLCanvasElement) => (boolean | null)} [drawWhole]
+ *   whether the part drew all of a pane but the cross
  * @property {(context: CanvasRenderingContext2D, index: number, transform: DOMMatrix) => (boolean | null)} [drawInstead]
  *   whether the part drew something in the place of a pane's masks
  * @property {(context: CanvasRenderingContext2D, index: number, transform: DOMMatrix) => void} [drawUnder] above the masks

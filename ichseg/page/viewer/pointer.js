@@ -131,7 +131,8 @@ function onWheel(event, pane) {
   // A notch of a wheel is one slice; a trackpad's small steps add up to one.
   wheelSum = Math.abs(delta) >= NOTCH_PX ? Math.sign(delta) * SLICE_PX : wheelSum + delta;
   if (Math.abs(wheelSum) >= SLICE_PX) {
-    goTo(state.k + Math.sign(wheelSum));
+    const by = Math.sign(wheelSum);
+    if (!find("scroll", panes.indexOf(pane), by)) goTo(state.k + by);
     wheelSum = 0;
   }
 }
@@ -143,7 +144,8 @@ function showHU() {
   panes.forEach((pane, index) => {
     const x = Math.floor(pointer?.x), y = Math.floor(pointer?.y);
     const inside = pointer?.pane === index && x >= 0 && y >= 0 && x < columns && y < rows;
-    pane.corner.hu.textContent = inside ? scan.hu[(k * rows + y) * columns + x] + " HU  (" + x + ", " + y + ")" : "";
+    const other = inside && find("valueAt", index, x, y);
+    pane.corner.hu.textContent = other || (inside ? scan.hu[(k * rows + y) * columns + x] + " HU  (" + x + ", " + y + ")" : "");
   });
 }
 

@@ -74,6 +74,8 @@ export const state = {
   roles: {},
   /** @type {Map<string, string>} by a scan's token: what a person calls it in files */
   labels: new Map(),
+  /** the pane of the scan on screen that is corrected: the left one, unless the two scans are side by side */
+  own: 0,
   /** @type {string | null} why the server no longer has the scan on screen; null while it has it */
   lost: null,
   /** the selected box of this slice and lesion; -1 where none is */

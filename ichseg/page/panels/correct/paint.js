@@ -28,7 +28,7 @@ function drawStroke(context, { tool, points, radius_mm }, mm, { sx, sy, left, to
 
 function drawTip(context, mm, { sx, sy, left, top }) {
   const { tip, radius } = correcting;
-  const at = tip ?? (hasTip() && state.pointer?.pane === 0 ? state.pointer : null);
+  const at = tip ?? (hasTip() && state.pointer?.pane === state.own ? state.pointer : null);
   if (!at) return;
   context.lineWidth = 1.2;
   context.setLineDash(tip ? [4, 3] : []);

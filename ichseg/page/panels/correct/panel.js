@@ -27,7 +27,7 @@ function correct(tool, extra = {}) {
 
 function grab(point, pane) {
   if (state.tool === "box") return null;
-  if (pane !== panes[0]) return { kind: "none", end() {} }; // the other panes show what their methods said
+  if (pane !== panes[state.own]) return { kind: "none", end() {} }; // the other panes show what their methods said
   const slice = state.k, points = [rounded(point)];
   return {
     kind: "stroke",
@@ -45,7 +45,7 @@ function grab(point, pane) {
 
 function cursor(_, index) {
   if (state.tool === "box") return null;
-  if (index > 0) return "not-allowed";
+  if (index !== state.own) return "not-allowed";
   return state.tool === "piece" ? "pointer" : "crosshair";
 }
 
@@ -54,7 +54,7 @@ function cursor(_, index) {
 function placeTip() {
   const [, rows, columns] = state.scan.shape;
   const { pointer } = state;
-  correcting.tip ??= pointer?.pane === 0 ? { x: pointer.x, y: pointer.y } : { x: view.x * columns, y: view.y * rows };
+  correcting.tip ??= pointer?.pane === state.own ? { x: pointer.x, y: pointer.y } : { x: view.x * columns, y: view.y * rows };
   afterTip();
 }
 

@@ -5,11 +5,13 @@ import { resize } from "../../viewer/draw.js";
 import { showAll } from "../../viewer/hub.js";
 import { keepMarks } from "../../viewer/kept.js";
 import { busy } from "../../viewer/messages.js";
+import { goTo } from "../../viewer/navigate.js";
 import { capital, number, signed } from "../../viewer/numbers.js";
 import { ask } from "../../viewer/server.js";
 import { OTHER, ROLE_TITLES, state } from "../../viewer/state.js";
 import { confirmLoss, upload } from "../../viewer/upload.js";
 import { keepPlace, voxelsOf } from "../../viewer/volume.js";
+import * as beside from "./beside.js";
 
 const following = {
   open: false,
@@ -19,6 +21,10 @@ const following = {
   grownFrom: "",
   /** what a person said beside the marks, at last */
   asked: "",
+  /** whether lesions are to be carried over once the follow-up is on screen */
+  carries: false,
+  /** whether the next answer is to that */
+  carried: false,
 };
 
 function growthKey() {
@@ -39,6 +45,7 @@ function show() {
   enable("followup", !state.lost);
   expand("followup", following.open);
   if (!following.open) return;
+  beside.show();
   button("followup_open").hidden = two;
   button("followup_sample").hidden = two || !scan.sample;
   button("followup_close").hidden = !two;
@@ -47,6 +54,7 @@ function show() {
   one(".ich-followup-state").textContent = two
     ? (following.growth?.notes ?? []).join(" ")
     : "Open the second scan of the same person, mark the hematoma on it as on the first, and read the growth.";
+  one(".ich-hours").placeholder = following.growth?.growth?.hours?.toFixed(1) ?? "";
   showGrowth();
   showBedside();
 }
@@ -72,7 +80,20 @@ function showGrowth() {
   ].filter(Boolean);
   const doubtful = Object.entries(state.roles).flatMap(([name, { warnings }]) => warnings.map((text) => ROLE_TITLES[name] + ": " + text));
   region.dataset.doubtful = doubtful.length > 0;
-  region.replaceChildren(headline, doubts(doubtful), ...lines.map((text) => make("p", text)), verdictTable(found.verdicts));
+  const parts = found.lesions.length > 1 ? [partTable(found.lesions)] : [];
+  region.replaceChildren(headline, doubts(doubtful), ...lines.map((text) => make("p", text)), ...parts, verdictTable(found.verdicts));
+}
+
+function partTable(lesions) {
+  const table = make("table", "");
+  table.createTHead().insertRow().append(...["Lesion", "Type", "Before, mL", "Now, mL", "Growth, mL", "%"].map((text) => make("th", text, { scope: "col" })));
+  const body = table.createTBody();
+  for (const { name, type, baseline_ml, followup_ml, growth_ml, growth_percent, is_new } of lesions) {
+    const percent = is_new ? "new" : growth_percent === null ? "–" : signed(growth_percent, 0);
+    const cells = [type, number(baseline_ml), number(followup_ml), signed(growth_ml, 1), percent];
+    body.insertRow().append(make("th", name, { scope: "row" }), ...cells.map((text) => make("td", text)));
+  }
+  return table;
 }
 
 function verdictTable(verdicts) {
@@ -150,6 +171,36 @@ function close() {
   confirmLoss(roles.followup.marked, "the follow-up", () => ask(back));
 }
 
+function carry() {
+  if (state.role === "followup") {
+    following.carried = true;
+    busy({ text: "Registering the two scans" });
+    ask({ op: "carry" });
+    return;
+  }
+  following.carries = true;
+  changeScan("followup");
+}
+
+function take(reply) {
+  takeGrowth(reply);
+  beside.take(reply);
+  if (reply.scan || !following.carried) return;
+  following.carried = false;
+  if (reply.error || reply.cancelled) return;
+  const ml = ([, marks]) => Object.values(marks.ml)[0] ?? 0;
+  const [largest] = Object.entries(reply.slices ?? {}).sort((a, b) => ml(b) - ml(a));
+  if (largest) goTo(Number(largest[0]));
+  beside.turnOn();
+}
+
+function opened() {
+  beside.opened();
+  if (!following.carries) return;
+  following.carries = false;
+  carry();
+}
+
 const otherScan = () => changeScan(OTHER[state.role]);
 
 /** @type {import("../../viewer/hub.js").Part} */
@@ -159,9 +210,14 @@ export const panel = {
     followup_open: () => one(".ich-followup-file").click(),
     followup_sample: openSample,
     followup_close: close,
+    carry,
+    beside: beside.toggle,
+    beside_linked: beside.toggleLinked,
+    beside_map: beside.toggleMap,
   },
-  keys: { g: toggle, x: otherScan },
-  slow: ["switch"],
+  keys: { g: toggle, x: otherScan, s: beside.toggle, u: beside.toggleLinked },
+  slow: ["switch", "link", "carry"],
+  ...beside.hooks,
   start() {
     for (const field of all(".ich-followup input:not([type=file]), .ich-followup select")) field.addEventListener("change", sayAsked);
     for (const choice of all("[data-role]")) choice.addEventListener("click", () => changeScan(choice.dataset.role));
@@ -172,7 +228,8 @@ export const panel = {
   },
   context: () => ({ followup: following.open }), // whether the growth is wanted with the answer
   wants: () => Boolean(following.open && state.scan && following.grownFrom !== growthKey()),
-  take: takeGrowth,
+  opened,
+  take,
   takeAside: takeGrowth,
   show,
 };

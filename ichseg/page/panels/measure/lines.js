@@ -44,7 +44,7 @@ function tell(id) {
 
 /** @param {CanvasRenderingContext2D} context */
 export function drawLines(context, pane, place) {
-  if (pane !== 0 || !shown.masks) return;
+  if (pane !== state.own || !shown.masks) return;
   for (const lesion of measuredLesions()) {
     const abc = abcOf(lesion);
     if (abc.a.slice_index !== state.k) continue;
@@ -119,7 +119,7 @@ function gripAt({ x, y, sx, sy }, reach) {
 
 /** The gesture that moves the end under the pointer; null where there is none. */
 export function grabLine(point, pane, event) {
-  if (pane !== panes[0]) return null;
+  if (pane !== panes[state.own]) return null;
   const found = gripAt(point, REACH_PX[event.pointerType] ?? REACH_PX.mouse);
   if (!found) return null;
   grip = found;
@@ -130,7 +130,7 @@ export function grabLine(point, pane, event) {
   return { kind: "line", move: ({ x, y }) => moveEnd(found, x, y), end, cancel: end };
 }
 
-export const lineCursor = (point, index) => (index === 0 && gripAt(point, REACH_PX.mouse) ? "grab" : null);
+export const lineCursor = (point, index) => (index === state.own && gripAt(point, REACH_PX.mouse) ? "grab" : null);
 
 // In the panel
 
@@ -150,7 +150,7 @@ function makeLines({ id }) {
   const go = make("button", "", { type: "button", className: "ich-abc-go" });
   go.addEventListener("click", () => {
     goTo(lesionOf(id).abc2.a.slice_index);
-    panes[0].node.scrollIntoView({ block: "nearest" });
+    panes[state.own].node.scrollIntoView({ block: "nearest" });
   });
   const ends = make("span", "", { className: "ich-segments" });
   ends.setAttribute("role", "group");
