@@ -38,7 +38,7 @@ def test_a_follow_up_is_marked_by_its_baseline_and_both_panes_show_the_same_anat
     assert percent == pytest.approx(100 * (later_ml / true_ml - 1), abs=5)
     assert viewer.sent == [[list(box.xyxy)]]  # the one box on the baseline
     assert "apart in the median" in page.inner_text(".ich-link-state")
-    corners = page.locator("[data-corner=slice]").all_inner_texts()
+    corners = page.locator(".ich-pane [data-corner=slice]").all_inner_texts()
     assert len(corners) == 2, corners
     assert "Baseline" in corners[0] and "Follow-up" in corners[1]
     assert all(re.search(r"z -?\d+\.\d mm", text) for text in corners), corners
@@ -54,16 +54,16 @@ def test_a_follow_up_is_marked_by_its_baseline_and_both_panes_show_the_same_anat
     assert len(off_mm) == 20 and max(off_mm) < 2, off_mm
 
     # Unlinked, the other scan goes its own way; linked, it comes back.
-    own, other = page.locator("[data-corner=slice]").all_inner_texts()[::-1]
+    own, other = page.locator(".ich-pane [data-corner=slice]").all_inner_texts()[::-1]
     page.locator(".ich-stage canvas").nth(1).focus()
     viewer.press("u")
     x, y = viewer.point(0, 256, 256)
     page.mouse.move(x, y)
     page.mouse.wheel(0, 120)
-    alone = page.locator("[data-corner=slice]").all_inner_texts()
+    alone = page.locator(".ich-pane [data-corner=slice]").all_inner_texts()
     assert alone[1] == own and alone[0] != other
     viewer.press("u")
-    assert page.locator("[data-corner=slice]").all_inner_texts() == [other, own]
+    assert page.locator(".ich-pane [data-corner=slice]").all_inner_texts() == [other, own]
 
     viewer.press("m").do("beside_map")
     legend = page.locator(".ich-map-legend span").all_inner_texts()

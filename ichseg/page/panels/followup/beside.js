@@ -77,7 +77,7 @@ function drawWhole(context, index, canvas) {
   if (beside.map && state.role === "baseline") return drawMap(context, transform);
   for (const { id, colour } of beside.link.lesions) {
     const mask = otherMask(id);
-    if (mask) stroke(context, mask.path, transform, beside.link.lesions.length > 1 ? colour : MAP_COLOURS.gone);
+    if (mask) stroke(context, mask.path, transform, colour);
   }
   return true;
 }

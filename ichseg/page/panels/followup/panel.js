@@ -44,8 +44,8 @@ function show() {
   one(".ich-followup").hidden = !following.open;
   enable("followup", !state.lost);
   expand("followup", following.open);
-  if (!following.open) return;
   beside.show();
+  if (!following.open) return;
   button("followup_open").hidden = two;
   button("followup_sample").hidden = two || !scan.sample;
   button("followup_close").hidden = !two;
