@@ -68,7 +68,7 @@ def test_a_follow_up_is_marked_by_its_baseline_and_both_panes_show_the_same_anat
     viewer.press("m").do("beside_map")
     legend = page.locator(".ich-map-legend span").all_inner_texts()
     assert legend == ["in both", "only before", "only now"]
-    viewer.press("p")
+    viewer.press("v")
     page.wait_for_selector(".ich-pane[data-beside=other]", state="detached")
     viewer.press("Control+z").answered()
     assert viewer.ml(0)[1] == 0  # carried over in one step

@@ -8,6 +8,7 @@ import { showAll } from "../../viewer/hub.js";
 import { Mask, pathOf } from "../../viewer/masks.js";
 import { complain } from "../../viewer/messages.js";
 import { number } from "../../viewer/numbers.js";
+import { showSingle } from "../../viewer/panes.js";
 import { ask } from "../../viewer/server.js";
 import { here, OTHER, ROLE_TITLES, shown, state, view } from "../../viewer/state.js";
 import { voxelsOf } from "../../viewer/volume.js";
@@ -32,7 +33,7 @@ const cut = { key: "", hu: new Int16Array(0), canvas: document.createElement("ca
 const outlines = new Map();
 
 /** Whether both scans are drawn side by side now. */
-const isLive = () => Boolean(beside.on && state.scan && beside.link?.case === state.scan.token && voxelsOf.has(beside.link.token));
+const isLive = () => Boolean(beside.on && state.scan && panes.length > 1 && beside.link?.case === state.scan.token && voxelsOf.has(beside.link.token));
 /** The pane of the scan on screen, and that of the other one. */
 const ownPane = () => (state.role === "followup" ? 1 : 0);
 const otherPane = () => 1 - ownPane();
@@ -151,6 +152,7 @@ export function turnOn() {
 function wanted() {
   const { link } = beside;
   if (!state.roles.followup || state.lost) return;
+  if (shown.single) showSingle(false); // one scan a pane
   const other = state.roles[OTHER[state.role]].case;
   if (!voxelsOf.has(other)) {
     beside.on = false;

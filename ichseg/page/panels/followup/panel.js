@@ -215,7 +215,7 @@ export const panel = {
     beside_linked: beside.toggleLinked,
     beside_map: beside.toggleMap,
   },
-  keys: { g: toggle, x: otherScan, p: beside.toggle, u: beside.toggleLinked },
+  keys: { g: toggle, x: otherScan, v: beside.toggle, u: beside.toggleLinked },
   slow: ["switch", "link", "carry"],
   ...beside.hooks,
   start() {
