@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from ichseg import NOTICE
@@ -17,7 +18,6 @@ from ichseg.measures.followup import Blood, between
 from ichseg.measures.growth import DEFINITIONS
 from ichseg.scan.intake import kind_on_disk
 from ichseg.scan.read import read_volume
-from ichseg.scan.volume import CTVolume
 
 GROWTH_NAME = "growth.csv"
 
@@ -104,7 +104,7 @@ def _pair(before: Outcome, after: Outcome) -> Iterable[dict[str, Any]]:
             _blood(before),
             _blood(after),
             hours=after.entry.hours,
-            scans=None if after.entry.hours else _with_times(before.entry, after.entry),
+            acquired=(None, None) if after.entry.hours else _times(before.entry, after.entry),
             methods=methods,
         )
     except InputError as error:
@@ -119,15 +119,15 @@ def _pair(before: Outcome, after: Outcome) -> Iterable[dict[str, Any]]:
     ]
 
 
-def _with_times(before: Entry, after: Entry) -> tuple[CTVolume, CTVolume] | None:
-    """Two scans whose headers may say when they were taken, read again for that; None where a format has no time.
+def _times(before: Entry, after: Entry) -> tuple[datetime | None, datetime | None]:
+    """When two scans were taken, by their headers, read again for that; None where a format has no time.
 
     Times stand in no record: they would tell who it is.
     """
     if any(one.path.is_file() and kind_on_disk(one.path) in _TIMELESS for one in (before, after)):
-        return None
+        return None, None
     first, second = (
-        read_volume(one.path, series=one.series, add_offset=one.add_offset or 0)
+        read_volume(one.path, series=one.series, add_offset=one.add_offset or 0).acquired_at
         for one in (before, after)
     )
     return first, second
