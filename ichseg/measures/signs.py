@@ -56,19 +56,24 @@ def satellites(subject: Subject) -> int | None:
     labels, count = ndimage.label(cut, structure=TOUCHING) if cut.size else (cut, 0)
     if count < 2:
         return 0
-    places_mm, sizes = [], []
-    for number in range(1, count + 1):
-        at = np.argwhere(labels == number) + corner
-        places_mm.append(subject.volume.geometry.to_mm(*at.T))
-        sizes.append(float(subject.volume.voxel_volumes_ml[at[:, 0]].sum()))
-    largest = int(np.argmax(sizes))
-    main = cKDTree(places_mm[largest])
+    where, boxes = subject.volume.geometry, ndimage.find_objects(labels)
+    places = []
+    for number, box in enumerate(boxes, 1):
+        starts = [side.start for side in box]
+        places.append(np.argwhere(labels[box] == number) + starts + np.array(corner))
+    voxels_ml = subject.volume.voxel_volumes_ml
+    largest = int(np.argmax([voxels_ml[at[:, 0]].sum() for at in places]))
+    main = cKDTree(where.to_mm(*places[largest].T))
     found = 0
-    for number, places in enumerate(places_mm):
-        if number == largest or main.query(places)[0].min() > SATELLITE_REACH_MM:
+    for number, at in enumerate(places):
+        if number == largest or main.query(where.to_mm(*at.T))[0].min() > SATELLITE_REACH_MM:
             continue
-        one = np.zeros(subject.mask_zyx.shape, dtype=bool)
-        one[tuple((np.argwhere(labels == number + 1) + corner).T)] = True
-        line = longest_in_plane(one, subject.volume)
-        found += line is None or line.length_mm < SATELLITE_MM
+        sides_mm = (np.ptp(at[:, 1:], axis=0) + 1) * where.spacing_yx_mm
+        if np.hypot(*sides_mm) < SATELLITE_MM:
+            found += 1
+        elif sides_mm.max() < SATELLITE_MM:
+            one = np.zeros(subject.mask_zyx.shape, dtype=bool)
+            one[tuple(at.T)] = True
+            line = longest_in_plane(one, subject.volume)
+            found += line is None or line.length_mm < SATELLITE_MM
     return found
