@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route
 
 from tests.e2e.conftest import Server, visiting
-from tests.e2e.driver import Viewer
+from tests.e2e.driver import PATIENCE_MS, Viewer
 
 BOX = (287, 172, 351, 294)
 
@@ -44,8 +44,8 @@ def viewer(browser: Browser, server: Server) -> Iterator[Viewer]:
     with visiting(browser, server.url) as open_page:
         opened = open_page().open_sample().draw(BOX)
         opened.press("e", "c", "d", "g", "l").settle()
-        opened.page.wait_for_selector(".ich-measures table")
-        opened.page.wait_for_selector(".ich-scores table")
+        opened.page.wait_for_selector(".ich-measures table", timeout=PATIENCE_MS)
+        opened.page.wait_for_selector(".ich-scores table", timeout=PATIENCE_MS)
         yield opened
 
 
