@@ -56,18 +56,28 @@ function cornerAt({ origins }, z) {
   return origins[low].map((value, axis) => value + (z - low) * (next[axis] - value));
 }
 
-/** The height in mm of the middle of slice k, along the patient: RAS+'s z. */
-export const heightOf = ({ origins, down, right }, k, [, rows, columns]) =>
-  origins[k][2] + (down[2] * (rows - 1)) / 2 + (right[2] * (columns - 1)) / 2;
+/**
+ * The height in mm of the middle of slice k, along the patient: RAS+'s z.
+ *
+ * @param {Grid} grid
+ * @param {number} k the slice, from 0
+ * @param {number[]} shape [z, y, x]
+ */
+export function heightOf({ origins, down, right }, k, shape) {
+  const [, rows, columns] = shape;
+  return origins[k][2] + (down[2] * (rows - 1)) / 2 + (right[2] * (columns - 1)) / 2;
+}
 
 /**
  * The other scan's HU along slice k of this one, interpolated linearly; AIR_HU where it was not scanned.
  *
  * @param {Link} link
  * @param {Int16Array} hu the other scan's voxels
+ * @param {number} k the slice, from 0
  * @param {number[]} shape this scan's [z, y, x]
  */
-export function along(link, hu, k, [, rows, columns]) {
+export function along(link, hu, k, shape) {
+  const [, rows, columns] = shape;
   const out = new Int16Array(rows * columns).fill(AIR_HU);
   const { other } = link;
   const [depth, height, width] = other.shape;

@@ -28,7 +28,7 @@ const beside = {
   k: 0,
 };
 /** the other scan as it is drawn now, at one canvas pixel a voxel */
-const cut = { key: "", hu: new Int16Array(0), canvas: document.createElement("canvas"), painted: "" };
+const cut = { key: "", hu: /** @type {Int16Array} */ (new Int16Array(0)), canvas: document.createElement("canvas"), painted: "" };
 /** @type {Map<string, any>} outlines of the other scan's lesions and of the map, by what they are of */
 const outlines = new Map();
 
