@@ -81,7 +81,7 @@ def segmentation_bytes(
         Segmentation,
     )  # takes a while to import: only when there is one to write
 
-    source = _checked_source(volume)
+    source = checked_source(volume)
     if labels_zyx.shape != volume.shape_zyx:
         raise refusal(
             "DICOM-SEG",
@@ -105,7 +105,7 @@ def segmentation_bytes(
     if source.is_multi_frame:
         stored = stored[np.argsort([one.frame for one in source.slices])]
     dataset = Segmentation(
-        source_images=_source_images(source),
+        source_images=source_images(source),
         pixel_array=np.ascontiguousarray(stored),
         segmentation_type="BINARY",
         segment_descriptions=[
@@ -132,17 +132,26 @@ def segmentation_bytes(
         dataset.ImageComments = " ".join(volume.warnings)[:10240]
     block = dataset.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
     block.add_new(PRIVATE_RECORD, "UT", record_text(record))
-    if identity_from is None:
-        dataset.PatientIdentityRemoved = "YES"
-        dataset.DeidentificationMethod = "Patient and study elements left empty, UIDs kept"
-    else:
-        dataset.update(read_elements(identity_from, source, _IDENTITY))
+    set_identity(dataset, source, identity_from)
     content = io.BytesIO()
     dataset.save_as(content)
     return content.getvalue()
 
 
-def _checked_source(volume: CTVolume) -> DicomSource:
+def set_identity(
+    dataset: pydicom.Dataset,
+    source: DicomSource,
+    identity_from: ScanPath | Sequence[ScanPath] | None,
+) -> None:
+    """Copy the patient's and the study's elements from the scan's files into a file, or say that they were left out."""
+    if identity_from is None:
+        dataset.PatientIdentityRemoved = "YES"
+        dataset.DeidentificationMethod = "Patient and study elements left empty, UIDs kept"
+    else:
+        dataset.update(read_elements(identity_from, source, _IDENTITY))
+
+
+def checked_source(volume: CTVolume) -> DicomSource:
     """The scan's DICOM source, refused where a DICOM-SEG cannot refer to it."""
     source = volume.dicom
     rule = "a DICOM-SEG refers to the DICOM images of its scan"
@@ -172,7 +181,7 @@ def _checked_source(volume: CTVolume) -> DicomSource:
     return source
 
 
-def _source_images(source: DicomSource) -> list[pydicom.Dataset]:
+def source_images(source: DicomSource) -> list[pydicom.Dataset]:
     """Headers of the source images with all that highdicom reads of them, and an empty patient module."""
     # Some anonymisers take the frame of reference out. Any one will do then: it is the series' own.
     frame_of_reference = source.frame_of_reference_uid or generate_uid(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,10 +38,10 @@ Need = Literal["even slices", "dicom", "range"]
 
 #: For people, where they get a DICOM-SEG without the patient's identity, and with it.
 DICOM_PRIVACY = (
-    "The DICOM-SEG refers to the scan by its UIDs. The patient's name and number are left empty: an archive files it "
+    "DICOM files refer to the scan by its UIDs. The patient's name and number are left empty: an archive files them "
     "with the patient only if they are asked for."
 )
-IDENTIFIED = "The DICOM-SEG carries the patient's name, number and birth date, as the scan does: treat it likewise."
+IDENTIFIED = "DICOM files carry the patient's name, number and birth date, as the scan does: treat them likewise."
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,21 @@ class Content:
     def named_lesions(self) -> tuple[Lesion, ...]:
         """The lesions, or the one that a mask of 0 and 1 has."""
         return self.lesions or (Lesion(1),)
+
+    @cached_property
+    def dicom_seg(self) -> bytes:
+        """The mask as DICOM-SEG: made once, for a structured report refers to its segments by their UIDs."""
+        from ichseg.files.dicom_seg import segmentation_bytes
+
+        return segmentation_bytes(
+            self.labels_zyx,
+            self.volume,
+            self.named_lesions,
+            model=self.method,
+            weights_sha256=self.weights_sha256,
+            made=self.made,
+            identity_from=self.identity_from,
+        )
 
     @property
     def measured(self) -> Assessment:
@@ -148,18 +164,10 @@ def _nrrd(suffix: str) -> Callable[[Content], bytes]:
     return write
 
 
-def _dicom_seg(it: Content) -> bytes:
-    from ichseg.files.dicom_seg import segmentation_bytes
+def _structured_report(it: Content) -> bytes:
+    from ichseg.files.dicom_sr import report_bytes
 
-    return segmentation_bytes(
-        it.labels_zyx,
-        it.volume,
-        it.named_lesions,
-        model=it.method,
-        weights_sha256=it.weights_sha256,
-        made=it.made,
-        identity_from=it.identity_from,
-    )
+    return report_bytes(it.measured, it.dicom_seg, it.identity_from)
 
 
 def _archive(it: Content) -> bytes:
@@ -194,6 +202,7 @@ _MASK: frozenset[Offer] = frozenset({"mask"})
 _MEASURES: frozenset[Offer] = frozenset({"measures"})
 _RANGE: frozenset[Need] = frozenset({"range"})
 _EVEN: frozenset[Need] = frozenset({"even slices"})
+_DICOM: frozenset[Need] = frozenset({"dicom"})
 
 WRITERS: tuple[Writer, ...] = (
     Writer(
@@ -247,7 +256,17 @@ WRITERS: tuple[Writer, ...] = (
     ),
     Writer("stl", "Mesh", ".stl", "surface.stl", _stl, _MEASURES, note="STL, in millimetres"),
     Writer("glb", "Mesh", ".glb", "surface.glb", _glb, _MEASURES, note="GLB, in metres"),
-    Writer("dcm", "DICOM-SEG", ".dcm", "seg.dcm", _dicom_seg, _MEASURES, frozenset({"dicom"})),
+    Writer("dcm", "DICOM-SEG", ".dcm", "seg.dcm", lambda it: it.dicom_seg, _MEASURES, _DICOM),
+    Writer(
+        "sr.dcm",
+        "DICOM structured report",
+        ".sr.dcm",
+        "measures.sr.dcm",
+        _structured_report,
+        _MEASURES,
+        _DICOM,
+        {".seg.dcm": lambda it: it.dicom_seg},
+    ),
     Writer(
         "seg.nrrd",
         "Segmentation for 3D Slicer",
@@ -320,7 +339,7 @@ def check_path(
         )
     if "dicom" in row.needs and volume.dicom is None:
         raise InputError(
-            f"A DICOM-SEG refers to the DICOM images of its scan; {volume.name} is NIfTI; "
+            f"A {row.title} refers to the DICOM images of its scan; {volume.name} is NIfTI; "
             f"write {mask_name(volume)} in place of {path.name}."
         )
 

@@ -318,7 +318,7 @@ def test_every_format_by_the_name_of_the_file(tmp_path: Path) -> None:
             continue
         written = save_measures(path, found)
         assert written[0] == path and path.read_bytes().startswith(magic)
-    assert NAMES.keys() == {*begins, ".dcm"}
+    assert NAMES.keys() == {*begins, ".dcm", ".sr.dcm"}
     assert {path.name for path in tmp_path.glob("*.csv")} == {
         *("measures.csv", "measures-total.csv", "measures-slices.csv"),
     }

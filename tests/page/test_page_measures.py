@@ -564,6 +564,9 @@ def test_a_dicom_seg_refers_to_its_scan_and_names_nobody(
     assert phantoms.PATIENT.encode() not in Path(path).read_bytes()
     assert int(found.pixel_array.sum()) == 20 * 15
     assert found.StudyInstanceUID == images[0].StudyInstanceUID
+    given = page.ask("export", kind="sr.dcm")["download"]
+    report, masks = (pydicom.dcmread(one["path"]) for one in (given, *given["beside"]))
+    assert (report.Modality, masks.Modality) == ("SR", "SEG")
 
 
 # The surface

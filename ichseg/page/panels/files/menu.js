@@ -23,6 +23,7 @@ export function showMenu(there) {
   if (!there) open(false);
   // A DICOM-SEG refers to DICOM images: of another scan there is none, and the item says so.
   offer(one(".ich-more-dicom"), "dcm", dicom, "refers to the scan; without the patient's name and number", "of a DICOM scan only; this one is NIfTI");
+  offer(one(".ich-more-sr"), "sr.dcm", dicom, "the measures, with the DICOM-SEG that they refer to", "of a DICOM scan only; this one is NIfTI");
   offer(one(".ich-more-nrrd"), "seg.nrrd", even, ".seg.nrrd, with names and colours", "of evenly spaced slices only; take the DICOM-SEG");
 }
 
