@@ -102,7 +102,7 @@ $(VENV)/.installed: requirements.txt | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-ray.txt requirements-agree.txt train/requirements.txt | $(BIN)/pip
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-ray.txt requirements-agree.txt requirements-archive.txt train/requirements.txt | $(BIN)/pip
 	@echo "Installing into $(VENV) (first time only; it takes a few minutes)"
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $(VENV)/.installed $@

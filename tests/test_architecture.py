@@ -26,6 +26,7 @@ KEPT_TO = {
     "pydantic": ("ichseg/page/",),
     "nibabel": ("ichseg/scan/nifti.py", "ichseg/scan/nifti_grid.py", "ichseg/scan/nifti_header.py"),
     "pydicom": (
+        "ichseg/archive/",
         "ichseg/scan/dicom",
         "ichseg/files/dicom_seg.py",
         "ichseg/files/dicom_seg_read.py",
@@ -37,6 +38,8 @@ KEPT_TO = {
         "ichseg/files/dicom_seg_read.py",
         "ichseg/files/dicom_sr.py",
     ),
+    "dicomweb_client": ("ichseg/archive/client.py",),
+    "requests": ("ichseg/archive/client.py",),
     "SimpleITK": ("ichseg/scan/nrrd.py", "ichseg/scan/registration.py"),
     "gdcm": ("ichseg/scan/dicom",),
     "torch": TORCH_ROOMS,
@@ -55,6 +58,7 @@ HEAVY = (
     *("torch", "gradio", "peft", "transformers", "nibabel", "pydicom", "highdicom", "PIL.Image"),
     "SimpleITK",
     *("ray", "trimesh", "reportlab", "skimage", "openvino", "openvino_telemetry"),
+    *("dicomweb_client", "requests"),
 )
 
 
@@ -144,6 +148,7 @@ def requirement_lines(name: str) -> list[str]:
 REQUIREMENTS = (
     *("requirements.txt", "train/requirements.txt"),
     *("requirements-dev.txt", "requirements-ray.txt", "requirements-agree.txt"),
+    "requirements-archive.txt",
 )
 
 
@@ -170,7 +175,7 @@ def pinned(*names: str) -> set[str]:
     [
         (
             ("app.py", "ichseg"),
-            ("requirements.txt", "requirements-ray.txt", "requirements-agree.txt"),
+            ("requirements.txt", *REQUIREMENTS[3:]),
         ),
         (("train",), REQUIREMENTS[:2]),
         (("tests", "benchmarks", "tools", ".ci"), REQUIREMENTS),

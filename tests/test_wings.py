@@ -9,7 +9,7 @@ import pytest
 from tests.import_graph import ROOT, circles, import_graph
 
 #: From the lowest up; each imports only what stands before it.
-WINGS = ("scan", "marks", "methods", "measures", "files", "cohort", "cli", "page")
+WINGS = ("scan", "marks", "methods", "measures", "files", "archive", "cohort", "cli", "page")
 #: Below all wings: they import nothing of the package but each other.
 GROUND = ("", "arrays", "commit", "errors", "json_fields", "replace_file", "sample")
 

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ichseg import cohort
+from ichseg.cli.archive import place_of
 from ichseg.cli.inputs import boxes_by_slice, model_names, read_scan
 from ichseg.cli.many import CAVEAT
 from ichseg.cli.options import (
@@ -61,7 +62,7 @@ def compare(
     use_backend(backend)
     prompts = boxes_by_slice(slices, boxes)
     names = model_names(models)
-    volume = read_scan(scan, series, add_offset)
+    volume = read_scan(place_of(scan, series).path, series, add_offset)
     reference = None if truth is None else read_labelled_mask(truth, volume)
     truth_zyx = None if reference is None else reference.blood_zyx
     with_edge = edge is not False

@@ -10,8 +10,18 @@ import typer
 from rich.console import Console
 
 from ichseg import NOTICE
+from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, mask_files, read_scan
-from ichseg.cli.options import AddOffset, AsJson, Backend, EdgeOption, Identified, ScanLabel, Series
+from ichseg.cli.options import (
+    AddOffset,
+    AsJson,
+    Backend,
+    EdgeOption,
+    Identified,
+    ScanLabel,
+    Send,
+    Series,
+)
 from ichseg.cli.outputs import check_out, is_evidence, write_evidence
 from ichseg.cli.show import print_growth, print_json, print_people, progress_bar, volume_table
 from ichseg.errors import UnsureError
@@ -89,6 +99,7 @@ def follow(
         ),
     ] = None,
     identified: Identified = False,
+    send: Send = False,
     scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
@@ -112,6 +123,9 @@ def follow(
     lesions of which nothing was found), carried_notes, record (the follow-up's, as of segment).
     """
     use_backend(backend)
+    place = place_of(later, followup_series)
+    place.check_send(send)
+    scan, later = place_of(scan, series).path, place.path
     inputs = [*input_files(scan, later), *mask_files(marks)]
     baseline = with_label(read_scan(scan, series, add_offset), scan_label)
     followup = read_scan(later, followup_series, followup_add_offset)
@@ -148,6 +162,8 @@ def follow(
             )
             notes.append(f"Mask of the follow-up written to {path}.")
     notes += write_evidence(out or (), done.found, later if identified else None, inputs)
+    if send:
+        notes += send_back(place, done.found)
     if as_json:
         record = segmentation_record(
             followup,

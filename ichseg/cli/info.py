@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ichseg.cli.archive import place_of
 from ichseg.cli.inputs import read_scan
 from ichseg.cli.options import AddOffset, AsJson, Scan, Series
 from ichseg.cli.show import print_json, print_people
@@ -25,7 +26,9 @@ def info(
     hu_range, other_series (key, which --series takes, number, label, slices, derived, refusal,
     short), versions, notice.
     """
-    volume = read_scan(scan, series, add_offset)
+    place = place_of(scan, series)
+    volume = read_scan(place.path, series, add_offset)
+    volume = replace(volume, series=(*volume.series, *place.others))
     hu_range = [float(volume.hu_zyx.min()), float(volume.hu_zyx.max())]
     record = {
         "scan": scan_record(volume),

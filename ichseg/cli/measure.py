@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ichseg import cohort
+from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, mask_files, read_scan
 from ichseg.cli.many import Where, folder_for_many, run_many
 from ichseg.cli.options import (
@@ -25,6 +26,7 @@ from ichseg.cli.options import (
     RegularGrid,
     Scan,
     ScanLabel,
+    Send,
     Series,
 )
 from ichseg.cli.outputs import check_folder, write_copies, write_evidence
@@ -97,6 +99,7 @@ def measure(
     ] = None,
     regular_grid: RegularGrid = None,
     identified: Identified = False,
+    send: Send = False,
     scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
@@ -176,6 +179,11 @@ def measure(
         age_years=age,
     )
     types = labels.types_of_labels(label or ())
+    place = place_of(scan, series)
+    place.check_send(send)
+    scan = place.path
+    if later is not None:
+        later = place_of(later[0], followup_series).path, later[1]
     volumes = [with_label(read_scan(scan, series, add_offset), scan_label)]
     inputs = [*input_files(scan, *(later or ())), *mask_files(mask, *(later or ())[1:])]
     for path in out or ():
@@ -203,7 +211,7 @@ def measure(
         )
     scores = bedside.scores(followup.findings(findings, *bloods))
     notes: list[str] = []
-    if out:
+    if out or send:
         told = replace(
             found[0],
             growth=between,
@@ -211,7 +219,9 @@ def measure(
             scores=scores,
             other=None if between is None else OtherScan.of(found[1]),
         )
-        notes = write_evidence(out, told, scan if identified else None, inputs)
+        notes = write_evidence(out or (), told, scan if identified else None, inputs)
+        if send:
+            notes += send_back(place, told)
     if regular_grid:
         first = masks[0]
         files, note = regular_grid_files(

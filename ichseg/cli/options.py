@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Scan = Annotated[
     Path,
     typer.Argument(
-        metavar="SCAN", help="A head CT: NIfTI, NRRD or MHA file, DICOM folder, or zip."
+        metavar="SCAN",
+        help="A head CT: NIfTI, NRRD or MHA file, DICOM folder, or zip; or dicomweb://STUDY, by its UID or accession "
+        "number, from the archive that the environment names.",
     ),
 ]
 
@@ -132,6 +134,17 @@ RegularGrid = Annotated[
         metavar="FOLDER",
         help="Also write a copy of scan and mask, resampled to a regular grid, for programs that refuse slices that "
         "are stacked aslant or unevenly, such as those built on ITK.",
+    ),
+]
+
+
+Send = Annotated[
+    bool,
+    typer.Option(
+        "--send",
+        metavar="",
+        help="Send a DICOM-SEG and a structured report, with the patient's identity, back to the archive that the scan "
+        "came from.",
     ),
 ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ichseg import cohort
+from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, prompts_of, read_scan
 from ichseg.cli.many import Where, folder_for_many, refuse_for_many, run_many
 from ichseg.cli.options import (
@@ -26,6 +27,7 @@ from ichseg.cli.options import (
     RegularGrid,
     Scan,
     ScanLabel,
+    Send,
     Series,
     Slices,
     WithRange,
@@ -82,6 +84,7 @@ def segment(
     ] = None,
     regular_grid: RegularGrid = None,
     identified: Identified = False,
+    send: Send = False,
     scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
@@ -108,6 +111,9 @@ def segment(
     scans by kind), versions, notice.
     """
     use_backend(backend)
+    place = place_of(scan, series)
+    place.check_send(send)
+    scan = place.path
     alone = bool(slices or boxes or session)
     if cohort.is_cohort(scan) or (not alone and cohort.has_studies(scan)):
         refuse_for_many(
@@ -172,12 +178,15 @@ def segment(
     for path in out or ():
         if not is_evidence(path):
             notes += _save_mask(path, done, inputs)
-    if out and any(map(is_evidence, out)):
+    evidence = [path for path in out or () if is_evidence(path)]
+    if evidence or send:
         with progress_bar("Measuring, and drawing the boxes anew, for the range") as tell:
             found = done.assessment(with_range, tell)
         if given := found.ranges.get(None):
             notes.append(f"{given.low_ml:.1f} to {given.high_ml:.1f} mL {given.covers}.")
-        notes += write_evidence(out, found, scan if identified else None, inputs)
+        notes += write_evidence(evidence, found, scan if identified else None, inputs)
+        if send:
+            notes += send_back(place, found)
     if regular_grid:
         files, note = regular_grid_files(
             volume,

@@ -76,6 +76,7 @@ def report_bytes(
 
     """
     from highdicom import sr  # takes a while to import: only when there is one to write
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
     from highdicom.sr import CodedConcept
 
     source = checked_source(found.volume)
@@ -113,6 +114,7 @@ def report_bytes(
         is_complete=True,
         series_description="Hematoma measurements, research only",
         specific_character_set="ISO_IR 192",
+        coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name="Concepts of ichseg alone")],
     )
     set_identity(dataset, source, identity_from)
     content = io.BytesIO()

@@ -384,6 +384,15 @@ def encode(
     return contents(row, Content.of(found, identity_from))
 
 
+def for_archive(found: Assessment, files: ScanPath | Sequence[ScanPath]) -> tuple[bytes, ...]:
+    """What goes back to the archive that a scan came from: a DICOM-SEG, and the structured report on it.
+
+    The patient's identity is that of the scan's ``files``, so that the archive files both in their study.
+    """
+    made = encode(".sr.dcm", found, identity_from=files)
+    return made[".seg.dcm"], made[".sr.dcm"]
+
+
 def save_measures(
     path: str | Path,
     found: Assessment,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Sources of the package that draw, print or serve what was computed, and decide no voxel and no number.
 NOT_COMPUTING = (
-    *("__main__.py", "errors.py", "json_fields.py", "replace_file.py", "cli", "page", "sample"),
-    *("files/mesh.py", "files/picture.py"),
+    *("__main__.py", "errors.py", "json_fields.py", "replace_file.py"),
+    *("archive", "cli", "page", "sample", "files/dicom_sr.py", "files/mesh.py", "files/picture.py"),
     *("files/report.py", "files/report_pictures.py", "files/report_style.py"),
     *("cohort/report.py", "cohort/agree.py", "cohort/agree_plot.py"),
 )

@@ -53,6 +53,24 @@ def list_series(paths: ScanPath | Sequence[ScanPath]) -> tuple[SeriesInfo, ...]:
         return tuple(series.info for series in study_of(found).series)
 
 
+def choose_series(
+    paths: ScanPath | Sequence[ScanPath], wanted: str | None = None
+) -> tuple[SeriesInfo, tuple[SeriesInfo, ...]]:
+    """The series that ``read_series`` would open first, by its headers alone, and the others.
+
+    Raises:
+        SeriesError: there is no such series, or none is a head CT; with every series in ``series``.
+
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    with ExitStack() as stack:
+        study = study_of(intake.gather([Path(path) for path in given], stack))
+        best = _candidates(study, wanted)[0]
+        if best.error is not None:
+            raise SeriesError(str(best.error), _listed(study.series, {}))
+        return best.info, _listed([one for one in study.series if one is not best], {})
+
+
 def read_series(given: intake.Given, *, series: str | None = None, add_offset: int = 0) -> CTVolume:
     """Open one series as a ``CTVolume``; see ``ichseg.scan.read.read_volume``.
 

@@ -848,7 +848,7 @@ def test_a_dicom_seg_has_the_patients_name_only_where_it_is_asked_for(
     without = run(*asked, "--out", tmp_path / "a.dcm")
     assert "are left empty" in without.out.replace("\n", " ")
     named = run(*asked, "--identified", "--out", tmp_path / "b.dcm")
-    assert "treat it likewise" in named.out.replace("\n", " ")
+    assert "treat them likewise" in named.out.replace("\n", " ")
     name = phantoms.PATIENT.encode()
     assert name not in (tmp_path / "a.dcm").read_bytes()
     assert name in (tmp_path / "b.dcm").read_bytes()
