@@ -17,6 +17,7 @@ from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.methods.edge_step import step_of
 from ichseg.page.measuring import Measuring
+from ichseg.scan.series_info import SeriesInfo
 from ichseg.scan.volume import CTVolume
 
 BoolArray = npt.NDArray[np.bool_]
@@ -28,10 +29,14 @@ REMEMBERED_BOXES = 4096
 
 @dataclass
 class Upload:
-    """Files that a person gave, moved into the session's own folder."""
+    """Files that a person gave, or had fetched from the archive, in a folder of the session's own."""
 
     folder: Path
     paths: list[Path]
+    study_uid: str = ""
+    """The archive's study that they came from; empty for files that a person gave."""
+    others: tuple[SeriesInfo, ...] = ()
+    """That study's other series, which are not here."""
 
 
 class Case:

@@ -94,8 +94,8 @@ class Controller:
             partial(SessionStore, folder=folder, terms=terms, clock=clock),
         )
         self.store, self.embeddings = self.shared.store, self.shared.embeddings
-        self.panels = panels
-        self._operations = {one.name: one for panel in panels for one in panel.operations}
+        self.panels = tuple(panel for panel in panels if panel.is_on())
+        self._operations = {one.name: one for panel in self.panels for one in panel.operations}
         self._closed = threading.Event()
 
     # What the page's events call

@@ -48,6 +48,10 @@ class InPassing:
     answer: Callable[[Work, Session, Seen, Any], Reply]
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Panel:
     """A panel of the page.
@@ -55,7 +59,8 @@ class Panel:
     ``folder`` may hold ``panel.js``, ``panel.html`` and ``panel.css`` beside the panel's Python. ``always`` has what a
     message may ask for with any answer, by its key in the message, such as the growth while that panel is open;
     ``unopened`` what a request in passing may ask for without an open scan. ``fills`` makes what stands in its markup
-    in place of ``<!-- fill: NAME -->``, such as what a table has a row for.
+    in place of ``<!-- fill: NAME -->``, such as what a table has a row for. ``is_on`` says whether it is there at all
+    on this server; one that is not shows nothing and answers nothing.
     """
 
     name: str
@@ -66,3 +71,4 @@ class Panel:
     always: Mapping[str, Callable[[Session], Reply]] = field(default_factory=dict)
     unopened: Mapping[str, Callable[[], Reply]] = field(default_factory=dict)
     fills: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    is_on: Callable[[], bool] = _always

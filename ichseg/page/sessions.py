@@ -170,9 +170,13 @@ class Session:
             if path != but:
                 path.unlink(missing_ok=True)
 
+    def new_private(self) -> Path:
+        """A folder of the session's own that is never served."""
+        return Path(tempfile.mkdtemp(dir=self.private))
+
     def take(self, paths: Sequence[Path], names: Sequence[str]) -> Upload:
         """Move uploaded files into the session, each under its own name."""
-        folder = Path(tempfile.mkdtemp(dir=self.private))
+        folder = self.new_private()
         taken = []
         for number, (path, name) in enumerate(zip(paths, names, strict=True)):
             place = folder / str(number)

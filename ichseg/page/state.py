@@ -105,8 +105,17 @@ def scan_state(case: Case, volume: CTVolume, voxels: Path | None) -> dict[str, A
         "tilted": volume.geometry.is_tilted,
         "sample": case.upload is None,
         "dicom": volume.dicom is not None,
-        "series": series_state(volume.series),
+        "archive": case.upload is not None and bool(case.upload.study_uid),
+        "series": [*series_state(volume.series), *_archived(case)],
     }
+
+
+def _archived(case: Case) -> list[dict[str, Any]]:
+    """The other series of a scan's study in the archive, each with the operation that opens it by its key."""
+    if case.upload is None:
+        return []
+    op = {"op": "archive", "wanted": case.upload.study_uid}
+    return [{**one, "op": op} for one in series_state(case.upload.others)]
 
 
 def series_state(found: Iterable[SeriesInfo]) -> list[dict[str, Any]]:

@@ -55,7 +55,11 @@ class Viewer(gr.HTML):
             "scripts": {
                 "path": scripts_path(),
                 "files": sorted(scripts()),
-                "panels": [panel.name for panel in PANELS if (panel.folder / "panel.js").is_file()],
+                "panels": [
+                    panel.name
+                    for panel in PANELS
+                    if panel.is_on() and (panel.folder / "panel.js").is_file()
+                ],
             },
         }
         super().__init__(
@@ -80,7 +84,11 @@ def style(panels: Iterable[Panel] = PANELS) -> str:
 
 
 def markup(panels: Sequence[Panel] = PANELS) -> str:
-    """The viewer's HTML: that of the core, with each panel's parts in the slots they name, in the panels' order."""
+    """The viewer's HTML: that of the core, with each panel's parts in the slots they name, in the panels' order.
+
+    A panel that is off on this server has none.
+    """
+    panels = [panel for panel in panels if panel.is_on()]
     core, *own = _texts("viewer.html", "panel.html", panels)
     parts: dict[str, str] = {name: "" for name in _SLOT.findall(core)}
     for text in own:

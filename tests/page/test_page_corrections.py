@@ -11,10 +11,10 @@ import phantoms
 import pytest
 
 from ichseg import cohort
+from ichseg.methods import catalogue
 from ichseg.methods.catalogue import load_predictor
 from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings
-from ichseg.page.panels.scan import panel as scan_panel
 from tests.pages import Page
 
 
@@ -36,8 +36,8 @@ def test_what_is_corrected_on_the_page_changes_one_row(
     manifest.write_text(f"scan,boxes,propagate\na.nii.gz,{box},yes\nb.nii.gz,{box},yes\n")
     before = rows(out, manifest)
 
-    monkeypatch.setattr(scan_panel.catalogue, "default_model", lambda: "threshold")
-    monkeypatch.setattr(scan_panel.catalogue, "default_baseline", lambda: "fcm")
+    monkeypatch.setattr(catalogue, "default_model", lambda: "threshold")
+    monkeypatch.setattr(catalogue, "default_baseline", lambda: "fcm")
     uploads = tmp_path / "uploads"
     uploads.mkdir()
 

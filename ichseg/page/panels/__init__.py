@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ichseg.archive.settings import is_configured
 from ichseg.page.panel import Panel
+from ichseg.page.panels.archive import panel as archive
 from ichseg.page.panels.boxes import panel as boxes
 from ichseg.page.panels.compare import panel as compare
 from ichseg.page.panels.correct import panel as correct
@@ -20,6 +22,7 @@ _HERE = Path(__file__).resolve().parent
 #: In the order in which their scripts, markup and styles are put together.
 PANELS = (
     Panel("scan", "Scan", _HERE / "scan", scan.OPERATIONS),
+    Panel("archive", "Archive", _HERE / "archive", archive.OPERATIONS, is_on=is_configured),
     Panel("boxes", "Boxes", _HERE / "boxes", boxes.OPERATIONS),
     Panel("suggest", "Proposals", _HERE / "suggest", suggest.OPERATIONS, suggest.PASSING),
     Panel("lesions", "Lesions", _HERE / "lesions", lesions.OPERATIONS),

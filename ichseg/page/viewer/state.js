@@ -13,7 +13,8 @@
  * @property {any} record a session's record without any mark
  * @property {string[]} warnings what makes its millilitres doubtful
  * @property {string[]} notes
- * @property {any[]} series the other series of its files
+ * @property {any[]} series the other series of its files, and of its study in the archive
+ * @property {boolean} archive whether it came from the image archive
  * @property {boolean} sample whether it is one of the project's own
  * @property {boolean} dicom
  * @property {boolean} tilted whether its slices are stacked aslant

@@ -23,6 +23,7 @@ from ichseg.page.panels.files import write
 from ichseg.page.panels.files.write import View
 from ichseg.page.progress import progress, steps, told
 from ichseg.page.protocol import Files, Text
+from ichseg.page.refining import refined
 from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work, check_complete, check_slice
 
@@ -125,7 +126,7 @@ def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[
         marked = case.segmentation.marked_slices()
     called = with_label(volume, op.label)
     wanted = [op.slice] if kind == "picture" else marked
-    yield from _refine(work, session, model, [k for k in wanted if k in marked], reply)
+    yield from refined(work, session, model, [k for k in wanted if k in marked], reply)
     method = work.method(case, model)
     if (row := by_key(kind)) is not None:
         yield progress("Measuring", cancel=True)
@@ -155,22 +156,6 @@ def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[
             )
     first, *beside = [{"path": str(path), "name": path.name} for path in paths]
     reply["download"] = {**first, "beside": beside}
-
-
-def _refine(
-    work: Work, session: Session, model: str, slices: list[int], reply: Reply
-) -> Iterator[Reply]:
-    """Refine a method's masks where that is still to come; InputError where it fails."""
-    with session.lock:
-        case, volume = work.case(session)
-    rough = [k for k in slices if work.masks.rough(case, k, model, again=True)]
-    for number, k in enumerate(rough):
-        yield progress(f"Refining the mask on slice {k + 1}", number / len(rough), cancel=True)
-        work.masks.refine(session, case, volume, k, [model], reply["trouble"], None)
-        with session.lock:
-            work.show(case, volume, k, reply)
-        if model in reply["trouble"]:
-            raise InputError(reply["trouble"][model])
 
 
 def _range(work: Work, session: Session, case: Case, measured: Measured) -> Iterator[Reply]:

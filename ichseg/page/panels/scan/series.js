@@ -26,7 +26,7 @@ export function offerSeries(choice) {
   resize();
 }
 
-function seriesRow({ key, number, label, slices, refusal }) {
+function seriesRow({ key, number, label, slices, refusal, op = {} }) {
   const row = make("li", "");
   const name = (number === null ? "" : number + ": ") + (label || "no description");
   const text = make("div", "");
@@ -37,13 +37,13 @@ function seriesRow({ key, number, label, slices, refusal }) {
   if (refusal) return row;
   const open = make("button", "Open", { type: "button" });
   open.setAttribute("aria-label", "Open " + name);
-  open.addEventListener("click", () => openSeries(key));
+  open.addEventListener("click", () => openSeries({ ...op, series: key }));
   row.prepend(open);
   return row;
 }
 
-function openSeries(key) {
-  const op = { ...choosing.op, series: key };
+function openSeries(series) {
+  const op = { ...choosing.op, ...series };
   const go = () => { hush(); ask(op); };
   if (op.role === "followup") confirmLoss(state.roles.followup?.marked ?? 0, "the follow-up", go);
   else replaceScan(go);
