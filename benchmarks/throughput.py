@@ -1,8 +1,11 @@
 """Many scans by cores: scans per minute, processor time and memory: python benchmarks/throughput.py [--scans 12]
 
 Copies of the sample's head, each with a box of its own, go through the same run as ``ichseg segment`` of a manifest:
-one process on all cores, then as many processes as cores, each on its part of them. The plain way is the first.
-Where other work runs beside it, processor time per scan is what holds; the scans per minute are those of the moment.
+one process on all cores, then as many processes as cores, each on its part of them, then (``--ray``) Ray with as many
+workers, which is started and stopped for the run. The plain way is the first. ``--turns N`` does all of it N times, by
+turns, and tells the quickest of each. Where other work runs beside it, processor time per scan is what holds; the scans
+per minute are those of the moment. *Cores busy* is processor time by wall time: where that is as many as there are
+cores, no number of processes can be quicker.
 
 ``--split`` prints the processor time of one scan on one thread, and how much of it is not the network's: one process
 spreads the network alone over its cores, so that n processes on n cores can at best be (1 + (n - 1) x that share) times
@@ -47,6 +50,11 @@ class Run(NamedTuple):
     def scans_a_minute(self) -> float:
         return 60 * self.scans / self.wall_seconds
 
+    @property
+    def cores_busy(self) -> float:
+        """How many cores were at work on average."""
+        return self.processor_seconds / self.wall_seconds
+
 
 def study(folder: Path, scans: int) -> Path:
     """A manifest of so many scans: the sample, with a box that is wider by a pixel from one to the next."""
@@ -90,26 +98,39 @@ def timed(scans: int, options: Sequence[str]) -> Run:
     return Run(scans, wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def throughput_rows(scans: int, options: Sequence[str] = ()) -> list[Row]:
-    """One process, and processes on all cores, over the same scans."""
-    rows, plain = [], None
-    for count in sorted({1, cores()}):
-        found = timed(scans, [*options, *(["--processes", str(count)] if count > 1 else [])])
-        plain = plain or found
-        who = "1 process on all cores" if count == 1 else f"{count} processes"
-        each = found.processor_seconds / scans
-        rows.append(
-            Row(
-                f"{scans} scans, {who}: scans per minute ({each:.1f} s of processor time per scan, "
-                f"{found.peak_mb:,.0f} MB the largest process)",
-                found.scans_a_minute,
-                "",
-                plain=plain.scans_a_minute if count > 1 else None,
-                more_is_better=True,
-            )
+def throughput_rows(
+    scans: int, options: Sequence[str] = (), *, with_ray: bool = False, turns: int = 1
+) -> list[Row]:
+    """One process, processes on all cores, and Ray where it is asked for, over the same scans."""
+    ways: dict[str, list[str]] = {"1 process on all cores": []}
+    if cores() > 1:
+        ways[f"{cores()} processes"] = ["--processes", str(cores())]
+    if with_ray:
+        ways[f"Ray, {cores()} workers"] = ["--ray-address", "local"]
+    best: dict[str, Run] = {}
+    for turn in range(turns):
+        for who, where in ways.items():
+            found = timed(scans, [*options, *where])
+            best[who] = min(best.get(who, found), found, key=lambda run: run.wall_seconds)
+            print(f"turn {turn + 1}, {who}: {_told(found)}", file=sys.stderr, flush=True)
+    plain, *_ = best.values()
+    return [
+        Row(
+            f"{scans} scans, {who}: scans per minute ({_told(found)})",
+            found.scans_a_minute,
+            "",
+            plain=None if found is plain else plain.scans_a_minute,
+            more_is_better=True,
         )
-        print(" | ".join(cell for cell in rows[-1].cells() if cell), file=sys.stderr, flush=True)
-    return rows
+        for who, found in best.items()
+    ]
+
+
+def _told(run: Run) -> str:
+    return (
+        f"{run.wall_seconds:.0f} s, {run.processor_seconds / run.scans:.1f} s of processor time per scan, "
+        f"{run.cores_busy:.2f} cores busy, {run.peak_mb:,.0f} MB the largest process"
+    )
 
 
 def split() -> list[str]:
@@ -153,6 +174,8 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=12)
     parser.add_argument("--range", action="store_true", help="with the range of volumes")
     parser.add_argument("--model", help="another than the default")
+    parser.add_argument("--ray", action="store_true", help="on a Ray of this machine, too")
+    parser.add_argument("--turns", type=int, default=1, help="how often each is done, by turns")
     parser.add_argument("--split", action="store_true", help="what of a scan is the network's")
     options = parser.parse_args()
     if options.split:
@@ -160,7 +183,8 @@ def main() -> None:
         return
     more = ["--range" if options.range else "--no-range"]
     more += ["--model", options.model] if options.model else []
-    print(markdown(throughput_rows(options.scans, more), f"On {machine()}."))
+    rows = throughput_rows(options.scans, more, with_ray=options.ray, turns=options.turns)
+    print(markdown(rows, f"On {machine()}."))
 
 
 if __name__ == "__main__":

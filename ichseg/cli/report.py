@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,8 +42,8 @@ def report(
 ) -> None:
     """Show many scans on one page: picture, millilitres and warnings of each, the odd ones first.
 
-    The file needs no network. Each scan's record is in it, to be corrected on the page; what was corrected goes into
-    the folder "corrected" of RESULTS, and segment then makes that scan's mask from it.
+    The file needs no network. Each scan has a link to the page that `ichseg page --study SCANS RESULTS` serves, where
+    it is corrected; segment then makes that scan's mask from the correction, and nothing else anew.
 
     JSON keys: report (the file), scans, versions, notice.
     """
@@ -70,4 +71,9 @@ def report(
     if as_json:
         print_json({"report": str(path), "scans": len(entries)})
         return
-    print_lines([f"Written: {path}. Open it in a browser."])
+    print_lines(
+        [
+            f"Written: {path}. Open it in a browser.",
+            f"To correct scans from it: {shlex.join(['ichseg', 'page', '--study', str(scans), str(results)])}",
+        ]
+    )

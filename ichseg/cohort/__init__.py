@@ -37,6 +37,7 @@ from ichseg.cohort.results import (
     tables,
 )
 from ichseg.cohort.run import run
+from ichseg.cohort.study import Study
 
 __all__ = [
     "COLUMNS",
@@ -58,6 +59,7 @@ __all__ = [
     "Prompts",
     "Segment",
     "Segmented",
+    "Study",
     "add_masks",
     "automatic_document",
     "averages",

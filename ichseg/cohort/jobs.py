@@ -76,7 +76,7 @@ class Segment:
     @property
     def record_path(self) -> Path:
         """Where its record goes, last of all."""
-        return self.folder / f"scan-{self.entry.number:04d}.json"
+        return record_path(self.folder, self.entry)
 
     @property
     def outputs(self) -> list[Path]:
@@ -400,6 +400,11 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = ((file.name, file.stat()) for file in files if file.is_file())
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def record_path(folder: Path, entry: Entry) -> Path:
+    """Where the record of a segmented scan is, below the folder of the results."""
+    return folder / f"scan-{entry.number:04d}.json"
 
 
 def finished(path: Path, key: str) -> dict[str, Any] | None:

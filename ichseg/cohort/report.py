@@ -25,6 +25,7 @@ from ichseg.cohort.entry import Entry
 from ichseg.cohort.folders import RECORD_ENDING
 from ichseg.cohort.pool import Failure, each
 from ichseg.cohort.results import RESULTS_NAME
+from ichseg.cohort.study import StudyRow
 from ichseg.errors import InputError
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.picture import jpeg_bytes, render_slice
@@ -316,15 +317,16 @@ def _range(one: Shown) -> str:
 
 
 def _record_link(one: Shown, page_url: str) -> str:
-    """The scan's record, to be saved and given to the page beside the scan, and the way there."""
+    """The way to the page that was started for the study; and the record, for a page that was not."""
     record = one.record
     if record is None or "model" not in record:
         return "-"
     kept = {k: v for k, v in record.items() if k not in ("rows", "key", "mask", "seconds")}
     data = base64.b64encode(json.dumps(kept, allow_nan=False).encode()).decode()
     name = f"scan-{one.entry.number:04d}{RECORD_ENDING}"
-    href = escape(page_url, quote=True)
+    key = StudyRow(one.entry, record["scan"]["sha256"]).key
+    href = escape(f"{page_url.rstrip('/')}/?scan={key}", quote=True)
     return (
+        f'<div><a href="{href}" target="_blank" rel="noopener">Correct on the page</a></div>'
         f'<div><a download="{name}" href="data:application/json;base64,{data}">Save the record</a></div>'
-        f'<div><a href="{href}" target="_blank" rel="noopener">Open the page</a></div>'
     )

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from ichseg.methods.edge_step import step_of
 from ichseg.page.measuring import Measuring
 from ichseg.scan.series_info import SeriesInfo
 from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    from ichseg.cohort.study import StudyRow
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -51,13 +55,17 @@ class Case:
         read: Callable[[], CTVolume],
         models: tuple[str, ...],
         upload: Upload | None = None,
+        *,
+        is_sample: bool = False,
+        study_row: StudyRow | None = None,
     ) -> None:
         self.token = secrets.token_urlsafe(18)
         self.read = read
         self.upload = upload
-        """The files it is read from; None for the sample."""
+        """The person's files that it is read from; None for the sample, and for a scan of the operator's study."""
+        self.is_sample, self.study_row = is_sample, study_row
         self.volume: CTVolume | None = read()
-        self.owner = self.token if upload is not None else self.volume.sha256
+        self.owner = self.volume.sha256 if is_sample else self.token
         """Whose embeddings are its own in their store: the sample's are everybody's, and made once."""
         self.warnings = self.volume.warnings
         self.acquired_at = self.volume.acquired_at

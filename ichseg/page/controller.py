@@ -38,7 +38,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ichseg.errors import Cancelled, InputError, VolumeError, check_cancelled
 from ichseg.page.embeddings import Embeddings
@@ -52,6 +52,9 @@ from ichseg.page.sessions import Answered, Session, SessionStore
 from ichseg.page.work import Reply, Work, check_slice
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    from ichseg.cohort.study import Study
 
 #: How long a refinement waits until nobody asks for anything, before the page is asked to come again.
 ASIDE_PATIENCE_SECONDS = 2.0
@@ -82,16 +85,19 @@ class Controller:
         embeddings: Embeddings | None = None,
         read: Callable[..., CTVolume] = read_volume,
         panels: tuple[Panel, ...] = PANELS,
+        study: Study | None = None,
     ) -> None:
         """``upload_root`` is the folder below which uploaded files arrive; others are refused.
 
-        ``folder`` is where the sessions' files are, ``terms`` and ``clock`` say when a session ends.
+        ``folder`` is where the sessions' files are, ``terms`` and ``clock`` say when a session ends, ``study`` is the
+        one whose scans the page opens and corrects.
         """
         self.shared = Work(
             upload_root,
             read,
             embeddings or Embeddings(),
             partial(SessionStore, folder=folder, terms=terms, clock=clock),
+            study,
         )
         self.store, self.embeddings = self.shared.store, self.shared.embeddings
         self.panels = tuple(panel for panel in panels if panel.is_on())
@@ -232,7 +238,7 @@ class Controller:
         """End what nobody comes back to, and what is computed ahead for pages that say nothing."""
         self.store.sweep()
         for case in self.store.silent_cases():
-            if case.upload is not None:  # what is the sample's is everybody's
+            if not case.is_sample:  # what is the sample's is everybody's
                 self.embeddings.unplan(case.owner)
 
     def keep_house(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -23,6 +23,9 @@ from ichseg.page.viewer import Viewer, script_routes, style
 from ichseg.page.waiting import Waiting
 from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
 
+if TYPE_CHECKING:
+    from ichseg.cohort.study import Study
+
 TITLE = "Hematoma volume on head CT"
 MAX_FILE_BYTES = 512 << 20
 
@@ -35,7 +38,7 @@ def lesion_types() -> list[dict[str, str]]:
     return [{"name": row.name, "title": row.shown} for row in TYPES.values()]
 
 
-def make_controller() -> Controller:
+def make_controller(study: Study | None = None) -> Controller:
     """A controller with a folder of its own in the system's temporary one, or in GRADIO_TEMP_DIR.
 
     Gradio puts uploads into it: make it before the page. Raises InputError for a clock in the environment that is none.
@@ -43,7 +46,7 @@ def make_controller() -> Controller:
     given = os.environ.get("GRADIO_TEMP_DIR")
     folder = ServerFolder(Path(given) if given else None)
     os.environ["GRADIO_TEMP_DIR"] = str(folder.uploads)
-    made = Controller(folder.uploads, folder=folder, terms=Terms.from_environment())
+    made = Controller(folder.uploads, folder=folder, terms=Terms.from_environment(), study=study)
     made.keep_house()
     return made
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ichseg.arrays import Labels
 from ichseg.errors import InputError
 from ichseg.files import mesh
+from ichseg.files.session import segmentation_record, session_record
 from ichseg.files.tables import measured_record
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
@@ -265,3 +266,20 @@ def work_for(portions: Iterator[float], seconds: float, go_on: Callable[[], bool
 def _content(mask: npt.NDArray[np.bool_]) -> bytes:
     """What tells a mask from another."""
     return hashlib.sha256(np.packbits(mask).tobytes()).digest()
+
+
+def marks_record_of(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str, Any]:
+    """The record from which the command line makes the same mask: the short one where boxes alone gave it."""
+    given: dict[str, Any] = {
+        "model": method.name,
+        "weights_sha256": method.weights_sha256,
+        "second_look": method.second_look,
+        "identity": method.identity,
+    }
+    plain = marked.lesions == [Lesion(1)] and all(
+        part.origin == "box" and part.from_boxes for part in marked.parts(method.name)
+    )
+    if not plain:
+        return segmentation_record(volume, marked, **given)
+    boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
+    return session_record(volume, boxes, marked.mask_zyx(method.name), edge=marked.edge, **given)

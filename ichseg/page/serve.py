@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
@@ -36,8 +38,26 @@ def main() -> None:
         action="store_true",
         help=f"the page alone, without its API and MCP tools; the same as {API_VARIABLE}=off",
     )
+    parser.add_argument(
+        "--study",
+        nargs=2,
+        type=Path,
+        metavar=("SCANS", "RESULTS"),
+        help="open and correct the scans of a study by the links of its report, for whoever reaches the page",
+    )
+    parser.add_argument(
+        "--study-for-others",
+        action="store_true",
+        help="serve the study where others than this machine reach the page, too",
+    )
     asked = parser.parse_args()
+    study = None
     try:
+        if asked.study:
+            check_reach(asked.study_for_others)
+            from ichseg.cohort.study import Study
+
+            study = Study(*asked.study)
         use_backend(asked.backend)
         with_api = wants_api() and not asked.no_api
     except InputError as error:
@@ -51,7 +71,7 @@ def main() -> None:
     from ichseg.page.layout import build_page, make_controller
 
     try:
-        controller = make_controller()
+        controller = make_controller(study)
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")
     # All temporary files of the process go with its folder, also where it is killed and another one starts.
@@ -73,6 +93,29 @@ def wants_api() -> bool:
     if said not in ("on", "off"):
         raise InputError(f"{API_VARIABLE} is on or off; got '{said[:60]}'; set one of them.")
     return said == "on"
+
+
+def check_reach(for_others: bool) -> None:
+    """Refuse to serve a study's scans to others than this machine, unless the operator says so.
+
+    Gradio serves ``127.0.0.1`` unless its environment says otherwise, and nobody else unless it is told to share.
+    """
+    name = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    shares = os.environ.get("GRADIO_SHARE", "").lower() == "true"
+    if for_others or (not shares and _is_this_machine(name)):
+        return
+    got = "GRADIO_SHARE=true" if shares else f"GRADIO_SERVER_NAME={name[:60]}"
+    raise InputError(
+        "Whoever reaches the page can read the scans of the study that it is started for, so that it is served to this "
+        f"machine alone; got {got}; leave it out, or say --study-for-others."
+    )
+
+
+def _is_this_machine(name: str) -> bool:
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _stop(*_: Any) -> NoReturn:

@@ -103,11 +103,18 @@ def scan_state(case: Case, volume: CTVolume, voxels: Path | None) -> dict[str, A
         "notes": list(volume.notes),
         "even": volume.geometry.is_even,
         "tilted": volume.geometry.is_tilted,
-        "sample": case.upload is None,
+        "sample": case.is_sample,
+        "study": _study_state(case),
         "dicom": volume.dicom is not None,
         "archive": case.upload is not None and bool(case.upload.study_uid),
-        "series": [*series_state(volume.series), *_archived(case)],
+        "series": [] if case.study_row else [*series_state(volume.series), *_archived(case)],
     }
+
+
+def _study_state(case: Case) -> dict[str, Any] | None:
+    """Which row of the operator's study the scan is: its key, and its number; None for any other scan."""
+    row = case.study_row
+    return None if row is None else {"key": row.key, "number": row.entry.number}
 
 
 def _archived(case: Case) -> list[dict[str, Any]]:

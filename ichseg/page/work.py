@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ichseg.errors import BoxError, InputError, VolumeError, check_cancelled
 from ichseg.methods import catalogue
@@ -22,6 +22,9 @@ from ichseg.page.measuring import Measured, Method, Snapshot
 from ichseg.page.protocol import File
 from ichseg.page.sessions import Session, SessionStore, safe_name
 from ichseg.scan.volume import CTVolume
+
+if TYPE_CHECKING:
+    from ichseg.cohort.study import Study
 
 #: The page's own bound on the files of one upload together; Gradio's bound is for each file.
 MAX_UPLOAD_BYTES = 1 << 30
@@ -39,13 +42,18 @@ class Work:
         read: Callable[..., CTVolume],
         embeddings: Embeddings,
         store: Callable[..., SessionStore] = SessionStore,
+        study: Study | None = None,
     ) -> None:
-        """``upload_root`` is the folder below which uploaded files arrive; others are refused."""
+        """``upload_root`` is the folder below which uploaded files arrive; others are refused.
+
+        ``study`` is the one that the operator started the page for: whoever reaches the page can read its scans.
+        """
         self.upload_root = upload_root.resolve()
         self.read = read
         self.embeddings = embeddings
         self.masks = Masks(embeddings)
         self.likely = Likely()
+        self.study = study
         self.store = store(on_evict=self.forget)
         self.asked = 0
         """How often people asked for something that they wait for."""
@@ -78,7 +86,7 @@ class Work:
 
     def forget(self, case: Case) -> None:
         """Let go of what was computed for a scan that is put aside or closed."""
-        if case.upload is not None:  # what is the sample's stays: others open it, too
+        if not case.is_sample:  # what is the sample's stays: others open it, too
             self.embeddings.forget(case.owner)
             self.likely.forget(case.owner)
         case.measuring.put_aside()
@@ -229,6 +237,11 @@ def check_complete(case: Case, model: str, what: str = "A download") -> None:
     """Refuse to hand out nothing, a mask that lacks a slice, or one of a method which is not shown."""
     if not case.segmentation.marked_slices():
         raise InputError(f"{what} needs something marked; nothing is yet; draw a box first.")
+    check_each_marked(case, model, what)
+
+
+def check_each_marked(case: Case, model: str, what: str) -> None:
+    """Refuse a mask that lacks a marked slice, or one of a method which is not shown."""
     if model not in case.models:
         raise InputError(
             f"{what} is of one of the methods shown; {title_of(model)} is not; choose it first."

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,12 @@ LIGHT, REAL = "tests/e2e/light_app.py", "app.py"
 
 
 @contextmanager
-def serving(root: Path, folder: Path, *, app: str = LIGHT, **environment: str) -> Iterator[Server]:
+def serving(
+    root: Path, folder: Path, *, app: str = LIGHT, options: Sequence[str] = (), **environment: str
+) -> Iterator[Server]:
     """The page on a free port until the block ends."""
     port = free_port()
-    process = start(root, folder, port, app=app, **environment)
+    process = start(root, folder, port, app=app, options=options, **environment)
     try:
         yield Server(f"http://127.0.0.1:{port}", folder, environment)
     finally:
@@ -76,7 +78,13 @@ def free_port() -> int:
 
 
 def start(
-    root: Path, folder: Path, port: int, *, app: str = LIGHT, **environment: str
+    root: Path,
+    folder: Path,
+    port: int,
+    *,
+    app: str = LIGHT,
+    options: Sequence[str] = (),
+    **environment: str,
 ) -> subprocess.Popen[bytes]:
     """The page in a process of its own, once it serves; whoever starts it ends it."""
     settings = {
@@ -88,7 +96,7 @@ def start(
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, app],
+            [sys.executable, app, *options],
             cwd=root,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | settings | environment,
             stdout=log,

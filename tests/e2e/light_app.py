@@ -73,7 +73,10 @@ def load(method: Method, device: str, backend: str) -> LightPredictor:
 
 
 if __name__ == "__main__":
+    # The threshold is light as it is: its records are those of the command line.
     for name in [name for name in catalogue.CATALOGUE if catalogue.available(name)[0]]:
+        if name == ThresholdPredictor.name:
+            continue
         catalogue.CATALOGUE[name] = replace(catalogue.CATALOGUE[name], load=load)
     use(LightFinder(embedded_by=catalogue.default_baseline(), smooth_px=9, low_hu=58))
     runpy.run_path(str(ROOT / "app.py"), run_name="__main__")

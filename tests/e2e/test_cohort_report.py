@@ -13,6 +13,8 @@ from playwright.sync_api import Browser
 from ichseg import cohort
 from ichseg.cli import main as cli
 from tests.cohort import study
+from tests.e2e.conftest import serving
+from tests.e2e.driver import PATIENCE_MS, Viewer
 
 
 def command(*arguments: object) -> int:
@@ -74,3 +76,49 @@ def test_the_report_opens_from_disk_and_a_correction_changes_one_row(
     changed = [one["number"] for one, was in zip(now, before, strict=True)
                if one["volume_ml"] != was["volume_ml"]]  # fmt: skip
     assert changed == ["2"]
+
+
+@pytest.mark.slow  # a server, a browser and four runs: some 15 s of processor time
+def test_a_scan_is_corrected_on_the_page_that_its_row_links_to(
+    browser: Browser, root: Path, tmp_path: Path
+) -> None:
+    whole = study.make(tmp_path / "scans")
+    manifest, out = whole.with_name("few.csv"), tmp_path / "out"
+    header, *lines = whole.read_text().splitlines()
+    manifest.write_text("\n".join([header, *(lines[n - 1] for n in (1, 11, 21))]))
+    segment = ("segment", manifest, "--model", "threshold", "--no-range", "--out", out, "--json")
+    assert command(*segment) == 0 == command(*segment)  # at the second time all is kept
+    before = (out / "results.csv").read_bytes().splitlines()
+    files = {path.name: path.read_bytes() for path in out.glob("scan-*") if "0002" not in path.name}
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(root, folder, options=("--study", str(manifest), str(out))) as server:
+        assert command("report", manifest, out, "--page", server.url, "--json") == 0
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto((out / cohort.REPORT_NAME).as_uri())
+        with page.expect_popup() as opened:
+            page.locator("#scan-2").get_by_role("link", name="Correct on the page").click()
+        opened.value.wait_for_selector(".ich-study:visible", timeout=PATIENCE_MS)
+        viewer = Viewer(
+            opened.value, opened.value.url
+        ).opened()  # once more: a reload opens it, too
+        assert viewer.page.inner_text(".ich-study p").startswith("Scan 2 of the study")
+        was_ml = viewer.ml(0)[1]
+        assert viewer.slice == study.SLICE  # the one with most blood
+        viewer.press("n", "Delete").settle()
+        x0, y0, x1, y1 = map(float, study.BOX.split(","))
+        viewer.draw((x0, y0, (x0 + x1) / 2, y1))  # half of what it was
+        now_ml = viewer.ml(0)[1]
+        assert 0 < now_ml < was_ml
+        viewer.do("study_save")
+        viewer.page.wait_for_selector(".ich-alert[data-kind=note]:visible", timeout=PATIENCE_MS)
+        assert "scan 2 will be made from this correction" in viewer.alert()
+        asks = "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+        assert not viewer.answered().page.evaluate(asks)  # who leaves loses nothing: it is saved
+        page.close()
+    assert command(*segment) == 0
+    after = (out / "results.csv").read_bytes().splitlines()
+    assert [was == now for was, now in zip(before, after, strict=True)].count(False) == 1
+    assert files == {name: (out / name).read_bytes() for name in files}
+    (row,) = [row for row in rows(out) if row["number"] == "2"]
+    assert row["state"] == "done" and float(row["volume_ml"]) == pytest.approx(now_ml, abs=0.01)

@@ -49,6 +49,7 @@ SENSE: dict[str, st.SearchStrategy[Any]] = {
     "c": st.none() | st.floats(-1, 100),
     "type": st.sampled_from(["IVH", "unspecified", "oedema"]),
     "name": words,
+    "key": words,
     "on": st.booleans(),
     "proposals": st.lists(
         st.fixed_dictionaries(

@@ -15,6 +15,7 @@ from ichseg.page.panels.followup import panel as followup
 from ichseg.page.panels.lesions import panel as lesions
 from ichseg.page.panels.measure import panel as measure
 from ichseg.page.panels.scan import panel as scan
+from ichseg.page.panels.study import panel as study
 from ichseg.page.panels.suggest import panel as suggest
 
 _HERE = Path(__file__).resolve().parent
@@ -23,6 +24,7 @@ _HERE = Path(__file__).resolve().parent
 PANELS = (
     Panel("scan", "Scan", _HERE / "scan", scan.OPERATIONS),
     Panel("archive", "Archive", _HERE / "archive", archive.OPERATIONS, is_on=is_configured),
+    Panel("study", "Study", _HERE / "study", study.OPERATIONS),
     Panel("boxes", "Boxes", _HERE / "boxes", boxes.OPERATIONS),
     Panel("suggest", "Proposals", _HERE / "suggest", suggest.OPERATIONS, suggest.PASSING),
     Panel("lesions", "Lesions", _HERE / "lesions", lesions.OPERATIONS),

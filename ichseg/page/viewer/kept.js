@@ -17,7 +17,7 @@ import { upload } from "./upload.js";
 const SAVE_MS = 400; // after so long without a change marks are saved
 
 /** @type {{ id: number, files: any, how: any }[]} what was asked to be opened and is not answered; no files for the sample,
- *   and for a study of the archive, which `how` names with its operation */
+ *   for a study of the archive, and for a scan of the operator's study, which `how` names with its operation */
 let openings = [];
 /** @type {{ files: any, how: any }} what was given last, which may be opened again in another way */
 let given = { files: null, how: {} };
@@ -39,9 +39,9 @@ const marksOf = new Map();
 const kept = new Map();
 
 function noteOpening({ op, id, case: _, files: __, ...how }) {
-  if (!["open", "sample", "reopen", "archive"].includes(op)) return;
+  if (!["open", "sample", "reopen", "archive", "study_open"].includes(op)) return;
   if (op === "sample") given = { files: null, how };
-  if (op === "archive") given = { files: null, how: { op, ...how } };
+  if (op === "archive" || op === "study_open") given = { files: null, how: { op, ...how } };
   if (op === "reopen") {
     const from = how.refused ? given : opened[how.role ?? "baseline"] ?? given;
     given = { files: from.files, how: { ...from.how, ...how } };

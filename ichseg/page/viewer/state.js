@@ -15,6 +15,7 @@
  * @property {string[]} notes
  * @property {any[]} series the other series of its files, and of its study in the archive
  * @property {boolean} archive whether it came from the image archive
+ * @property {{ key: string, number: number } | null} study which row of the study it is, where the page was started for one
  * @property {boolean} sample whether it is one of the project's own
  * @property {boolean} dicom
  * @property {boolean} tilted whether its slices are stacked aslant

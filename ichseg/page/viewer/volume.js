@@ -66,7 +66,7 @@ function adopt(description, hu, reply) {
     scan,
     slices: new Map(),
     models: reply.models,
-    k: places.get(scan.token) ?? Math.floor(scan.shape[0] / 2),
+    k: reply.show ?? places.get(scan.token) ?? Math.floor(scan.shape[0] / 2),
     lesion: state.lesions[0]?.id ?? 1,
     selected: -1,
     draft: null,

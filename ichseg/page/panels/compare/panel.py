@@ -89,7 +89,7 @@ def _reference(work: Work, session: Session, op: Reference, reply: Reply) -> Ite
             case.reference = reply["truth"] = None
             return
         if op.sample:
-            if case.upload is not None:
+            if not case.is_sample:
                 raise InputError(
                     "The sample's reference mask is of the sample; another scan is open; open the sample."
                 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,16 @@ from ichseg.errors import InputError, VolumeError, cancelling
 from ichseg.files.labels import with_usual_types
 from ichseg.files.mask import read_labelled_mask
 from ichseg.files.names import lesions_path, with_label
-from ichseg.files.session import load_session, same_mask_note
+from ichseg.files.session import load_session
 from ichseg.files.write import by_key
 from ichseg.page import growth
 from ichseg.page.case import Case
+from ichseg.page.going_on import go_on
 from ichseg.page.measuring import Measured
 from ichseg.page.panel import Operation
 from ichseg.page.panels.files import write
 from ichseg.page.panels.files.write import View
-from ichseg.page.progress import progress, steps, told
+from ichseg.page.progress import progress
 from ichseg.page.protocol import Files, Text
 from ichseg.page.refining import refined
 from ichseg.page.sessions import Session
@@ -65,7 +65,7 @@ def _load(work: Work, session: Session, op: Load, reply: Reply) -> Iterable[Repl
                 path.replace(lesions_path(masks[0]))
             _load_mask(work, session, masks[0], reply)
         else:
-            yield from _load_session(work, session, beside[0], reply, op.anew)
+            yield from go_on(work, session, load_session(beside[0]), reply, op.anew)
     finally:
         work.store.discard(upload)
 
@@ -82,32 +82,6 @@ def _load_mask(work: Work, session: Session, path: Path, reply: Reply) -> None:
         reply["said"] = list(given.notes)
         reply["lesion"] = min(found.values())
         reply["show"] = int(np.argmax((labels != 0).sum(axis=(1, 2))))
-
-
-def _load_session(
-    work: Work, session: Session, path: Path, reply: Reply, anew: bool
-) -> Generator[Reply, None, None]:
-    """Make again what a session's record says, in the place of all that is marked; undo brings that back."""
-    record = load_session(path)
-    with session.lock:
-        case, volume = work.case(session)
-    record.check_scan(volume)
-    model = record.model
-    predictor = work.embeddings.load(model)
-    changed = [] if anew else record.check_model(predictor)
-    embed = partial(work.masks.embedding, case, volume, model)
-    made = yield from told(
-        "Making the session's masks again",
-        steps(lambda tell: record.run(predictor, volume, embed=embed, progress=tell)),
-    )
-    with session.lock, work.showing_changes(session, reply) as (case, _):
-        case.models = (model, *case.models[1:])
-        case.segmentation.adopt(made)
-        work.tell_method(case, reply)
-        reply["show"] = int(np.argmax(made.mask_zyx(model).sum(axis=(1, 2))))
-        if not anew:
-            same = record.is_same(made, model)
-            reply["said"] = [same_mask_note(False, changed)] * (same is False) + changed
 
 
 def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[Reply]:

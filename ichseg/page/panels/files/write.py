@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -15,14 +15,13 @@ from ichseg.files.names import SESSION, SLICES, file_name, lesions_path, mask_na
 from ichseg.files.picture import slice_png
 from ichseg.files.records import json_bytes
 from ichseg.files.regular_grid import regular_grid_files
-from ichseg.files.session import segmentation_record, session_record
 from ichseg.files.tables import slices_csv
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment
 from ichseg.methods.catalogue import method_of
 from ichseg.methods.frame import Window
-from ichseg.page.measuring import Method
+from ichseg.page.measuring import Method, marks_record_of
 from ichseg.page.protocol import SliceIndex
 from ichseg.replace_file import write_whole
 from ichseg.scan.volume import CTVolume
@@ -114,7 +113,7 @@ def write_marked(
         write_whole(path, content)
         return [path]
     path = folder / file_name(volume, SESSION)
-    write_whole(path, json_bytes(_record(marked, volume, method)))
+    write_whole(path, json_bytes(marks_record_of(marked, volume, method)))
     return [path]
 
 
@@ -132,20 +131,3 @@ def write_regular(
     for name, content in files.items():
         write_whole(folder / name, content)
     return [folder / name for name in files], said
-
-
-def _record(marked: Segmentation, volume: CTVolume, method: Method) -> dict[str, Any]:
-    """The record from which the command line makes the same mask: the short one where boxes alone gave it."""
-    given: dict[str, Any] = {
-        "model": method.name,
-        "weights_sha256": method.weights_sha256,
-        "second_look": method.second_look,
-        "identity": method.identity,
-    }
-    plain = marked.lesions == [Lesion(1)] and all(
-        part.origin == "box" and part.from_boxes for part in marked.parts(method.name)
-    )
-    if not plain:
-        return segmentation_record(volume, marked, **given)
-    boxes = {k: marked.boxes(k) for k in marked.marked_slices()}
-    return session_record(volume, boxes, marked.mask_zyx(method.name), edge=marked.edge, **given)

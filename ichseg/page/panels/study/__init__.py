@@ -1,0 +1,1 @@
+"""The scans of a study: opened from its report, corrected, saved."""
