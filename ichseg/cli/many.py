@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,6 +56,15 @@ def refuse_for_many(options: Mapping[str, object]) -> None:
         raise InputError(
             "Of many scans each brings its own boxes, lesions or record; got "
             f"{', '.join(given)}; move it into the manifest's columns."
+        )
+
+
+def check_hours(hours: float | None) -> None:
+    """Refuse hours for all pairs that cannot be."""
+    if hours is not None and not (math.isfinite(hours) and hours > 0):
+        raise InputError(
+            "hours are a number above 0, from each baseline's scan to its follow-up; got "
+            f"{hours:g}; give e.g. 6.5, or leave it out."
         )
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from ichseg import cohort
 from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, mask_files, read_scan
-from ichseg.cli.many import Where, folder_for_many, run_many
+from ichseg.cli.many import Where, check_hours, folder_for_many, refuse_for_many, run_many
 from ichseg.cli.options import (
     SCORES,
     AddOffset,
@@ -153,20 +153,6 @@ def measure(
     SCAN may also be a manifest (CSV: scan, mask, and lesions, truth, baseline, hours, series, add_offset). JSON keys
     are then those of segment for many.
     """
-    if mask is None:
-        if not cohort.is_cohort(scan):
-            raise InputError(
-                f"A scan is measured with its mask; got {scan.name} alone; give SCAN MASK, or a manifest with a column "
-                "mask."
-            )
-        entries = [
-            entry.with_defaults(series=series, add_offset=add_offset or None)
-            for entry in cohort.read_manifest(scan)
-        ]
-        folder = folder_for_many(out[0] if out and len(out) == 1 else None)
-        jobs = [cohort.Measure(entry, folder) for entry in entries]
-        run_many(jobs, scan, Where(parallel, processes, ray_address), as_json)
-        return
     findings = bedside.Findings(
         hours_from_onset=onset_hours,
         recurrent=recurrent,
@@ -178,6 +164,36 @@ def measure(
         infratentorial=infratentorial,
         age_years=age,
     )
+    if mask is None:
+        if not cohort.is_cohort(scan):
+            raise InputError(
+                f"A scan is measured with its mask; got {scan.name} alone; give SCAN MASK, or a manifest with a column "
+                "mask."
+            )
+        refuse_for_many(
+            {
+                **{"--followup-label": followup_label, "--strict": strict},
+                **{"--followup-series": followup_series, "--scan-label": scan_label},
+                **{"--followup-add-offset": followup_add_offset, "--followup": later},
+                **{"--identified": identified, "--send": send, "--regular-grid": regular_grid},
+                "the findings of scores": findings != bedside.Findings(),
+            }
+        )
+        check_hours(hours)
+        labels.types_of_labels(label or ())  # one that is none is refused before any scan
+        entries = [
+            entry.with_defaults(
+                series=series,
+                add_offset=add_offset or None,
+                lesions=" ".join(label or ()),
+                hours=hours,
+            )
+            for entry in cohort.read_manifest(scan)
+        ]
+        folder = folder_for_many(out[0] if out and len(out) == 1 else None)
+        jobs = [cohort.Measure(entry, folder) for entry in entries]
+        run_many(jobs, scan, Where(parallel, processes, ray_address), as_json)
+        return
     types = labels.types_of_labels(label or ())
     place = place_of(scan, series)
     place.check_send(send)

@@ -11,7 +11,7 @@ import typer
 from ichseg import cohort
 from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, prompts_of, read_scan
-from ichseg.cli.many import Where, folder_for_many, refuse_for_many, run_many
+from ichseg.cli.many import Where, check_hours, folder_for_many, refuse_for_many, run_many
 from ichseg.cli.options import (
     AddOffset,
     AsJson,
@@ -88,6 +88,10 @@ def segment(
     scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
+    hours: Annotated[
+        float | None,
+        typer.Option(help="Of many scans: from each baseline to its follow-up."),
+    ] = None,
     parallel: Parallel = False,
     processes: Processes = None,
     ray_address: RayAddress = None,
@@ -118,11 +122,13 @@ def segment(
     if cohort.is_cohort(scan) or (not alone and cohort.has_studies(scan)):
         refuse_for_many(
             {
-                **{"--slice": slices, "--box": boxes, "--session": session, "--lesion": lesions},
+                **{"--slice": slices, "--box": boxes, "--session": session},
                 **{"--identified": identified, "--scan-label": scan_label},
                 "--regular-grid": regular_grid,
             }
         )
+        check_hours(hours)
+        types_of_labels(lesions or (), "--lesion")  # one that is none is refused before any scan
         entries = [
             entry.with_defaults(
                 propagate=propagate,
@@ -131,6 +137,8 @@ def segment(
                 edge=edge,
                 series=series,
                 add_offset=add_offset or None,
+                lesions=" ".join(lesions or ()),
+                hours=hours,
             )
             for entry in cohort.read_manifest(scan)
         ]
@@ -138,6 +146,11 @@ def segment(
         jobs = [cohort.Segment(entry, folder, with_range=with_range) for entry in entries]
         run_many(jobs, scan, Where(parallel, processes, ray_address), as_json)
         return
+    if hours is not None:
+        raise InputError(
+            "Hours are between two scans of a manifest; got --hours with one scan; leave it out, or measure growth "
+            "with ichseg measure --followup."
+        )
     if auto and (alone or lesions):
         raise InputError(
             "With --auto the program itself says where the blood is; got --auto with --slice, --box, --lesion or "

@@ -84,18 +84,27 @@ class Entry:
         edge: bool | None = None,
         series: str | None = None,
         add_offset: int | None = None,
+        lesions: str = "",
+        hours: float | None = None,
     ) -> Entry:
-        """The same scan, with what is said for all scans where the manifest says nothing of this one."""
+        """The same scan, with what is said for all scans where the manifest says nothing of this one.
+
+        Lesions are said of scans that are marked by boxes or a mask, hours of scans that have a baseline.
+        """
+        automatic = (
+            (auto and not self.boxes and self.session is None) if self.auto is None else self.auto
+        )
+        brings_lesions = automatic or self.session is not None
         return replace(
             self,
             propagate=propagate if self.propagate is None else self.propagate,
-            auto=(auto and not self.boxes and self.session is None)
-            if self.auto is None
-            else self.auto,
+            auto=automatic,
             model=self.model or model,
             edge=edge if self.edge is None else self.edge,
             series=self.series or series,
             add_offset=add_offset if self.add_offset is None else self.add_offset,
+            lesions=self.lesions or ("" if brings_lesions else lesions),
+            hours=hours if self.hours is None and self.baseline else self.hours,
         )
 
 

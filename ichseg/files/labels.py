@@ -40,7 +40,7 @@ def types_of_labels(texts: Iterable[str], option: str = "--label") -> dict[int, 
         if named is None or not digits or not 1 <= int(number) <= MAX_LESIONS:
             raise InputError(
                 f"A label is K=TYPE with K from 1 to {MAX_LESIONS} and TYPE one of {', '.join(TYPES)}; got '{text}'; "
-                "give e.g. --label 1=IPH --label 2=IVH."
+                f"give e.g. {option} 1=IPH {option} 2=IVH."
             )
         if types.setdefault(int(number), named) != named:
             raise InputError(

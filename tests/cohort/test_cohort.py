@@ -371,6 +371,8 @@ def test_averages_are_over_scans_with_a_truth() -> None:
     [
         (("--box", BOX, "--slice", "3", "--out", "o"), "--slice, --box"),
         (("--scan-label", "ward-3", "--out", "o"), "--scan-label"),
+        (("--hours", "-1", "--out", "o"), "hours are a number above 0"),
+        (("--lesion", "1=bone", "--out", "o"), "--lesion"),
         ((), "no --out"),
     ],
 )
@@ -379,6 +381,37 @@ def test_options_of_one_scan_are_refused_for_many(
 ) -> None:
     code, shown, err = command("segment", manifest, *arguments)
     assert (code, shown) == (2, "") and says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--strict",), "--strict"),
+        (("--gcs", "14"), "the findings of scores"),
+        (("--followup-label", "1=IPH"), "--followup-label"),
+        (("--hours", "nan"), "hours are a number above 0"),
+        (("--label", "1=bone"), "label"),
+    ],
+)
+def test_measure_refuses_for_many_what_it_would_not_heed(
+    command: Command, manifest: Path, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    code, shown, err = command("measure", manifest, *arguments, "--out", tmp_path / "out")
+    assert (code, shown) == (2, "") and says in err and err.count("\n") == 1
+
+
+def test_how_far_it_is_and_the_expected_end_are_told(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    from ichseg.cli import many
+
+    monkeypatch.setattr(many, "_SAY_EVERY_SECONDS", 0.0)
+    light = ("--model", "threshold", "--no-range", "--lesion", "1=IPH")
+    code, shown, err = command("segment", manifest, *light, "--out", tmp_path / "out", "--json")
+    assert code == 1
+    assert "2 of 3 scans, 1 passed over, about 0 minutes left" in err
+    rows = json.loads(shown)["scans"]
+    assert [row.get("type") for row in rows] == ["IPH", None, "IPH"]
 
 
 # Through Ray

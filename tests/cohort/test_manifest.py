@@ -64,6 +64,19 @@ def test_what_is_said_for_all_holds_where_a_row_says_nothing(tmp_path: Path) -> 
     assert (b.propagate, b.model, b.series, b.add_offset) == (False, "fcm", "7", 0)
 
 
+def test_lesions_and_hours_for_all_hold_where_they_can_be_meant(tmp_path: Path) -> None:
+    text = (
+        "scan,boxes,session,auto,lesions,baseline,hours\n"
+        "a.nii,3:1;1;9;9,,,,,\nb.nii,3:1;1;9;9,,,1=SDH,a.nii,\nc.nii,,r.json,,,a.nii,6\nd.nii,,,yes,,,\n"
+    )
+    found = [
+        one.with_defaults(lesions="1=IPH 2=IVH", hours=24.0)
+        for one in manifest(tmp_path / "list.csv", text)
+    ]
+    assert [one.types for one in found] == [{1: "IPH", 2: "IVH"}, {1: "SDH"}, {}, {}]
+    assert [one.hours for one in found] == [None, 24.0, 6.0, None]
+
+
 def test_a_bids_tree_is_a_list_of_scans_and_its_sidecars_are_no_records(tmp_path: Path) -> None:
     for name in (
         "sub-01/ses-1/ct/sub-01_ses-1_ct",

@@ -275,18 +275,22 @@ def test_pandas_reads_it_without_an_argument(table: Path, run: Run) -> None:
     assert frame["volume_ml"].sum() == pytest.approx(total)
 
 
-def test_r_reads_it_without_an_argument(table: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "column"), [("results.csv", "volume_ml"), ("growth.csv", "growth_ml")]
+)
+def test_r_reads_it_without_an_argument(run: Run, name: str, column: str) -> None:
     rscript = shutil.which("Rscript")
     if rscript is None:
         pytest.skip("R is not installed (r-base-core)")
-    code = "t <- read.csv(commandArgs(TRUE)[1]); cat(nrow(t), sum(t$volume_ml, na.rm = TRUE))"
+    table = run.out / name
+    code = f"t <- read.csv(commandArgs(TRUE)[1]); cat(nrow(t), sum(t${column}, na.rm = TRUE))"
     said = subprocess.run(
         [rscript, "-e", code, str(table)], capture_output=True, text=True, check=True
     ).stdout.split()
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert int(said[0]) == len(rows)
-    total = sum(float(row["volume_ml"]) for row in rows if row["volume_ml"])
+    total = sum(float(row[column]) for row in rows if row[column])
     assert float(said[1]) == pytest.approx(total, rel=1e-5)
 
 
