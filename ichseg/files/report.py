@@ -13,7 +13,6 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.platypus import (
@@ -26,7 +25,8 @@ from reportlab.platypus import (
 
 from ichseg import NOTICE
 from ichseg.files.records import versions
-from ichseg.files.report_pictures import grid, picture, pictures, plot
+from ichseg.files.report_growth import growth_story
+from ichseg.files.report_pictures import pictures, plot, scan_called
 from ichseg.files.report_style import (
     FRAME_PADDING,
     MARGIN,
@@ -48,7 +48,6 @@ from ichseg.measures.assessment import Assessment
 from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.scores import Score
 from ichseg.scan.limits import SOLID_BONE_HU
-from ichseg.scan.volume import CTVolume
 
 
 class Limits(NamedTuple):
@@ -58,7 +57,7 @@ class Limits(NamedTuple):
     lesions: int
     boxes: int
     others: int
-    """Pictures of the other scan."""
+    """Pictures of the other scan, or those of both side by side less one."""
 
 
 #: The first of these with which a report is no longer than two pages.
@@ -106,7 +105,7 @@ def _story(found: Assessment, made: datetime.date, limits: Limits) -> list[Flowa
         *pictures(found, limits.pictures),
         *plot(found),
         *_measures(found, limits.lesions),
-        *_growth(found, limits.others),
+        *growth_story(found, limits.others),
         *_scores(found.scores),
         *_origin(found, limits.boxes),
     ]
@@ -122,7 +121,7 @@ def _head(found: Assessment, made: datetime.date) -> list[Flowable]:
     height = heights[0] if len(heights) == 1 else f"{heights[0]} to {heights[-1]}"
     tilt = found.volume.geometry.tilt_degrees
     scan = [
-        _called(found.volume),
+        scan_called(found.volume),
         f"{depth} slices of {columns} × {rows} pixels",
         f"pixels of {dx:.2f} × {dy:.2f} mm",
         f"slice heights {height} mm",
@@ -155,11 +154,6 @@ def _head(found: Assessment, made: datetime.date) -> list[Flowable]:
         text_of("Scan: " + "; ".join(scan) + ".", grey=True),
         *notes,
     ]
-
-
-def _called(volume: CTVolume) -> str:
-    """A scan by what it is called and by the beginning of its hash, which tells it from any other."""
-    return f"{volume.called} (SHA-256 of its voxels {volume.sha256[:16]}…)"
 
 
 def _headline(found: Assessment) -> list[Flowable]:
@@ -293,67 +287,6 @@ def _missing(found: Assessment, most: int) -> list[str]:
         f"{title_of('report', what)} of {', '.join(whose)}: {reason}"
         for (what, reason), whose in by_reason.items()
     ]
-
-
-def _growth(whole: Assessment, most: int) -> list[Flowable]:
-    found = whole.growth
-    if found is None:
-        return []
-    share = "" if found.growth_percent is None else f" ({found.growth_percent:+.1f} %)"
-    ivh = "" if found.ivh_growth_ml is None else f"; intraventricular {found.ivh_growth_ml:+.2f} mL"
-    sentence = (
-        f"Of {found.counted}, from {found.baseline_ml:.1f} to {found.followup_ml:.1f} mL: "
-        f"<b>{found.growth_ml:+.1f} mL</b>{share}{found.pace}{ivh}. "
-        + " ".join(printable(text) for text in (found.error_sentence, *found.notes))
-    )
-    rows = [
-        [
-            text_of(head, size=6.8, grey=True)
-            for head in ("Expansion", "", "Rule", "Found", "Source")
-        ]
-    ]
-    rows += [
-        [
-            text_of(text)
-            for text in (
-                one.name,
-                one.answer,
-                one.rule.replace(">=", "≥"),
-                one.because,
-                one.source,
-            )
-        ]
-        for one in found.verdicts
-    ]
-    widths = [share * WIDTH for share in (0.1, 0.08, 0.3, 0.24, 0.28)]
-    return [
-        KeepTogether([heading("Growth"), rich(sentence), Spacer(0, 3), ruled(rows, widths)]),
-        Spacer(0, 8),
-        *_other_scan(whole, most),
-    ]
-
-
-def _other_scan(found: Assessment, most: int) -> list[Flowable]:
-    """The growth's other scan: what it is called, what made its masks, and its slices with the most blood."""
-    other = found.other
-    if other is None:
-        return []
-    role = "Baseline" if found.role == "follow-up" else "Follow-up"
-    lines = [f"{role} scan: {_called(other.volume)}. Masks: {other.method}.", *other.volume.notes]
-    areas = np.count_nonzero(other.labels_zyx, axis=(1, 2))
-    largest = np.argsort(-areas, kind="stable")[:most]
-    cells = [
-        picture(
-            other.volume,
-            other.labels_zyx,
-            other.lesions,
-            k,
-            f"{role}, slice {k + 1} of {len(areas)}",
-        )
-        for k in sorted(map(int, largest[areas[largest] > 0]))
-    ]
-    texts = [text_of(line, grey=True) for line in lines]
-    return [KeepTogether([*texts, Spacer(0, 3), *([grid(cells)] if cells else [])]), Spacer(0, 8)]
 
 
 def _scores(scores: Sequence[Score]) -> list[Flowable]:

@@ -51,7 +51,7 @@ def pictures(found: Assessment, most: int) -> list[Flowable]:
             found.labels_zyx,
             found.lesions,
             k,
-            f"Slice {k + 1} of {len(found.labels_zyx)}",
+            caption_of(found.volume, found.labels_zyx, found.lesions, k),
         )
         for k in slices
     ]
@@ -63,7 +63,25 @@ def pictures(found: Assessment, most: int) -> list[Flowable]:
 
 
 _GAP, _ACROSS = 3 * mm, 3
-_SIDE = (WIDTH - _GAP * (_ACROSS - 1)) / _ACROSS
+
+
+def _side(across: int) -> float:
+    return float((WIDTH - _GAP * (across - 1)) / across)
+
+
+def scan_called(volume: CTVolume) -> str:
+    """A scan by what it is called and by the beginning of its hash, which tells it from any other."""
+    return f"{volume.called} (SHA-256 of its voxels {volume.sha256[:16]}…)"
+
+
+def caption_of(
+    volume: CTVolume, labels_zyx: Any, lesions: Sequence[Lesion], k: int, role: str = ""
+) -> str:
+    """What a slice is, and how much blood is on it."""
+    blood = np.isin(labels_zyx[k], [lesion.id for lesion in lesions if lesion.is_blood])
+    area_cm2 = np.count_nonzero(blood) * volume.geometry.pixel_area_mm2 / 100
+    slice_ = f"{role}, slice" if role else "Slice"
+    return f"{slice_} {k + 1} of {len(labels_zyx)} (--slice {k}): {area_cm2:.1f} cm² of blood"
 
 
 def picture(
@@ -71,9 +89,14 @@ def picture(
     labels_zyx: Any,
     lesions: Sequence[Lesion],
     k: int,
-    called: str,
+    caption: str,
+    window: tuple[slice, slice] | None = None,
+    across: int = _ACROSS,
 ) -> list[Flowable]:
-    """A slice with the outlines of its lesions and the letters of its sides; below it what it is."""
+    """A slice with the outlines of its lesions and the letters of its sides; below it what it is.
+
+    ``window`` are the rows and columns that are shown, the head's unless given; ``across`` is the grid's.
+    """
     rgb = render_slice(
         volume,
         k,
@@ -83,24 +106,21 @@ def picture(
         scale=2.0,
         letters=False,
     )
-    shown = with_sides(_cut(rgb, *_window_yx(volume), volume.shape_zyx[1:]))
-    high = _SIDE * shown.shape[0] / shown.shape[1]
-    blood = np.isin(labels_zyx[k], [lesion.id for lesion in lesions if lesion.is_blood])
-    area_cm2 = np.count_nonzero(blood) * volume.geometry.pixel_area_mm2 / 100
-    caption = f"{called} (--slice {k}): {area_cm2:.1f} cm² of blood"
+    shown = with_sides(_cut(rgb, *(window or window_yx(volume)), volume.shape_zyx[1:]))
+    side = _side(across)
     return [
-        Picture(_jpeg(shown), width=_SIDE, height=high),
+        Picture(_jpeg(shown), width=side, height=side * shown.shape[0] / shown.shape[1]),
         Spacer(0, 2),
         text_of(caption, grey=True),
     ]
 
 
-def grid(cells: list[list[Flowable]]) -> Flowable:
-    """Pictures three in a row."""
-    rows = [cells[at : at + _ACROSS] for at in range(0, len(cells), _ACROSS)]
+def grid(cells: list[list[Flowable]], across: int = _ACROSS) -> Flowable:
+    """Pictures in rows, three in each unless said otherwise."""
+    rows = [cells[at : at + across] for at in range(0, len(cells), across)]
     return Table(
-        [row + [""] * (_ACROSS - len(row)) for row in rows],
-        colWidths=[_SIDE + _GAP] * (_ACROSS - 1) + [_SIDE],
+        [row + [""] * (across - len(row)) for row in rows],
+        colWidths=[_side(across) + _GAP] * (across - 1) + [_side(across)],
         style=[
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
             *NO_PADDING,
@@ -109,7 +129,7 @@ def grid(cells: list[list[Flowable]]) -> Flowable:
     )
 
 
-def _window_yx(volume: CTVolume) -> tuple[slice, slice]:
+def window_yx(volume: CTVolume) -> tuple[slice, slice]:
     """The rows and columns of the slices that hold the head, with a little air, in pixels."""
     body = np.any(volume.hu_zyx > -300, axis=0)
     spans = []

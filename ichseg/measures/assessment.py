@@ -31,6 +31,7 @@ from ichseg.methods.automatic import Automatic
 from ichseg.methods.catalogue import title_of
 from ichseg.methods.identity import Identity
 from ichseg.methods.model_error import ModelError, model_error
+from ichseg.scan.registration import Registration
 from ichseg.scan.volume import CTVolume
 
 Labels = npt.NDArray[np.uint8]
@@ -60,17 +61,21 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class OtherScan:
-    """The other of a growth's two scans: enough for a reader to see that it is the right one."""
+    """The other of a growth's two scans: enough for a reader to see that it is the right one.
+
+    ``onto`` is the motion from the assessed scan's mm to this one's, None where they are not registered.
+    """
 
     volume: CTVolume
     labels_zyx: Labels
     lesions: tuple[Lesion, ...]
     method: str
+    onto: Registration | None = None
 
     @classmethod
-    def of(cls, found: Assessment) -> OtherScan:
+    def of(cls, found: Assessment, onto: Registration | None = None) -> OtherScan:
         """That of an assessment of it."""
-        return cls(found.volume, found.labels_zyx, found.lesions, found.model_title)
+        return cls(found.volume, found.labels_zyx, found.lesions, found.model_title, onto)
 
 
 @dataclass(frozen=True, eq=False)

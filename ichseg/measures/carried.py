@@ -144,6 +144,9 @@ def follow_up(
     if given is not None:
         notes = (*notes, given.sentence)
     found = replace(
-        whole, growth=growth, other=OtherScan.of(baseline), notes=(*whole.notes, *notes)
+        whole,
+        growth=growth,
+        other=OtherScan.of(baseline, registration),
+        notes=(*whole.notes, *notes),
     )
     return FollowedUp(registration, carried, found, growth, given, identity)

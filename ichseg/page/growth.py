@@ -13,6 +13,7 @@ from ichseg.measures.scores import NAMES, Findings, scores
 from ichseg.methods.catalogue import title_of
 from ichseg.page.case import Case
 from ichseg.page.sessions import Role, Session
+from ichseg.scan.registration import Registration
 
 
 def blood_of(case: Case) -> Blood:
@@ -73,7 +74,19 @@ def _other(session: Session, label: str) -> OtherScan | None:
         marked.labels_zyx(model),
         tuple(marked.lesions),
         title_of(model),
+        _onto(session),
     )
+
+
+def _onto(session: Session) -> Registration | None:
+    """The motion from the scan on screen to the other one, where the page has registered them and is sure."""
+    tokens = frozenset(case.token for case in session.cases.values())
+    if session.registered is None or session.registered[0] != tokens:
+        return None
+    found = session.registered[1]
+    if not found.is_sure:
+        return None
+    return found if session.role == "followup" else found.inverted
 
 
 def _growth(session: Session) -> tuple[Growth | None, list[str]]:

@@ -23,12 +23,14 @@ _MOST_MM = 15.0
 class Match:
     """How far two inner tables lie apart, either from the other, where both are in view.
 
-    ``median_mm`` and ``p90_mm`` are of all places; ``area_cm2`` is that of the smaller of the two parts.
+    ``median_mm`` and ``p90_mm`` are of all places; ``area_cm2`` is that of the smaller of the two parts; ``pixel_mm``
+    that of the coarser of the two grids they were read on.
     """
 
     median_mm: float
     p90_mm: float
     area_cm2: float
+    pixel_mm: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,7 @@ class InnerTable:
             float(np.median(apart)),
             float(np.percentile(apart, 90)),
             min(area for _, area in found),
+            max(max(one.geometry.spacing_yx_mm) for one in (self, other)),
         )
 
     def _apart(self, other: InnerTable, motion: Float) -> tuple[Float, float]:

@@ -41,8 +41,12 @@ _TRIES = 6
 _LEAST_IN_VIEW = 0.25
 """Less of the smaller skull than this in view of the other is no overlap."""
 
-SURE_MEDIAN_MM, SURE_P90_MM = 1.2, 3.0
-"""Two inner tables of one head lie this near: docs/registration.md has both groups' distances."""
+SURE_MEDIAN_MM, SURE_P90_MM = 0.65, 2.1
+"""Two inner tables of one head lie this near: docs/phantoms/registration.md has both groups' distances.
+
+On pixels of up to ``_PIXEL_MM``; where they are larger, a table is found as much less exactly.
+"""
+_PIXEL_MM = 1.0
 _LEAST_TABLE_CM2 = 60.0
 """Less of the inner table than this in view of both scans does not tell two heads apart."""
 
@@ -94,9 +98,15 @@ class Registration:
         return (
             match is not None
             and match.area_cm2 >= _LEAST_TABLE_CM2
-            and match.median_mm <= SURE_MEDIAN_MM
-            and match.p90_mm <= SURE_P90_MM
+            and match.median_mm <= self._limits_mm[0]
+            and match.p90_mm <= self._limits_mm[1]
         )
+
+    @property
+    def _limits_mm(self) -> tuple[float, float]:
+        """What the median and the 90th percentile may be at most."""
+        coarse = 1.0 if self.match is None else max(1.0, self.match.pixel_mm / _PIXEL_MM)
+        return SURE_MEDIAN_MM * coarse, SURE_P90_MM * coarse
 
     def check_sure(self) -> None:
         """Raise UnsureError, with ``sentence``, where it is unsure."""
@@ -116,9 +126,10 @@ class Registration:
         how = f"{match.median_mm:.1f} mm apart in the median, and {match.p90_mm:.1f} mm at the 90th percentile"
         if self.is_sure:
             return f"The inner tables of the two skulls are {how}, over {match.area_cm2:.0f} cm2."
+        limits = " and ".join(f"{limit:.2g}" for limit in self._limits_mm)
         return (
             f"The registration is unsure: the inner tables of the two skulls are {how}, and those of one head lie "
-            f"within {SURE_MEDIAN_MM:g} and {SURE_P90_MM:g} mm; check that both scans are of one person."
+            f"within {limits} mm; check that both scans are of one person."
         )
 
 

@@ -25,6 +25,7 @@ from ichseg.measures.growth import growth
 from ichseg.measures.scores import Findings, scores
 from ichseg.measures.spread import VolumeRange
 from ichseg.methods.model_error import model_error
+from ichseg.scan.registration import Registration
 from ichseg.scan.volume import CTVolume
 
 SHA = {"litemedsam/model.safetensors": "4e284e2c" * 8}
@@ -234,6 +235,32 @@ def test_a_report_of_growth_shows_both_scans_and_what_is_in_doubt_of_either() ->
     area_cm2 = np.count_nonzero(other_labels[k]) * 4 / 100
     assert f"Follow-up, slice {k + 1} of 20 (--slice {k}): {area_cm2:.1f} cm² of blood" in text
     check_nothing_overflows(content)
+
+
+def test_two_registered_scans_are_shown_side_by_side_along_one_scans_slices() -> None:
+    _, content = a_report()
+    alone = pictures_of(content)
+    other_volume, other_labels = a_head()
+    onto = Registration(np.eye(4), None)
+    other = OtherScan(other_volume, other_labels, (Lesion(1),), "LiteMedSAM", onto)
+    found, content = a_report(growth=growth(20.0, 27.5), role="follow-up", other=other)
+    text = " ".join(pages_of(content))
+    assert pictures_of(content) == alone + 4
+    slices = sorted(np.argsort(-np.count_nonzero(found.labels_zyx, axis=(1, 2)), kind="stable")[:2])
+    for k in slices:
+        area_cm2 = np.count_nonzero(found.labels_zyx[k]) * 4 / 100
+        own = f"Follow-up, slice {k + 1} of 20 (--slice {k}): {area_cm2:.1f} cm² of blood"
+        assert f"Baseline along slice {k + 1}" in text and own in text
+    assert "No volume is measured there." in text
+    check_nothing_overflows(content)
+    # One head: either half of a pair is the same picture.
+    page = pypdfium2.PdfDocument(content)[1]
+    images = list(page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))[-4:]
+    first, second = (
+        np.asarray(one.get_bitmap().to_pil().convert("L"), float) for one in images[:2]
+    )
+    assert first.std() > 20
+    np.testing.assert_allclose(first, second, atol=2)
 
 
 def pictures_of(content: bytes) -> int:

@@ -132,7 +132,7 @@ def test_the_follow_up_of_a_pair_is_turned_by_20_degrees_at_most_and_moved_by_30
 def test_the_table_of_registrations_counts_what_is_near_and_what_is_sure(tmp_path: Path) -> None:
     def row(number: int, error: float | None, sure: bool) -> register.Registered:
         return register.Registered(
-            *(number, error is not None, 9.0, 9.0, "5, 1.25", "0, 0", 50.0, error, sure),
+            *(number, error is not None, 9.0, 9.0, "5, 1.25", "0, 0", 50.0, False, error, sure),
             *(0.4, 0.9, 500.0, 4.0),
         )
 

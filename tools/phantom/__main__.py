@@ -116,7 +116,7 @@ def register_command(
     out: Out,
     docs: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("docs/phantoms"),
     seed: Annotated[
-        int, typer.Option(help="Of the pairs: 31 for those that limits were chosen on.")
+        int, typer.Option(help="Of the pairs: on those of 31 and 32 limits were chosen.")
     ] = HELD_OUT_SEED,
 ) -> None:
     """Register pairs of scans of one head, and of two, and write the table; resumable, 20 s a pair."""
