@@ -282,6 +282,7 @@ def crowd(
 
 def measure(people: Sequence[int], app: str) -> str:
     """The table, in Markdown."""
+    ran_on = machine()
     lines = [
         "| what | " + " | ".join(f"{n} at once" for n in people) + " |",
         "| --- |" + " --- |" * len(people),
@@ -327,7 +328,7 @@ def measure(people: Sequence[int], app: str) -> str:
             service.process.terminate()
             status = service.process.wait(60)
     lines += [f"| {what} | " + " | ".join(row) + " |" for what, row in cells.items()]
-    return "\n".join([f"On {machine()}. The server ended with status {status}.", "", *lines])
+    return "\n".join([f"On {ran_on}. The server ended with status {status}.", "", *lines])
 
 
 def write(text: str, path: Path = RESULTS) -> None:
