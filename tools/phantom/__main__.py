@@ -1,9 +1,10 @@
-"""Digital phantoms: python -m tools.phantom make | score | register.
+"""Digital phantoms: python -m tools.phantom make | score | register | still.
 
     pip install --no-deps nilearn==0.14.1     # its MNI152 maps, for `make` alone
     python -m tools.phantom make  --out runs/phantoms
     python -m tools.phantom score --out runs/phantoms      # writes docs/phantoms
     python -m tools.phantom register --out runs/pairs      # writes docs/phantoms/registration.md; wants nilearn, too
+    python -m tools.phantom still --out runs/still         # writes docs/phantoms/still.md
 
 Each goes on where it was stopped. With ``--part held-out`` they are other phantoms, on which nothing was chosen.
 """
@@ -128,6 +129,26 @@ def register_command(
         for pair in progress.track(pairs(seed), description="pairs"):
             rows.append(registered(pair, image, out / f"{pair.number:03d}-{pair.identity}.json"))
     print(write(docs, rows, seed))
+
+
+@app.command("still")
+def still_command(
+    out: Out,
+    docs: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("docs/phantoms"),
+    model: Annotated[str, typer.Option(help="A method of the catalogue.")] = "threshold",
+) -> None:
+    """Follow the sample between 20 pairs of noise copies, in which nothing grew, and write the table; resumable."""
+    from ichseg.methods.catalogue import load_predictor
+    from tools.phantom.still import COPIES, still, write
+
+    predictor = load_predictor(model)
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress(console=console) as progress:
+        rows = [
+            still(predictor, copy, out / f"still-{model}-{copy:02d}.json")
+            for copy in progress.track(range(COPIES), description="noise copies")
+        ]
+    print(write(docs, rows))
 
 
 if __name__ == "__main__":
