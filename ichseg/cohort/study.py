@@ -54,6 +54,10 @@ class Study:
                 f"{results.name} has none of these scans; run ichseg segment with this --out first."
             )
 
+    def __len__(self) -> int:
+        """How many scans have a result."""
+        return len(self._rows)
+
     def row(self, key: str) -> StudyRow:
         """A scan by its key. Raises InputError for one that is no scan's of this study."""
         if key not in self._rows:
