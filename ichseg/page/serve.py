@@ -58,7 +58,9 @@ def main() -> None:
             from ichseg.cohort.study import Study
 
             study = Study(*asked.study)
-            print(f"Study of {len(study)} scans: whoever reaches this page can read and correct them.")
+            print(
+                f"Study of {len(study)} scans: whoever reaches this page can read and correct them."
+            )
         use_backend(asked.backend)
         with_api = wants_api() and not asked.no_api
     except InputError as error:
