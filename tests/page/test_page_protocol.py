@@ -20,6 +20,7 @@ from ichseg.page.panels.correct.panel import Correct
 from ichseg.page.panels.files.panel import Export
 from ichseg.page.panels.followup.panel import Ask
 from ichseg.page.protocol import Message, parse
+from tests.light_finder import LightFinder, use
 from tests.pages import SLICES, Page
 
 OPERATIONS = {one.name: one for panel in PANELS for one in panel.operations}
@@ -94,6 +95,7 @@ def is_sentence(text: Any) -> bool:
 @pytest.fixture
 def page(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     monkeypatch.setattr("ichseg.methods.catalogue.hub_hindrance", lambda name: "not asked")
+    use(LightFinder(skull=False, embedded_by="two"), monkeypatch)
     monkeypatch.setattr(controller.embeddings, "plan", lambda *_: None)
     page = Page(controller, "x")
     page.ask("sample")
