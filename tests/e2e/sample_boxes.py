@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.marks.box import Box, boxes_from_mask
+from ichseg.marks.lesion import Lesion
 from ichseg.scan.volume import CTVolume
 from tests.e2e.driver import PATIENCE_MS, Viewer
 
@@ -17,7 +18,8 @@ Visit = Callable[..., Viewer]
 Truth = npt.NDArray[np.bool_]
 
 
-MODEL_RGB, BASELINE_RGB = (76, 201, 240), (255, 176, 0)
+#: Of the first lesion, in both panes: a colour is a lesion's, not a method's.
+LESION_RGB = Lesion(1).rgb
 
 
 NOTICE = "Research software. Not a medical device. Not for clinical use."

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests.e2e.conftest import Server
 from tests.e2e.light_app import LightPredictor
-from tests.pages import Page, rested
+from tests.pages import Page, rested, wait_until
 
 SLICE, BOX = 13, [285, 174, 349, 291]
 ASKED: dict[str, Any] = {"boxes": {str(SLICE): [BOX]}, "propagate": True}
@@ -61,10 +62,19 @@ def shown_zyx(tmp_path_factory: pytest.TempPathFactory, sample: CTVolume) -> npt
     return shown
 
 
-def left(server: Server) -> list[str]:
-    """Files of calls that are still on the server."""
-    paths = [path for path in server.folder.rglob("*") if path.is_file()]
-    return [path.name for path in paths if path.name.startswith(("SMITH", "hematoma-"))]
+Left = Callable[[], list[str]]
+
+
+@pytest.fixture
+def left(server: Server) -> Left:
+    """Names of the files of this test's calls that are still on the server; pages of other tests have theirs."""
+
+    def files() -> set[Path]:
+        paths = {path for path in server.folder.rglob("*") if path.is_file()}
+        return {path for path in paths if path.name.startswith(("SMITH", "hematoma-"))}
+
+    before = files()
+    return lambda: sorted(path.name for path in files() - before)
 
 
 def test_the_server_is_ready_and_lists_these_two_calls_alone(server: Server) -> None:
@@ -79,6 +89,7 @@ def test_the_server_is_ready_and_lists_these_two_calls_alone(server: Server) -> 
 
 
 def test_gradios_client_gets_the_pages_mask_and_measures_it(
+    left: Left,
     server: Server,
     given: Path,
     shown_zyx: npt.NDArray[np.uint8],
@@ -90,7 +101,8 @@ def test_gradios_client_gets_the_pages_mask_and_measures_it(
     )
     record, mask, picture = client.predict(scan=handle_file(given), **ASKED, api_name="/segment")
     np.testing.assert_array_equal(read_mask(mask, sample), shown_zyx)
-    assert Path(picture).read_bytes().startswith(b"\x89PNG") and left(server) == []
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    wait_until(lambda: left() == [])
     small = phantoms.scan((0, 5, 10), (16, 16)).hu_zyx
     blood = np.zeros(small.shape, np.uint8)
     blood[1, 4:10, 5:9] = 1
@@ -101,7 +113,8 @@ def test_gradios_client_gets_the_pages_mask_and_measures_it(
     measured, report = client.predict(*files, api_name="/measure")
     (lesion,) = json.loads(measured)["baseline"]["lesions"]
     assert lesion["voxels"] == 24 and Path(report).read_bytes().startswith(b"%PDF")
-    assert "SMITH" not in record + measured + mask + picture + report and left(server) == []
+    assert "SMITH" not in record + measured + mask + picture + report
+    wait_until(lambda: left() == [])
     with pytest.raises(Exception, match="slices 0 to 29; got 99; choose one of them"):
         client.predict(scan=handle_file(given), boxes={"99": [BOX]}, api_name="/segment")
     client.close()
@@ -109,6 +122,7 @@ def test_gradios_client_gets_the_pages_mask_and_measures_it(
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
 def test_curl_gets_it_as_the_document_says(
+    left: Left,
     server: Server,
     given: Path,
     shown_zyx: npt.NDArray[np.uint8],
@@ -134,12 +148,13 @@ def test_curl_gets_it_as_the_document_says(
     (tmp_path / "mask.nii.gz").write_bytes(httpx.get(mask["url"]).content)
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", sample), shown_zyx)
     assert "SMITH" not in data and json.loads(record)["model"] == "litemedsam-rslora"
-    assert left(server) == [picture["orig_name"]]
+    wait_until(lambda: left() == [picture["orig_name"]])
     assert httpx.get(picture["url"]).status_code == 200
-    assert left(server) == []
+    wait_until(lambda: left() == [])
 
 
 def test_an_mcp_client_gets_it_as_a_tool(
+    left: Left,
     server: Server,
     given: Path,
     shown_zyx: npt.NDArray[np.uint8],
@@ -169,5 +184,5 @@ def test_an_mcp_client_gets_it_as_a_tool(
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", sample), shown_zyx)
     assert json.loads(record.text)["volume_ml"] > 0 and "SMITH" not in record.text + mask.text
     httpx.get(address.text.removeprefix("Image URL: "))
-    assert left(server) == []
+    wait_until(lambda: left() == [])
     assert again.isError and "this one is not here; upload it" in again.content[0].text

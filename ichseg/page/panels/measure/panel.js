@@ -14,6 +14,7 @@ import { forgetSurface, listenToSurface, showSurface, surface, surfaceWanted, ta
 import { showBoxes, showHeadline, showNumbers } from "./table.js";
 
 const IN_SIGHT = 0.8; // a panel that opens below so much of the window is brought into sight
+let toBeSeen = false; // whether the panel was opened and has no numbers yet: without them the page may be too short to show it
 let measureAsked = false; // whether the request in passing that is under way asks for measures
 
 function measureWanted() {
@@ -78,6 +79,8 @@ function show() {
   showBoxes();
   showPlots();
   showLines();
+  if (toBeSeen) requestAnimationFrame(bringIntoSight);
+  toBeSeen = false;
 }
 
 function measureState() {
@@ -91,8 +94,13 @@ function toggle() {
   measuring.open = !measuring.open;
   showAll();
   resize();
+  toBeSeen = measuring.open;
+  if (measuring.open) bringIntoSight();
+}
+
+function bringIntoSight() {
   const region = one(".ich-measure");
-  if (measuring.open && region.getBoundingClientRect().top > IN_SIGHT * window.innerHeight) region.scrollIntoView();
+  if (region.getBoundingClientRect().top > IN_SIGHT * window.innerHeight) region.scrollIntoView();
 }
 
 /** @type {import("../../viewer/hub.js").Part} */
