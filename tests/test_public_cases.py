@@ -69,17 +69,16 @@ def test_every_case_is_rebuilt_from_a_script_or_described(shared_data: Path) -> 
 def test_24_a_manifest_as_excel_in_europe_saves_it(build: Build, tmp_path: Path) -> None:
     folder = build("24")
     volumes = []
-    for name in ("comma-bom.csv", "semicolon-bom.csv"):
+    for name in ("comma-bom.csv", "semicolon-bom.csv", "comma-cp1252.csv"):
         (entry,) = cohort.read_manifest(folder / name)
         found = cohort.Segment(entry, tmp_path / name, "threshold")
         found.folder.mkdir()
         record = found().record
         assert record is not None
         volumes.append(record["volume_ml"])
-    assert volumes[0] == volumes[1] > 0
-    for name in ("comma-cp1252.csv", "tab.csv"):
-        with pytest.raises(InputError, match='save it as "CSV UTF-8"'):
-            cohort.read_manifest(folder / name)
+    assert len(set(volumes)) == 1 and volumes[0] > 0
+    with pytest.raises(InputError, match='save it as "CSV UTF-8"'):
+        cohort.read_manifest(folder / "tab.csv")
 
 
 def measured(*arguments: str | Path) -> dict[str, Any]:

@@ -241,7 +241,9 @@ def open_nifti(path: Path | InputFile, least: int = 2) -> Iterator[NiftiFile]:
         with path.open("rb") as file, ExitStack() as stack:
             gzipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            stream = stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")) if gzipped else file
+            stream = (
+                stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")) if gzipped else file
+            )
             header = _read_header(name, stream.read(540))
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
             _check_array(name, shape, dtype, least)
