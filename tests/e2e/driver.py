@@ -174,7 +174,10 @@ class Viewer:
 
     def pixels(self, pane: int) -> npt.NDArray[np.uint8]:
         """RGB of what a pane shows at the middle of each pixel of the slice, [y, x, 3]."""
-        self.page.evaluate("() => new Promise(requestAnimationFrame)")
+        # Two frames and a moment: on a busy machine a frame may be under way that knows nothing of the last key.
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100))))"
+        )
         raw: dict[str, Any] = self.page.evaluate(
             """pane => {
               const canvas = document.querySelectorAll('.ich-stage canvas')[pane];
