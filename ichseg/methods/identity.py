@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 NOT_COMPUTING = (
     *("__main__.py", "errors.py", "json_fields.py", "replace_file.py"),
     *("archive", "cli", "page", "sample", "files/dicom_sr.py", "files/mesh.py", "files/picture.py"),
-    *("files/report.py", "files/report_pictures.py", "files/report_style.py"),
-    *("cohort/report.py", "cohort/agree.py", "cohort/agree_plot.py"),
+    *("files/report.py", "files/report_growth.py", "files/report_pictures.py"),
+    *("files/report_style.py", "cohort/report.py", "cohort/agree.py", "cohort/agree_plot.py"),
 )
 
 

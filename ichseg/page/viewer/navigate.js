@@ -100,7 +100,7 @@ function makePresets() {
 function take(reply) {
   if (reply.scan) return;
   const changed = Object.keys(reply.slices || {}).map(Number);
-  if (reply.show !== undefined && !reply.scan) goTo(reply.show);
+  if (reply.show !== undefined) goTo(reply.show);
   else if (jumps && changed.length && !changed.includes(state.k)) goTo(changed[0]);
   jumps = false;
   if (changed.length && !reply.later) announceVolumes();
