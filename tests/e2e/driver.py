@@ -174,9 +174,9 @@ class Viewer:
 
     def pixels(self, pane: int) -> npt.NDArray[np.uint8]:
         """RGB of what a pane shows at the middle of each pixel of the slice, [y, x, 3]."""
-        # Two frames and a moment: on a busy machine a frame may be under way that knows nothing of the last key.
+        # Two frames: what a key changed is drawn in the first, and a pane of another size after it.
         self.page.evaluate(
-            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100))))"
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
         raw: dict[str, Any] = self.page.evaluate(
             """pane => {

@@ -32,9 +32,6 @@ from tests.e2e.sample_boxes import (
 
 # From the sample to a mask on disk
 
-#: They compare pixels, and failed beside another process of tests, though never alone: the cause is not found yet.
-exact_pixels = pytest.mark.slow
-
 
 def test_downloads_of_a_slice_a_table_and_a_record(
     visit: Visit, truth: Truth, tmp_path: Path
@@ -78,7 +75,6 @@ def test_both_panes_take_boxes(visit: Visit) -> None:
     assert viewer.ml(0)[0] > 0
 
 
-@exact_pixels
 def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, truth: Truth) -> None:
     k = largest(truth, 1)[0]
     x0, y0, x1, y1 = boxes_on(truth, k)[0]
@@ -97,7 +93,6 @@ def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, truth
     assert np.array_equal(quick[3], viewer.pixels(0))
 
 
-@exact_pixels
 def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
     visit: Visit, truth: Truth
 ) -> None:
@@ -174,7 +169,6 @@ def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None
 # The comparison
 
 
-@exact_pixels
 def test_two_methods_are_compared_with_each_other_and_with_the_truth(
     visit: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
 ) -> None:
@@ -545,7 +539,6 @@ def test_files_are_dropped_anywhere_on_the_page(visit: Visit) -> None:
 # The picture
 
 
-@exact_pixels
 def test_the_picture_is_the_scan_in_the_window(visit: Visit, sample: CTVolume) -> None:
     viewer = visit().open_sample()
     k, (y, x) = viewer.slice, (200, 310)

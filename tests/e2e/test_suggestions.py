@@ -29,10 +29,24 @@ def rows(viewer: Viewer) -> list[str]:
     return viewer.page.locator(".ich-suggest-list [data-part=show]").all_inner_texts()
 
 
+def wait_for_likely(viewer: Viewer) -> None:
+    viewer.page.wait_for_function(
+        "() => /^Blood is likely on slices /.test(document.querySelector('.ich-likely').textContent)",
+        timeout=PATIENCE_MS,
+    )
+
+
 def look(viewer: Viewer, name: str) -> None:
     """For eyes: a picture of the page, where a folder is told for it."""
     if folder := os.environ.get("SCREENSHOTS"):
         viewer.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_what_is_said_of_likely_slices_moves_no_picture(visit: Visit) -> None:
+    viewer = visit().open_sample()
+    before = viewer.frame(0)
+    wait_for_likely(viewer)
+    assert viewer.frame(0) == before
 
 
 def test_from_the_sample_to_its_lesions_measured_in_three_gestures(
@@ -50,10 +64,7 @@ def test_from_the_sample_to_its_lesions_measured_in_three_gestures(
     assert all("accepted" in row for row in rows(viewer))
     assert viewer.ml(0)[1] >= sum(listed) - 0.1  # followed, no lesion has less
     assert viewer.ml(0)[1] == pytest.approx(volume_ml(truth, sample), rel=0.3)
-    viewer.page.wait_for_function(
-        "() => /^Blood is likely on slices /.test(document.querySelector('.ich-likely').textContent)",
-        timeout=PATIENCE_MS,
-    )
+    wait_for_likely(viewer)
     look(viewer, "accepted")
     # It is as if a person had drawn them: undone step by step, the lists follow.
     viewer.press("Control+z", "Control+z", "Control+z").answered()

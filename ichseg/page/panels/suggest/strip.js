@@ -39,9 +39,8 @@ export function lookAgain() {
 }
 
 export function showLikely() {
-  const line = one(".ich-likely");
-  line.hidden = !Object.keys(likely.slices).length;
-  line.textContent = line.hidden ? "" : likelyText(likely.slices, state.scan.shape[0]);
+  const looked = Object.keys(likely.slices).length;
+  one(".ich-likely").textContent = looked ? likelyText(likely.slices, state.scan.shape[0]) : "";
 }
 
 /** @param {CanvasRenderingContext2D} context */
