@@ -146,9 +146,9 @@ def measure(
     growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of (iph, not ivh or all blood) and counted (the same
     in words), strict, within_measurement_error (of reading_error), model_error, error_sentence, notes, thresholds,
     definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source), lesions
-    and types (name, type, baseline_ml, followup_ml, growth_ml, growth_percent, growth_ml_per_hour, is_new). scores:
-    name, items (finding, name, value, points, most, rule), total (null where a finding is missing), least, most,
-    missing, meaning, source.
+    and types (name, type, baseline_ml, followup_ml, growth_ml, growth_percent, growth_ml_per_hour, is_new,
+    within_measurement_error). scores: name, items (finding, name, value, points, most, rule), total (null where a
+    finding is missing), least, most, missing, meaning, source.
 
     SCAN may also be a manifest (CSV: scan, mask, and lesions, truth, baseline, hours, series, add_offset). JSON keys
     are then those of segment for many.

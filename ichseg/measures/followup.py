@@ -1,10 +1,10 @@
-"""Two labelled masks of one person to growth, and to what the bedside scores ask for: one rule for every door.
+"""Labelled masks of one person to growth, and to what the bedside scores ask for: one rule for every door.
 
 **Of what a growth is counted** (``Growth.of``):
 
-- "iph", blood in the parenchyma, where both scans tell it: on each there is a lesion of type IPH and none of
+- "iph", blood in the parenchyma, where all scans tell it: on each there is a lesion of type IPH and none of
   unspecified type, or no blood at all; on one at least there is IPH;
-- else "not ivh", blood outside the ventricles, where either scan has a lesion of type IVH and there is other blood;
+- else "not ivh", blood outside the ventricles, where any scan has a lesion of type IVH and there is other blood;
 - else "all blood".
 
 Oedema is no blood. Where IVH is marked on one scan alone, the other has none: it is new, or has cleared. A lesion of
@@ -28,6 +28,7 @@ from ichseg.measures.growth import (
     Growth,
     Of,
     PartGrowth,
+    ReadingError,
     Thresholds,
     growth,
     reading_error,
@@ -137,6 +138,7 @@ def between(
     acquired: tuple[datetime | None, datetime | None] = (None, None),
     thresholds: Thresholds | None = None,
     methods: tuple[str | None, str | None] = (None, None),
+    of: Of | None = None,
 ) -> Growth:
     """The growth from a baseline to a follow-up (the module's docstring says of what).
 
@@ -147,6 +149,7 @@ def between(
         acquired: when the two were taken, by their headers: for the hours, where nobody says others.
         thresholds: other numbers than the published ones, or > in place of >=.
         methods: the names of the methods whose masks they are, None where a mask does not say.
+        of: which blood is counted, where more scans than these two decide it (``counted_of``).
 
     Raises:
         InputError: hours that are not more than 0.
@@ -158,7 +161,7 @@ def between(
     ('+10.2 mL of blood outside the ventricles', True)
 
     """
-    of = counted_of(before, after)
+    of = of or counted_of(before, after)
     has_ivh = before.has_ivh or after.has_ivh
     error, note = _model_error(methods)
     by_headers = ""
@@ -171,7 +174,7 @@ def between(
         after.counted_ml(of),
         hours=hours,
         ivh_ml=(before.ivh_ml, after.ivh_ml) if has_ivh else None,
-        reading_error=reading_error(has_ivh),
+        reading_error=error_between(before, after),
         thresholds=thresholds,
         of=of,
         notes=(*filter(None, (note, by_headers)), *_notes(before, after, of)),
@@ -184,35 +187,59 @@ def between(
     )
 
 
-def lesions_between(before: Blood, after: Blood, hours: float | None = None) -> list[PartGrowth]:
-    """The change of each lesion, those of the baseline first.
+def error_between(before: Blood, after: Blood) -> ReadingError:
+    """The error of reading two scans: that with intraventricular blood where either has some."""
+    return reading_error(before.has_ivh or after.has_ivh)
 
-    Two lesions are one where they are called the same, and have the same type or one of them an unspecified type.
+
+def lesions_between(before: Blood, after: Blood, hours: float | None = None) -> list[PartGrowth]:
+    """The change of each lesion, those of the baseline first (``lesions_on`` says which two are one).
 
     >>> before = Blood.of([(Lesion(1, "Left", type="IPH"), 10.0)])
     >>> after = Blood.of([(Lesion(1, "Left", type="IPH"), 12.0), (Lesion(2, type="IVH"), 1.0)])
     >>> [(one.name, one.growth_ml, one.is_new) for one in lesions_between(before, after)]
     [('Left', 2.0, False), ('Lesion 2', 1.0, True)]
     """
-    left = list(after.lesions)
-    out = []
-    for lesion, ml in before.lesions:
-        same = next((one for one in left if _are_one(lesion, one[0])), None)
-        if same is not None:
-            left.remove(same)
-        type_ = lesion.type if same is None or lesion.type != UNSPECIFIED else same[0].type
-        followup_ml = 0.0 if same is None else same[1]
-        out.append(PartGrowth.of(lesion.name, type_, ml, followup_ml, hours=hours))
-    new = (PartGrowth.of(one.name, one.type, 0.0, ml, hours=hours) for one, ml in left)
-    return [*out, *new]
+    error = error_between(before, after)
+    return [
+        PartGrowth.of(lesion.name, lesion.type, *ml, hours=hours, reading_error=error)
+        for lesion, ml in lesions_on(before, after)
+    ]
+
+
+def lesions_on(*scans: Blood) -> list[tuple[Lesion, tuple[float, ...]]]:
+    """Each lesion of several scans, with its volume in mL on each: 0 where it is not. Those of the first scan first.
+
+    Two lesions are one where they are called the same, and have the same type or one of them an unspecified type. It
+    has the first type that somebody said.
+
+    >>> old, new, later = (Blood.of([(Lesion(1 + k, "AAB"[k]), 1.0 + k)]) for k in range(3))
+    >>> [(lesion.name, ml) for lesion, ml in lesions_on(old, new, later)]
+    [('A', (1.0, 2.0, 0.0)), ('B', (0.0, 0.0, 3.0))]
+    """
+    found: list[tuple[Lesion, list[float]]] = []
+    for number, scan in enumerate(scans):
+        left = list(scan.lesions)
+        for at, (lesion, ml) in enumerate(found):
+            same = next((one for one in left if _are_one(lesion, one[0])), None)
+            ml.append(0.0 if same is None else same[1])
+            if same is not None:
+                left.remove(same)
+                if lesion.type == UNSPECIFIED:
+                    found[at] = (replace(lesion, type=same[0].type), ml)
+        found += [(lesion, [0.0] * number + [ml]) for lesion, ml in left]
+    return [(lesion, tuple(ml)) for lesion, ml in found]
 
 
 def types_between(before: Blood, after: Blood, hours: float | None = None) -> list[PartGrowth]:
     """The change of each type of blood, in the order of the table of types."""
     ml = (before.ml_by_type, after.ml_by_type)
     present = [name for name in TYPES if any(name in one for one in ml)]
+    error = error_between(before, after)
     return [
-        PartGrowth.of("", name, *(one.get(name, 0.0) for one in ml), hours=hours)
+        PartGrowth.of(
+            "", name, *(one.get(name, 0.0) for one in ml), hours=hours, reading_error=error
+        )
         for name in present
     ]
 
@@ -229,14 +256,13 @@ def _are_one(lesion: Lesion, other: Lesion) -> bool:
     return lesion.name == other.name and (unspecified or lesion.type == other.type)
 
 
-def counted_of(before: Blood, after: Blood) -> Of:
-    """Which blood a growth between two scans is counted of (the module's docstring says which)."""
-    both = (before, after)
-    told = all(not one.ml_by_type or one.parenchymal_ml is not None for one in both)
-    if told and any(one.ml_by_type for one in both):
+def counted_of(*scans: Blood) -> Of:
+    """Which blood a growth between scans of one person is counted of (the module's docstring says which)."""
+    told = all(not one.ml_by_type or one.parenchymal_ml is not None for one in scans)
+    if told and any(one.ml_by_type for one in scans):
         return "iph"
-    outside = any(not TYPES[name].is_ventricular for one in both for name in one.ml_by_type)
-    return "not ivh" if outside and any(one.has_ivh for one in both) else "all blood"
+    outside = any(not TYPES[name].is_ventricular for one in scans for name in one.ml_by_type)
+    return "not ivh" if outside and any(one.has_ivh for one in scans) else "all blood"
 
 
 def counted_zyx(

@@ -24,6 +24,14 @@ class ReadingError:
     within_rater_ml: float
     source: str
 
+    def covers(self, change_ml: float) -> bool:
+        """Whether a change, either way, is smaller than what two raters' volumes can tell.
+
+        >>> PARENCHYMAL.covers(-5.7), PARENCHYMAL.covers(5.8)
+        (True, False)
+        """
+        return abs(round(change_ml, 6)) < self.between_raters_ml
+
 
 _RODRIGUEZ_LUNA = "Rodriguez-Luna et al. 2016"
 
@@ -116,7 +124,8 @@ class PartGrowth:
     """The change of one lesion, or (``name`` empty) of all lesions of one type.
 
     ``is_new`` says that it has blood on the follow-up alone. ``growth_percent`` is None for an empty baseline,
-    ``growth_ml_per_hour`` where the hours are not known.
+    ``growth_ml_per_hour`` where the hours are not known. ``within_measurement_error`` is by the error of readers that
+    applies to the two scans (``ReadingError.covers``): none was published for a part of the blood.
 
     >>> PartGrowth.of("Lesion 1", "IPH", 10.0, 14.0, hours=8.0).growth_ml_per_hour
     0.5
@@ -130,12 +139,20 @@ class PartGrowth:
     growth_percent: float | None
     growth_ml_per_hour: float | None
     is_new: bool
+    within_measurement_error: bool
 
     @classmethod
     def of(
-        cls, name: str, type: str, baseline_ml: float, followup_ml: float, *, hours: float | None
+        cls,
+        name: str,
+        type: str,
+        baseline_ml: float,
+        followup_ml: float,
+        *,
+        hours: float | None,
+        reading_error: ReadingError = PARENCHYMAL,
     ) -> PartGrowth:
-        """From the two volumes in mL, and the hours between the scans."""
+        """From the two volumes in mL, the hours between the scans, and the error of reading them."""
         growth_ml = followup_ml - baseline_ml
         return cls(
             name=name,
@@ -146,6 +163,7 @@ class PartGrowth:
             growth_percent=100 * growth_ml / baseline_ml if baseline_ml > 0 else None,
             growth_ml_per_hour=None if hours is None else growth_ml / hours,
             is_new=baseline_ml == 0 < followup_ml,
+            within_measurement_error=reading_error.covers(growth_ml),
         )
 
 
@@ -273,7 +291,7 @@ def growth(
         hours=hours,
         growth_ml_per_hour=None if hours is None else growth_ml / hours,
         ivh_growth_ml=None if ivh_ml is None else ivh_ml[1] - ivh_ml[0],
-        within_measurement_error=abs(round(growth_ml, 6)) < reading_error.between_raters_ml,
+        within_measurement_error=reading_error.covers(growth_ml),
         reading_error=reading_error,
         thresholds=asked,
         verdicts=tuple(_verdicts(growth_ml, percent, ivh_ml, asked)),
