@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ichseg.json_fields import RecordError, json_field, load_json
+from ichseg.replace_file import is_part
 
 CORRECTED_NAME = "corrected"
 
@@ -23,7 +24,8 @@ def corrected_record(folder: Path, scan_sha256: Callable[[], str]) -> Path | Non
         scan_sha256: gives the hash of the scan's voxels, and is asked only where there is a corrected record at all.
 
     """
-    found = sorted((folder / CORRECTED_NAME).glob("*.json"), key=lambda one: one.stat().st_mtime_ns)
+    whole = (one for one in (folder / CORRECTED_NAME).glob("*.json") if not is_part(one))
+    found = sorted(whole, key=lambda one: one.stat().st_mtime_ns)
     if not found:
         return None
     wanted = scan_sha256()

@@ -336,7 +336,7 @@ class Controller:
             except _GoneError as error:
                 reply |= {"gone": True, "error": {"text": str(error)}}
             except InputError as error:
-                reply["error"] = {"text": str(error)}
+                reply["error"] = {"text": self._sentence(error)}
             except Exception as error:
                 if session.closed:  # its files went while it was at work
                     reply |= {"gone": True, "error": {"text": _GONE}}
@@ -350,13 +350,14 @@ class Controller:
     @staticmethod
     def _sentence(error: Exception, operation: str = "") -> str:
         """What people are told of an error; the log has what is nobody's fault but ours."""
+        cause = error.__cause__ if isinstance(error, InputError) else error
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                "What a page sends, fetches and saves lies on the server's disk; the disk is full; tell whoever runs "
+                "the server, or try again later."
+            )
         if isinstance(error, InputError):
             return str(error)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return (
-                "What a page sends and fetches lies on the server's disk for a while; the disk is full; tell whoever "
-                "runs the server, or try again later."
-            )
         _log.error("operation %s failed", operation, exc_info=error)
         return (
             "Something failed on the server that should not have; "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -15,16 +13,11 @@ from ichseg.methods.frame import WINDOWS
 from ichseg.page.api import Api
 from ichseg.page.choices import choices
 from ichseg.page.controller import Controller
-from ichseg.page.folders import ServerFolder
-from ichseg.page.leases import Terms
-from ichseg.page.routes import BoundedBodies, lease_route
+from ichseg.page.routes import BoundedBodies, BrokenUploads, lease_route
 from ichseg.page.sessions import MAX_SESSIONS
 from ichseg.page.viewer import Viewer, script_routes, style
 from ichseg.page.waiting import Waiting
 from ichseg.page.work import MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES
-
-if TYPE_CHECKING:
-    from ichseg.cohort.study import Study
 
 TITLE = "Hematoma volume on head CT"
 MAX_FILE_BYTES = 512 << 20
@@ -36,19 +29,6 @@ FILES_PER_REQUEST = 500
 def lesion_types() -> list[dict[str, str]]:
     """The types of lesion that the page offers, in the order of the table: name, and what people see."""
     return [{"name": row.name, "title": row.shown} for row in TYPES.values()]
-
-
-def make_controller(study: Study | None = None) -> Controller:
-    """A controller with a folder of its own in the system's temporary one, or in GRADIO_TEMP_DIR.
-
-    Gradio puts uploads into it: make it before the page. Raises InputError for a clock in the environment that is none.
-    """
-    given = os.environ.get("GRADIO_TEMP_DIR")
-    folder = ServerFolder(Path(given) if given else None)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder.uploads)
-    made = Controller(folder.uploads, folder=folder, terms=Terms.from_environment(), study=study)
-    made.keep_house()
-    return made
 
 
 def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Blocks, dict[str, Any]]:
@@ -117,7 +97,10 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
         "css": style() if api else f"{style()}\n.ich-programs {{ display: none; }}",
         "app_kwargs": {
             "routes": routes,
-            "middleware": [Middleware(BoundedBodies, upload_bytes=MAX_UPLOAD_BYTES)],
+            "middleware": [
+                Middleware(BoundedBodies, upload_bytes=MAX_UPLOAD_BYTES),
+                Middleware(BrokenUploads, sweep=controller.store.folder.sweep_broken_uploads),
+            ],
         },
         # A request that waits for its turn costs next to nothing, and is not to keep another person's from its own.
         "max_threads": MAX_SESSIONS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -34,8 +35,7 @@ class BoundedBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["path"].rstrip("/").endswith("/upload")
-        most = self._upload_bytes + MAX_MESSAGE_BYTES if is_upload else MAX_MESSAGE_BYTES
+        most = MAX_MESSAGE_BYTES + (self._upload_bytes if _is_upload(scope) else 0)
         said = dict(scope["headers"]).get(b"content-length", b"0")
         if not said.isdigit() or int(said) > most:
             text = f"A request has at most {most >> 20} MB; this one has more; send less at once."
@@ -50,6 +50,34 @@ class BoundedBodies:
             return message if got <= most else {"type": "http.disconnect"}
 
         await self._app(scope, bounded, send)
+
+
+class BrokenUploads:
+    """Has what broken uploads left deleted whenever no upload is under way.
+
+    Gradio deletes what it refuses, and leaves half a file where the connection is cut or the disk is full.
+    """
+
+    def __init__(self, app: ASGIApp, sweep: Callable[[], None]) -> None:
+        self._app, self._sweep = app, sweep
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if not _is_upload(scope):
+            await self._app(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._sweep()
+
+
+def _is_upload(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
 
 
 def lease_route(controller: Controller) -> Route:

@@ -12,14 +12,19 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
 from ichseg.errors import InputError
 from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.methods.catalogue import default_baseline, default_model, load_predictor
+from ichseg.page.folders import ServerFolder, folder_for_gradio
 from ichseg.page.health import Health
+from ichseg.page.leases import Terms
+
+if TYPE_CHECKING:
+    from ichseg.cohort.study import Study
 
 #: "off" serves the page without its API and MCP tools, as ``--no-api`` does.
 API_VARIABLE = "ICHSEG_API"
@@ -51,7 +56,7 @@ def main() -> None:
         help="serve the study where others than this machine reach the page, too",
     )
     asked = parser.parse_args()
-    study = None
+    study: Study | None = None
     try:
         if asked.study:
             check_reach(asked.study_for_others)
@@ -63,22 +68,33 @@ def main() -> None:
             )
         use_backend(asked.backend)
         with_api = wants_api() and not asked.no_api
+        terms = Terms.from_environment()
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")
     # A server that is told to stop still deletes what people uploaded.
     signal.signal(signal.SIGTERM, _stop)
     health = Health((default_model(), default_baseline()), load_predictor)
     threading.Thread(target=health.warm_up, daemon=True).start()
+    folder = folder_for_gradio()
+    try:
+        # All temporary files of the process go with its folder, also where it is killed and another one starts.
+        tempfile.tempdir = str(folder.new_private())
+        _serve(folder, health, terms, study, with_api=with_api)
+    finally:
+        folder.close()
+
+
+def _serve(
+    folder: ServerFolder, health: Health, terms: Terms, study: Study | None, *, with_api: bool
+) -> None:
+    """Serve the page from a folder until the process is told to stop."""
     # Importing gradio takes seconds of one core: the models load on another meanwhile.
     from ichseg.page.api import Api
-    from ichseg.page.layout import build_page, make_controller
+    from ichseg.page.controller import Controller
+    from ichseg.page.layout import build_page
 
-    try:
-        controller = make_controller(study)
-    except InputError as error:
-        parser.exit(2, f"Error: {error}\n")
-    # All temporary files of the process go with its folder, also where it is killed and another one starts.
-    tempfile.tempdir = str(controller.store.folder.new_private())
+    controller = Controller(folder.uploads, folder=folder, terms=terms, study=study)
+    controller.keep_house()
     api = Api(controller.shared.upload_root, controller.shared.read_scan) if with_api else None
     try:
         demo, options = build_page(controller, api)

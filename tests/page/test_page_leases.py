@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -21,8 +22,8 @@ from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings
 from ichseg.page.folders import ServerFolder
 from ichseg.page.leases import GONE_VARIABLE, Rate, Terms
-from ichseg.page.routes import MAX_MESSAGE_BYTES, BoundedBodies, lease_route
-from ichseg.page.sessions import MAX_DOWNLOADS, SessionStore
+from ichseg.page.routes import MAX_MESSAGE_BYTES, BoundedBodies, BrokenUploads, lease_route
+from ichseg.page.sessions import MAX_DOWNLOADS
 from tests.pages import SLICES, BoxModel, Page, numbered_scan, wait_until
 
 MINUTE = 60.0
@@ -493,42 +494,48 @@ def test_what_was_meant_for_the_scan_before_is_refused_and_the_new_one_stays(
     assert "gone" not in controller.aside("x", {"case": before, "aside": {"slice": 1}})
 
 
-# Files
+# What is sent
 
 
-def test_what_a_killed_server_left_is_swept_and_a_running_ones_is_not(tmp_path: Path) -> None:
-    running, killed = ServerFolder(tmp_path), ServerFolder(tmp_path)
-    (killed.new_private() / "scan.nii").write_bytes(b"voxels")
-    killed._lock.close()  # as the system does
-    (tmp_path / "ichseg-notes").mkdir()  # somebody's own
-    new = ServerFolder(tmp_path)
-    assert not killed.path.exists() and running.path.is_dir() and new.path.is_dir()
-    running.close()
-    new.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["ichseg-notes"]
+def test_half_of_an_upload_is_deleted_as_soon_as_none_is_under_way(tmp_path: Path) -> None:
+    folder = ServerFolder(tmp_path)
+    whole = folder.uploads / "hash" / "scan.nii"
+    whole.parent.mkdir()
+    whole.write_bytes(b"voxels")
+    half, others = folder.uploads / "half", folder.uploads / "others"
+
+    async def upload(request: Request) -> PlainTextResponse:
+        path = folder.uploads / request.query_params["name"]
+        path.write_bytes(await request.body())
+        if path == others:  # under way meanwhile: another upload, which is cut
+            await run_in_threadpool(cut)
+            assert half.is_file()
+        raise OSError(28, "No space left on device")
+
+    def cut() -> None:
+        with pytest.raises(OSError):
+            client.post("/upload?name=half", content=b"voxe")
+
+    routes = [Route("/upload", upload, methods=["POST"])]
+    guard = [Middleware(BrokenUploads, sweep=folder.sweep_broken_uploads)]
+    with TestClient(Starlette(routes=routes, middleware=guard)) as client, pytest.raises(OSError):
+        client.post("/upload?name=others", content=b"vox")
+    assert not half.exists() and not others.exists() and whole.is_file()
+    folder.close()
 
 
-def test_an_upload_that_nobody_opened_is_swept_by_the_clock(tmp_path: Path) -> None:
-    store = SessionStore(folder=ServerFolder(tmp_path))
-    place = store.folder.uploads / "hash"
-    place.mkdir()
-    (place / "scan.nii").write_bytes(b"voxels")
-    store.sweep()
-    assert (place / "scan.nii").is_file()
-    store.folder.sweep_uploads(older_than_seconds=-1)
-    store.folder.sweep_uploads(older_than_seconds=-1)
-    assert not place.exists() and store.folder.uploads.is_dir()
-    store.close()
-
-
+@pytest.mark.parametrize("wrapped", [False, True])
 def test_a_full_disk_is_said_in_a_sentence(
-    served: Callable[..., Controller], monkeypatch: pytest.MonkeyPatch
+    served: Callable[..., Controller], monkeypatch: pytest.MonkeyPatch, wrapped: bool
 ) -> None:
     controller = served()
     page, _ = opened(controller)
 
     def full(*_: Any) -> Any:
-        raise OSError(28, "No space left on device")
+        error = OSError(28, "No space left on device")
+        if wrapped:  # as the one writer of files does
+            raise InputError("An output file must be writable.") from error
+        raise error
 
     session = controller.store.find("x")
     assert session is not None
