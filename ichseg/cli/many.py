@@ -59,13 +59,16 @@ def refuse_for_many(options: Mapping[str, object]) -> None:
         )
 
 
-def check_hours(hours: float | None) -> None:
-    """Refuse hours for all pairs that cannot be."""
-    if hours is not None and not (math.isfinite(hours) and hours > 0):
+def hours_for_many(hours: Sequence[float] | None) -> float | None:
+    """The hours of all pairs, refused where they cannot be, or are not the same."""
+    if not hours:
+        return None
+    if len(hours) > 1 or not (math.isfinite(hours[0]) and hours[0] > 0):
         raise InputError(
             "hours are a number above 0, from each baseline's scan to its follow-up; got "
-            f"{hours:g}; give e.g. 6.5, or leave it out."
+            f"{', '.join(f'{one:g}' for one in hours)}; give e.g. 6.5, or leave it out."
         )
+    return hours[0]
 
 
 def folder_for_many(out: Path | None) -> Path:

@@ -14,11 +14,14 @@ from rich.table import Table
 from ichseg import cohort
 from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, mask_files, read_scan
-from ichseg.cli.many import Where, check_hours, folder_for_many, refuse_for_many, run_many
+from ichseg.cli.many import Where, folder_for_many, hours_for_many, refuse_for_many, run_many
 from ichseg.cli.options import (
     SCORES,
     AddOffset,
     AsJson,
+    FollowupAddOffset,
+    FollowupSeries,
+    Hours,
     Identified,
     Parallel,
     Processes,
@@ -29,8 +32,8 @@ from ichseg.cli.options import (
     Send,
     Series,
 )
-from ichseg.cli.outputs import check_folder, write_copies, write_evidence
-from ichseg.cli.show import print_growth, print_json, print_people, volume_table
+from ichseg.cli.outputs import check_folder, check_out, write_copies, write_evidence
+from ichseg.cli.show import print_json, print_people, print_timeline, volume_table
 from ichseg.errors import InputError
 from ichseg.files import labels, write
 from ichseg.files.mask import read_labelled_mask
@@ -41,7 +44,7 @@ from ichseg.marks.lesion import TYPES, UNSPECIFIED
 from ichseg.measures import fields, followup, growth
 from ichseg.measures import scores as bedside
 from ichseg.measures.assessment import Assessment, OtherScan
-from ichseg.replace_file import check_outputs
+from ichseg.measures.timeline import timeline
 
 if TYPE_CHECKING:
     pass
@@ -58,18 +61,21 @@ def measure(
             show_default=False,
         ),
     ] = None,
+    further: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SCAN3 MASK3 ...",
+            help="Still later scans and their masks, behind those of --followup: gives the volume against time.",
+            show_default=False,
+        ),
+    ] = None,
     later: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             "--followup", metavar="SCAN2 MASK2", help="A later scan and its mask: gives the growth."
         ),
     ] = None,
-    hours: Annotated[
-        float | None,
-        typer.Option(
-            help="From SCAN to SCAN2: gives the growth in mL/h. Default: by the times in their DICOM headers."
-        ),
-    ] = None,
+    hours: Hours = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -88,7 +94,10 @@ def measure(
     ] = None,
     followup_label: Annotated[
         list[str] | None,
-        typer.Option(metavar="K=TYPE", help="The same, of MASK2, where its labels are others."),
+        typer.Option(
+            metavar="K=TYPE",
+            help="The same, of MASK2 and later ones, where their labels are others.",
+        ),
     ] = None,
     out: Annotated[
         list[Path] | None,
@@ -103,12 +112,8 @@ def measure(
     scan_label: ScanLabel = "",
     series: Series = None,
     add_offset: AddOffset = 0,
-    followup_series: Annotated[
-        str | None, typer.Option(help="As --series, of SCAN2.", metavar="TEXT")
-    ] = None,
-    followup_add_offset: Annotated[
-        int, typer.Option(help="As --add-offset, of SCAN2.", metavar="INTEGER")
-    ] = 0,
+    followup_series: FollowupSeries = None,
+    followup_add_offset: FollowupAddOffset = 0,
     onset_hours: Annotated[
         float | None, typer.Option(help="From the onset of symptoms to SCAN.", **SCORES)
     ] = None,
@@ -136,17 +141,20 @@ def measure(
     ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a mask, lesion by lesion; its growth to a follow-up scan; and the scores whose inputs are known.
+    """Measure a mask, lesion by lesion; its growth to follow-up scans; and the scores whose inputs are known.
 
-    JSON keys: baseline, followup and growth (both null without --followup), scores, versions, notice. A scan's: scan
-    (as of info), volume_ml, iph_ml (null, unknown, where no blood is of type IPH or some of unspecified type), ivh_ml
-    (null where no mask has blood of type IVH), slices (slice, area_mm2, height_mm, volume_ml), hu (null for an empty
-    mask), total and lesions (label, name, type, voxels, volume_ml, pieces, largest_piece_ml, slices, longest_in_plane,
-    longest_in_3d, abc2, surface_area_mm2, hu, histogram, side, inner_table), notes; oedema counts for no total. growth:
-    growth_ml, growth_percent, growth_ml_per_hour, ivh_growth_ml, of (iph, not ivh or all blood) and counted (the same
-    in words), strict, within_measurement_error (of reading_error), model_error, error_sentence, notes, thresholds,
-    definitions (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source), lesions
-    and types (name, type, baseline_ml, followup_ml, growth_ml, growth_percent, growth_ml_per_hour, is_new,
+    JSON keys: baseline, followup and growth (to it; both null without --followup), further (scans after that, as
+    followup), timeline (null without --followup: of, counted, hours, scans_sha256, total and lesions: name, type and
+    points, of scan, hours, ml, from_baseline and from_previous, each as one of growth's lesions; growths, from the
+    baseline to each later scan; error_sentence, notes), scores, versions, notice. A scan's: scan (as of info),
+    volume_ml, iph_ml (null, unknown, where no blood is of type IPH or some of unspecified type), ivh_ml (null where no
+    mask has blood of type IVH), slices (slice, area_mm2, height_mm, volume_ml), hu (null for an empty mask), total and
+    lesions (label, name, type, voxels, volume_ml, pieces, largest_piece_ml, slices, longest_in_plane, longest_in_3d,
+    abc2, surface_area_mm2, hu, histogram, side, inner_table), notes; oedema counts for no total. growth: growth_ml,
+    growth_percent, growth_ml_per_hour, ivh_growth_ml, of (iph, not ivh or all blood) and counted (the same in words),
+    strict, within_measurement_error (of reading_error), model_error, error_sentence, notes, thresholds, definitions
+    (classic, absolute, revised: expansion, null where it cannot be told, rule, because, source), lesions and types
+    (name, type, baseline_ml, followup_ml, growth_ml, growth_percent, growth_ml_per_hour, is_new,
     within_measurement_error). scores: name, items (finding, name, value, points, most, rule), total (null where a
     finding is missing), least, most, missing, meaning, source.
 
@@ -174,19 +182,19 @@ def measure(
             {
                 **{"--followup-label": followup_label, "--strict": strict},
                 **{"--followup-series": followup_series, "--scan-label": scan_label},
-                **{"--followup-add-offset": followup_add_offset, "--followup": later},
+                **{"--followup-add-offset": followup_add_offset, "--followup": later or further},
                 **{"--identified": identified, "--send": send, "--regular-grid": regular_grid},
                 "the findings of scores": findings != bedside.Findings(),
             }
         )
-        check_hours(hours)
+        hours_of_all = hours_for_many(hours)
         labels.types_of_labels(label or ())  # one that is none is refused before any scan
         entries = [
             entry.with_defaults(
                 series=series,
                 add_offset=add_offset or None,
                 lesions=" ".join(label or ()),
-                hours=hours,
+                hours=hours_of_all,
             )
             for entry in cohort.read_manifest(scan)
         ]
@@ -198,34 +206,38 @@ def measure(
     place = place_of(scan, series)
     place.check_send(send)
     scan = place.path
-    if later is not None:
-        later = place_of(later[0], followup_series).path, later[1]
+    pairs = [
+        (place_of(one, followup_series).path, its_mask)
+        for one, its_mask in _pairs([*(later or ()), *(further or ())])
+    ]
     volumes = [with_label(read_scan(scan, series, add_offset), scan_label)]
-    inputs = [*input_files(scan, *(later or ())), *mask_files(mask, *(later or ())[1:])]
-    for path in out or ():
-        write.check_path(path, volumes[0], inputs, "measures")
-    check_outputs([one for path in out or () for one in write.outputs(path, "measures")], inputs)
+    inputs = [
+        *input_files(scan, *(one for one, _ in pairs)),
+        *mask_files(mask, *(its_mask for _, its_mask in pairs)),
+    ]
+    check_out(out or (), volumes[0], inputs, "measures", has_followup=bool(pairs))
     check_folder(regular_grid, inputs)
     masks = [read_labelled_mask(mask, volumes[0])]
     said = [types]
-    if later is not None:
-        volumes.append(read_scan(later[0], followup_series, followup_add_offset))
-        masks.append(read_labelled_mask(later[1], volumes[1]))
+    for one, its_mask in pairs:
+        volumes.append(read_scan(one, followup_series, followup_add_offset))
+        masks.append(read_labelled_mask(its_mask, volumes[-1]))
         said.append(labels.types_of_labels(followup_label) if followup_label else types)
     typed = labels.with_types(masks, said)
     with Console(stderr=True).status("Measuring"):
-        found = [assess_read(*one) for one in zip(masks, typed, volumes, strict=True)]
+        found = [assess_read(*each) for each in zip(masks, typed, volumes, strict=True)]
     bloods = [one.blood for one in found]
-    between = None
-    if later is not None:
-        between = followup.between(
-            *bloods,
-            hours=hours,
-            acquired=(volumes[0].acquired_at, volumes[1].acquired_at),
+    told_over_time = None
+    if pairs:
+        told_over_time = timeline(
+            bloods,
+            hours=hours or (),
+            acquired=[one.acquired_at for one in volumes],
             thresholds=growth.Thresholds(inclusive=not strict),
-            methods=(masks[0].method, masks[1].method),
+            methods=[one.method for one in masks],
         )
-    scores = bedside.scores(followup.findings(findings, *bloods))
+    between = None if told_over_time is None else told_over_time.growths[0]
+    scores = bedside.scores(followup.findings(findings, *bloods[:2]))
     notes: list[str] = []
     if out or send:
         told = replace(
@@ -234,6 +246,8 @@ def measure(
             role=None if between is None else "baseline",
             scores=scores,
             other=None if between is None else OtherScan.of(found[1]),
+            timeline=told_over_time,
+            further=tuple(map(OtherScan.of, found[2:])),
         )
         notes = write_evidence(out or (), told, scan if identified else None, inputs)
         if send:
@@ -247,16 +261,28 @@ def measure(
     has_ivh = any(blood.has_ivh for blood in bloods)
     if as_json:
         told_of = [one.notes for one in typed]
-        print_json(measure_record(found, told_of, between=between, strict=strict, scores=scores))
+        print_json(
+            measure_record(found, told_of, over_time=told_over_time, strict=strict, scores=scores)
+        )
         return
-    for title, whole, one in zip(("Baseline", "Follow-up"), found, typed, strict=False):
+    for role, whole, labelled in zip(labels.roles(len(found)), found, typed, strict=True):
         volume = whole.volume
-        table = volume_table(whole.blood_zyx, volume, f"{title}: {volume.name}")
-        print_people(table, [*volume.remarks, *one.notes], "")
+        table = volume_table(whole.blood_zyx, volume, f"{role.capitalize()}: {volume.name}")
+        print_people(table, [*volume.remarks, *labelled.notes], "")
         print_people(_measures_table(whole, has_ivh), _measures_notes(whole), "")
-    if between is not None:
-        print_growth(between)
+    if told_over_time is not None:
+        print_timeline(told_over_time)
     print_people(_scores_table(scores), notes)
+
+
+def _pairs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Follow-ups, each with its mask."""
+    if len(paths) % 2:
+        raise InputError(
+            f"Each later scan comes with its mask; got {paths[-1].name} alone; give e.g. --followup SCAN2 MASK2 SCAN3 "
+            "MASK3."
+        )
+    return list(zip(paths[::2], paths[1::2], strict=True))
 
 
 def _measures_table(found: Assessment, has_ivh: bool) -> Table:

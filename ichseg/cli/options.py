@@ -91,6 +91,25 @@ AddOffset = Annotated[
 ]
 
 
+Hours = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="From SCAN to SCAN2: gives the growth in mL/h. Repeatable, from SCAN to each later one in turn. Default: "
+        "by the times in their DICOM headers."
+    ),
+]
+
+
+FollowupSeries = Annotated[
+    str | None, typer.Option(help="As --series, of SCAN2 and later ones.", metavar="TEXT")
+]
+
+
+FollowupAddOffset = Annotated[
+    int, typer.Option(help="As --add-offset, of SCAN2 and later ones.", metavar="INTEGER")
+]
+
+
 Models = Annotated[
     str | None, typer.Option(metavar="A,B,..", help="Model names. Default: all that are here.")
 ]

@@ -21,11 +21,18 @@ def is_evidence(path: Path) -> bool:
     return write.is_measured(path)
 
 
-def check_out(paths: Sequence[Path], volume: CTVolume, inputs: Sequence[Path]) -> None:
+def check_out(
+    paths: Sequence[Path],
+    volume: CTVolume,
+    inputs: Sequence[Path],
+    offer: write.Offer | None = None,
+    *,
+    has_followup: bool = False,
+) -> None:
     """Refuse a place for a mask or for evidence before any work is done."""
     for path in paths:
-        write.check_path(path, volume, inputs)
-    check_outputs([one for path in paths for one in write.outputs(path)], inputs)
+        write.check_path(path, volume, inputs, offer, has_followup=has_followup)
+    check_outputs([one for path in paths for one in write.outputs(path, offer)], inputs)
 
 
 def write_evidence(

@@ -11,7 +11,7 @@ import typer
 from ichseg import cohort
 from ichseg.cli.archive import place_of, send_back
 from ichseg.cli.inputs import input_files, prompts_of, read_scan
-from ichseg.cli.many import Where, check_hours, folder_for_many, refuse_for_many, run_many
+from ichseg.cli.many import Where, folder_for_many, hours_for_many, refuse_for_many, run_many
 from ichseg.cli.options import (
     AddOffset,
     AsJson,
@@ -127,7 +127,7 @@ def segment(
                 "--regular-grid": regular_grid,
             }
         )
-        check_hours(hours)
+        hours_for_many(None if hours is None else [hours])
         types_of_labels(lesions or (), "--lesion")  # one that is none is refused before any scan
         entries = [
             entry.with_defaults(

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from ichseg import NOTICE
 from ichseg.files.records import complete, json_bytes
-from ichseg.measures.growth import Growth
+from ichseg.measures.growth import Growth, PartGrowth
+from ichseg.measures.timeline import Timeline
 from ichseg.measures.volume import slice_table, volume_ml
 from ichseg.scan.volume import CTVolume
 
@@ -105,3 +106,33 @@ def print_growth(found: Growth, last: Iterable[str] = ()) -> None:
     share = "the baseline is empty" if percent is None else f"{percent:+.1f} %"
     whole = f"Growth of {found.counted}: {found.growth_ml:+.2f} mL ({share}){found.pace}."
     print_people(table, [whole, found.error_sentence, *found.notes, *last], "")
+
+
+def print_timeline(found: Timeline, last: Iterable[str] = ()) -> None:
+    """The growth between two scans; of more the volume against time, and what each later one says of expansion."""
+    if len(found.growths) == 1:
+        print_growth(found.growths[0], last)
+        return
+    table = Table("", "Scan", "Hours", "mL", "Since baseline", "Since scan before")
+    for line in found.lines:
+        for point in line.points:
+            table.add_row(
+                found.title_of(line) if point.scan == 1 else "",
+                str(point.scan),
+                "-" if point.hours is None else f"{point.hours:.4g}",
+                f"{point.ml:.2f}",
+                _change(point.from_baseline),
+                _change(point.from_previous),
+            )
+        table.add_section()
+    print_people(table, [], "")
+    scans = (f"Scan {at}" for at in range(2, len(found.hours) + 1))
+    expansion = Table("Expansion since baseline", *scans, "Rule", "Source")
+    for verdict in found.growths[0].verdicts:
+        answers = (one.verdict(verdict.name).answer for one in found.growths)
+        expansion.add_row(verdict.name, *answers, verdict.rule, verdict.source)
+    print_people(expansion, [found.error_sentence, *found.notes, *last], "")
+
+
+def _change(one: PartGrowth | None) -> str:
+    return "" if one is None else one.in_words

@@ -14,8 +14,16 @@ from ichseg.errors import InputError
 from ichseg.files.mask import LabelledMask
 from ichseg.marks.lesion import MAX_LESIONS, TYPES, UNSPECIFIED, Lesion
 
-#: What people call the masks of two scans.
-ROLES = ("baseline", "follow-up")
+
+def roles(count: int) -> list[str]:
+    """What the scans of one person are called in sentences, the baseline first.
+
+    >>> roles(2), roles(3)
+    (['baseline', 'follow-up'], ['baseline', 'follow-up (scan 2)', 'follow-up (scan 3)'])
+    """
+    if count < 3:
+        return ["baseline", "follow-up"][:count]
+    return ["baseline", *(f"follow-up (scan {number})" for number in range(2, count + 1))]
 
 
 def usual_types() -> dict[int, str]:
@@ -52,7 +60,7 @@ def types_of_labels(texts: Iterable[str], option: str = "--label") -> dict[int, 
 def with_types(
     masks: Sequence[LabelledMask], said: Sequence[Mapping[int, str]]
 ) -> list[LabelledMask]:
-    """The masks of one scan, or of a baseline and a follow-up, with a lesion for each label.
+    """The masks of one scan, or of a baseline and its follow-ups, with a lesion for each label.
 
     Args:
         masks: as they were read, with what they say of their own labels.
@@ -63,11 +71,12 @@ def with_types(
 
     Raises:
         InputError: a label that nobody says the type of where there are several; a type that differs from the mask's
-            own; a default that the other mask speaks against.
+            own; a default that another mask speaks against.
 
     """
+    called = roles(len(masks))
     known = [
-        _known(mask, types, role) for mask, types, role in zip(masks, said, ROLES, strict=False)
+        _known(mask, types, role) for mask, types, role in zip(masks, said, called, strict=True)
     ]
     types_if_unsaid = usual_types()
     usual = any(
@@ -80,10 +89,10 @@ def with_types(
         if lesions is not None or not _present(mask):
             out.append(replace(mask, lesions=tuple(lesions or ())))
             continue
-        found, note = _default(_present(mask), usual, ROLES[at])
+        found, note = _default(_present(mask), usual, called[at])
         for other, types in enumerate(_types(known)):
             if other != at:
-                _check_default(found, types, ROLES[at], ROLES[other])
+                _check_default(found, types, called[at], called[other])
         out.append(replace(mask, lesions=found, notes=(*mask.notes, note)))
     return out
 

@@ -11,6 +11,7 @@ from ichseg.files.records import scan_record, table_record
 from ichseg.measures import fields, growth
 from ichseg.measures.assessment import Assessment, assess, read_from_file
 from ichseg.measures.scores import Score
+from ichseg.measures.timeline import Timeline, timeline_record
 from ichseg.scan.volume import CTVolume
 
 
@@ -26,20 +27,22 @@ def measure_record(
     found: Sequence[Assessment],
     notes: Sequence[Iterable[str]],
     *,
-    between: growth.Growth | None = None,
+    over_time: Timeline | None = None,
     strict: bool = False,
     scores: Iterable[Score] = (),
 ) -> dict[str, Any]:
     """The JSON object of ``ichseg measure`` without versions and notice (``cli.measure`` says its keys).
 
-    ``found`` is the baseline, or baseline and follow-up; ``notes`` are each one's sentences on its labels.
+    ``found`` is the baseline, or all scans of ``over_time``; ``notes`` are each one's sentences on its labels.
     """
     has_ivh = any(one.blood.has_ivh for one in found)
     measured = [_measured(one, said, has_ivh) for one, said in zip(found, notes, strict=True)]
     return {
         "baseline": measured[0],
         "followup": measured[1] if len(measured) > 1 else None,
-        "growth": None if between is None else _growth_record(between, strict),
+        "further": measured[2:],
+        "growth": None if over_time is None else _growth_record(over_time.growths[0], strict),
+        "timeline": None if over_time is None else timeline_record(over_time),
         "scores": [asdict(score) for score in scores],
     }
 

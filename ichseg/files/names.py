@@ -77,3 +77,13 @@ def ending_of(path: Path, endings: Iterable[str]) -> str:
     """Which of ``endings`` a file's name has, the longest that fits; empty for none. Capitals do not count."""
     name = path.name.lower()
     return max((ending for ending in endings if name.endswith(ending)), key=len, default="")
+
+
+def of_scan(path: Path, number: int, endings: Iterable[str]) -> Path:
+    """A file's name for another scan of the person, before the longest of the endings.
+
+    >>> of_scan(Path("mask.nii.gz"), 3, [".gz", ".nii.gz"]).name
+    'mask-scan3.nii.gz'
+    """
+    stem = path.name[: len(path.name) - len(ending_of(path, endings))]
+    return path.with_name(f"{stem}-scan{number}{path.name[len(stem) :]}")

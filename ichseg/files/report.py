@@ -2,8 +2,9 @@
 
 What is on it: what the scan is called, warnings, the method and where its propagation stopped; the total with its
 range, the method's error on patients it never saw, and that of readers; key slices with outlines; the area by slice;
-the measures of each lesion; growth, with the other scan, and scores where there are any; boxes, hashes and versions;
-the notice on each page. No patient's data: only labels and lesions' names are as people typed them.
+the measures of each lesion; growth, with the other scan, volume against time, and scores where there are any; boxes,
+hashes and versions; the notice on each page. No patient's data: only labels and lesions' names are as people typed
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from reportlab.platypus import (
 
 from ichseg import NOTICE
 from ichseg.files.records import versions
-from ichseg.files.report_growth import growth_story
+from ichseg.files.report_growth import growth_story, timeline_story
 from ichseg.files.report_pictures import pictures, plot, scan_called
 from ichseg.files.report_style import (
     FRAME_PADDING,
@@ -106,6 +107,7 @@ def _story(found: Assessment, made: datetime.date, limits: Limits) -> list[Flowa
         *plot(found),
         *_measures(found, limits.lesions),
         *growth_story(found, limits.others),
+        *timeline_story(found),
         *_scores(found.scores),
         *_origin(found, limits.boxes),
     ]

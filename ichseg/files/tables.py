@@ -19,6 +19,7 @@ from ichseg.measures import fields
 from ichseg.measures.assessment import Assessment
 from ichseg.measures.growth import Growth, growth_record
 from ichseg.measures.scores import Score
+from ichseg.measures.timeline import Timeline, timeline_record
 from ichseg.measures.volume import slice_table
 from ichseg.methods.model_error import ModelError
 from ichseg.scan.volume import CTVolume
@@ -135,6 +136,14 @@ GROWTH_COLUMNS = (
     *("ivh_growth_ml", "within_measurement_error", "counted", "error_sentence", "growth_notes"),
     *("definition", "expansion", "not_computed"),
 )
+_CHANGE = ("growth_ml", "growth_percent", "growth_ml_per_hour", "within_measurement_error")
+_CHANGES = ("from_baseline", "from_previous")
+#: Of a lesion, or all blood that is counted, on one of several scans.
+TIMELINE_COLUMNS = (
+    *("at_scan", "at_scan_sha256", "hours", "line", "type", "counted", "volume_ml"),
+    *(f"{change}_{name}" for change in _CHANGES for name in _CHANGE),
+    "timeline_notes",
+)
 _SCORE_COLUMNS = ("score", "score_total", "score_least", "score_most", "not_computed")
 _HOW_COLUMNS = (
     *("not_computed", "range_covers", "automatic", "boxes", "stops", "weights_sha256"),
@@ -178,6 +187,17 @@ def growth_csv(found: Assessment) -> bytes | None:
         return None
     columns = ("role", "other_scan", "other_scan_sha256", *GROWTH_COLUMNS)
     return _table(found, columns, _growth_rows(found))
+
+
+def timeline_csv(found: Assessment) -> bytes | None:
+    """A row for each lesion on each scan of the person, and for all blood that is counted; None of one scan alone.
+
+    ``at_scan`` counts the scans from 1, the baseline; ``hours`` are since it. ``line`` is the lesion's name, or "All".
+    The columns of the two changes are those of a growth, since the baseline and since the scan before.
+    """
+    if found.timeline is None:
+        return None
+    return _table(found, TIMELINE_COLUMNS, _timeline_rows(found.timeline))
 
 
 def scores_csv(found: Assessment) -> bytes | None:
@@ -250,6 +270,26 @@ def growth_cells(growth: Growth) -> Iterable[dict[str, Any]]:
         }
 
 
+def _timeline_rows(found: Timeline) -> Iterable[dict[str, Any]]:
+    for line in (*found.lesions, found.total):
+        for point, sha256 in zip(line.points, found.scans_sha256, strict=True):
+            yield {
+                "at_scan": point.scan,
+                "at_scan_sha256": sha256,
+                "hours": point.hours,
+                "line": "All" if line.lesion is None else line.lesion.name,
+                "type": None if line.lesion is None else line.lesion.type,
+                "counted": found.counted if line.lesion is None else None,
+                "volume_ml": point.ml,
+                **{
+                    f"{change}_{name}": getattr(getattr(point, change), name, None)
+                    for change in _CHANGES
+                    for name in _CHANGE
+                },
+                "timeline_notes": " ".join(found.notes),
+            }
+
+
 def _score_rows(scores: Iterable[Score]) -> Iterable[dict[str, Any]]:
     for score in scores:
         yield {
@@ -271,7 +311,8 @@ def measures_record(found: Assessment) -> dict[str, Any]:
     (``Identity.record``, null without a model); ``boxes`` (slice from 0, lesion, box_xyxy); ``slices_by``; ``stops``
     (lesion, and ``propagate.Stop.record``); ``total`` and ``lesions``, each the fields of ``Measures`` with ``range``
     and ``not_computed`` {what: why}, a lesion also id, name, type, colour and is_blood; ``reading_error``;
-    ``model_error`` (cross-validated, or null); ``growth`` and ``role``, null without a second scan; ``scores``;
+    ``model_error`` (cross-validated, or null); ``growth`` and ``role``, null without a second scan; ``timeline``
+    (``timeline_record``, null of one scan alone); ``scores``;
     ``automatic`` (``Automatic.record``, null where a person drew the boxes); ``notes``, sentences to read with the
     numbers; ``versions``; ``notice``. What was not computed is null.
     """
@@ -297,6 +338,7 @@ def measures_record(found: Assessment) -> dict[str, Any]:
         **measured_record(found),
         "growth": None if found.growth is None else growth_record(found.growth),
         "role": found.role,
+        "timeline": None if found.timeline is None else timeline_record(found.timeline),
         "scores": [asdict(score) for score in found.scores],
         "automatic": None if found.automatic is None else found.automatic.record(),
         "notes": list(found.notes),

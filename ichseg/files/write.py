@@ -27,14 +27,15 @@ from ichseg.files.sidecar import is_sidecar, sidecar_bytes
 from ichseg.marks.document import Segmentation
 from ichseg.marks.lesion import Lesion
 from ichseg.measures.assessment import Assessment
+from ichseg.measures.timeline import ONE_SCAN
 from ichseg.replace_file import check_outputs, write_whole
 from ichseg.scan.volume import CTVolume, ScanPath
 
 #: Where a format is offered: for a mask alone, and for one that was measured (``--out`` of measure, the page's menu).
 Offer = Literal["mask", "measures"]
 
-#: What a format needs: evenly spaced slices, a scan read from DICOM, the range under jittered boxes.
-Need = Literal["even slices", "dicom", "range"]
+#: What a format needs: evenly spaced slices, a scan read from DICOM, the range under jittered boxes, a second scan.
+Need = Literal["even slices", "dicom", "range", "follow-up"]
 
 #: For people, where they get a DICOM-SEG without the patient's identity, and with it.
 DICOM_PRIVACY = (
@@ -184,6 +185,12 @@ def _report(it: Content) -> bytes:
     return report_pdf(it.measured)
 
 
+def _timeline_plot(it: Content) -> bytes:
+    from ichseg.files.report_timeline import timeline_svg
+
+    return timeline_svg(it.measured.timeline)
+
+
 def _stl(it: Content) -> bytes:
     from ichseg.files.mesh import stl_bytes
 
@@ -240,6 +247,7 @@ WRITERS: tuple[Writer, ...] = (
             "-total.csv": lambda it: tables.total_csv(it.measured),
             "-slices.csv": lambda it: tables.slices_of(it.measured),
             "-growth.csv": lambda it: tables.growth_csv(it.measured),
+            "-timeline.csv": lambda it: tables.timeline_csv(it.measured),
             "-scores.csv": lambda it: tables.scores_csv(it.measured),
         },
         note="CSV",
@@ -253,6 +261,15 @@ WRITERS: tuple[Writer, ...] = (
         _MEASURES,
         _RANGE,
         note="JSON",
+    ),
+    Writer(
+        "svg",
+        "Volume against time",
+        ".svg",
+        "timeline.svg",
+        _timeline_plot,
+        _MEASURES,
+        frozenset({"follow-up"}),
     ),
     Writer("stl", "Mesh", ".stl", "surface.stl", _stl, _MEASURES, note="STL, in millimetres"),
     Writer("glb", "Mesh", ".glb", "surface.glb", _glb, _MEASURES, note="GLB, in metres"),
@@ -318,13 +335,19 @@ def outputs(path: Path, offer: Offer | None = None) -> list[Path]:
 
 
 def check_path(
-    path: Path, volume: CTVolume, inputs: Iterable[Path] = (), offer: Offer | None = None
+    path: Path,
+    volume: CTVolume,
+    inputs: Iterable[Path] = (),
+    offer: Offer | None = None,
+    *,
+    has_followup: bool = False,
 ) -> None:
     """Refuse, before any work is done, a name, a place or a scan that a file cannot be made of, and what is read.
 
     Raises:
         InputError: another ending than those offered; a folder that is not there; one of the scan's own files or of
-            ``inputs``, what else the run reads; a DICOM-SEG of a scan that is not DICOM.
+            ``inputs``, what else the run reads; a DICOM-SEG of a scan that is not DICOM; a plot over time without a
+            follow-up.
         VolumeError: a format that needs evenly spaced slices, of a scan without.
 
     """
@@ -342,6 +365,8 @@ def check_path(
             f"A {row.title} refers to the DICOM images of its scan; {volume.name} is NIfTI; "
             f"write {mask_name(volume)} in place of {path.name}."
         )
+    if "follow-up" in row.needs and not has_followup:
+        raise InputError(ONE_SCAN)
 
 
 def contents(row: Writer, content: Content) -> dict[str, bytes]:
@@ -357,11 +382,11 @@ def save(
     """Write a file in the format of its name, with what comes beside it; returns what was written.
 
     What an earlier run left beside a file of this name, and this one has no content for, is taken away, for it would
-    pass for one of this run. Raises as ``check_path``, and InputError for an empty mask
-    where a file needs one.
+    pass for one of this run. Raises as ``check_path``, and InputError for an empty mask where a file needs one.
     """
     inputs = tuple(inputs)
-    check_path(path, content.volume, inputs, offer)
+    several = content.found is not None and content.found.timeline is not None
+    check_path(path, content.volume, inputs, offer, has_followup=several)
     row = writer_of(path, offer)
     assert row is not None
     read, written = (*content.volume.files, *inputs), []

@@ -25,6 +25,7 @@ from ichseg.measures.growth import Growth, ReadingError, reading_error
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.scores import Score
 from ichseg.measures.spread import VolumeRange
+from ichseg.measures.timeline import Timeline
 from ichseg.measures.values import Measures, Subject
 from ichseg.measures.volume import in_mask
 from ichseg.methods.automatic import Automatic
@@ -112,17 +113,22 @@ class Assessment:
     """The method that a mask file says made it, where the masks were read from one."""
     automatic: Automatic | None = None
     """Of boxes that the program itself proposed and took; None where a person drew them."""
+    timeline: Timeline | None = None
+    """Of all scans of the person that were measured together, where there are two or more."""
+    further: tuple[OtherScan, ...] = ()
+    """The timeline's scans beside this one and ``other``."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes its millilitres doubtful, those of the other scan, too."""
-        other = self.other
-        of_other = () if other is None else other.volume.warnings
+        """What makes its millilitres doubtful, those of the other scans, too."""
+        others = (*([] if self.other is None else [self.other]), *self.further)
+        which = "the other scan" if len(others) == 1 else "another scan"
         return (
             *self.volume.warnings,
             *(
-                f"Of the other scan ({other.volume.called if other else ''}): {one}"
-                for one in of_other
+                f"Of {which} ({other.volume.called}): {one}"
+                for other in others
+                for one in other.volume.warnings
             ),
         )
 

@@ -1,15 +1,17 @@
-"""From a marked baseline and an unmarked follow-up to the growth: registered, carried over, measured."""
+"""From a marked baseline and unmarked follow-ups to the growth: registered, carried over, measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ichseg.errors import UnsureError
 from ichseg.measures import followup
 from ichseg.measures.assessment import Assessment, OtherScan, assess_marked
 from ichseg.measures.growth import Growth, Thresholds
 from ichseg.measures.growth_range import SHIFT_MM, Boxed, GrowthRange, growth_range
+from ichseg.measures.timeline import Timeline, hours_since_baseline, timeline
 from ichseg.methods.carry import Carried, carry
 from ichseg.methods.catalogue import mask_identity
 from ichseg.methods.identity import Identity
@@ -150,3 +152,66 @@ def follow_up(
         notes=(*whole.notes, *notes),
     )
     return FollowedUp(registration, carried, found, growth, given, identity)
+
+
+def follow_series(
+    predictor: Predictor,
+    baseline: Assessment,
+    later: Sequence[CTVolume],
+    *,
+    unsure_too: bool = False,
+    edge: bool = True,
+    hours: Sequence[float] = (),
+    thresholds: Thresholds | None = None,
+    with_range: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[list[FollowedUp], Timeline]:
+    """``follow_up`` of one or more follow-ups, each by the baseline for itself, and the volume against time.
+
+    ``later`` are in the order of their times, ``hours`` those since the baseline (``timeline``); the rest is as of
+    ``follow_up``. The first one's ``found`` has the timeline, with the growth as that has it.
+
+    Raises:
+        InputError: as ``timeline``, and ``follow_up``; UnsureError and VolumeError as that.
+
+    """
+    acquired = [one.acquired_at for one in (baseline.volume, *later)]
+    since = hours_since_baseline(hours, acquired)
+    done: list[FollowedUp] = []
+
+    def say(share: float) -> None:
+        if progress is not None:
+            progress((len(done) + share) / len(later))
+
+    for number, volume in enumerate(later, 2):
+        try:
+            one = follow_up(
+                predictor,
+                baseline,
+                volume,
+                unsure_too=unsure_too,
+                edge=edge,
+                hours=since[number - 1] if hours else None,
+                thresholds=thresholds,
+                with_range=with_range,
+                progress=say,
+            )
+        except UnsureError as error:
+            raise UnsureError(
+                f"Scan {number}: {error}" if len(later) > 1 else str(error)
+            ) from error
+        done.append(one)
+    over_time = timeline(
+        [baseline.blood, *(one.found.blood for one in done)],
+        hours=hours,
+        acquired=acquired,
+        thresholds=thresholds,
+        methods=[baseline.model or baseline.file_method, *[predictor.name] * len(done)],
+    )
+    first = replace(
+        done[0].found,
+        growth=over_time.growths[0],
+        timeline=over_time,
+        further=tuple(OtherScan.of(one.found) for one in done[1:]),
+    )
+    return [replace(done[0], found=first), *done[1:]], over_time

@@ -166,6 +166,19 @@ class PartGrowth:
             within_measurement_error=reading_error.covers(growth_ml),
         )
 
+    @property
+    def in_words(self) -> str:
+        """The change for a cell of a table.
+
+        >>> PartGrowth.of("Lesion 1", "IPH", 10.0, 14.0, hours=8.0).in_words
+        '+4.0 mL (+40 %), +0.50 mL/h, within error'
+        """
+        percent, rate = self.growth_percent, self.growth_ml_per_hour
+        share = " (new)" if self.is_new else "" if percent is None else f" ({percent:+.0f} %)"
+        pace = "" if rate is None else f", {rate:+.2f} mL/h"
+        error = ", within error" if self.within_measurement_error else ""
+        return f"{self.growth_ml:+.1f} mL{share}{pace}{error}"
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -218,13 +231,9 @@ class Growth:
             f"by hand, {error.within_rater_ml:g} mL within one; {error.source})"
         )
         model = self.model_error
+        own = own_error(model)
         if model is None:
-            return f"{readers}; the error of the method that made the masks was not measured."
-        own = f"the model's own error, that of {model.title}, is {model.figure}"
-        if model.assumed:
-            own = (
-                f"the masks do not say what made them: {model.title}'s own error is {model.figure}"
-            )
+            return f"{readers}; {own}."
         ml = (model.mean_percent / 100 * volume for volume in (self.baseline_ml, self.followup_ml))
         return f"{readers}; {own}, here {' and '.join(f'{one:.1f}' for one in ml)} mL."
 
@@ -299,6 +308,15 @@ def growth(
         notes=tuple(notes),
         model_error=model_error,
     )
+
+
+def own_error(model: ModelError | None) -> str:
+    """How far the method that made the masks is off, as the end of a sentence."""
+    if model is None:
+        return "the error of the method that made the masks was not measured"
+    if model.assumed:
+        return f"the masks do not say what made them: {model.title}'s own error is {model.figure}"
+    return f"the model's own error, that of {model.title}, is {model.figure}"
 
 
 def growth_record(found: Growth) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ichseg.errors import InputError
-from ichseg.marks.lesion import Lesion
+from ichseg.marks.lesion import UNSPECIFIED, Lesion
 from ichseg.measures.followup import (
     Blood,
     between,
@@ -22,8 +22,21 @@ from ichseg.measures.followup import (
     hours_between,
     lesions_on,
 )
-from ichseg.measures.growth import COUNTED, Growth, Of, PartGrowth, Thresholds, growth_record
+from ichseg.measures.growth import (
+    COUNTED,
+    WITH_IVH,
+    Growth,
+    Of,
+    PartGrowth,
+    ReadingError,
+    Thresholds,
+    growth_record,
+    own_error,
+)
 from ichseg.methods.model_error import ModelError
+
+#: Why there is no timeline.
+ONE_SCAN = "Volume against time is of two scans or more; got one; give a follow-up."
 
 
 @dataclass(frozen=True)
@@ -43,15 +56,6 @@ class VolumeLine:
 
     lesion: Lesion | None
     points: tuple[TimePoint, ...]
-
-    @property
-    def title(self) -> str:
-        """What tables and plots call it.
-
-        >>> VolumeLine(Lesion(1, "Left", type="IPH"), ()).title
-        'Left (IPH)'
-        """
-        return "All" if self.lesion is None else f"{self.lesion.name} ({self.lesion.type})"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,13 @@ class Timeline:
         """Which blood the whole is of, in words."""
         return COUNTED[self.of]
 
+    def title_of(self, line: VolumeLine) -> str:
+        """What tables and plots call a line."""
+        one = line.lesion
+        if one is None:
+            return f"All: {self.counted}"
+        return one.name if one.type == UNSPECIFIED else f"{one.name} ({one.type})"
+
     @property
     def notes(self) -> list[str]:
         """Sentences to read with it: the growths' own, and what is said of one of them alone with its scan's number."""
@@ -100,6 +111,26 @@ class Timeline:
                 "before: give them."
             )
         return notes
+
+    @property
+    def error_sentence(self) -> str:
+        """What "within error" is, with the model's own error beside it."""
+        errors = {error.between_raters_ml: error for error in self.reading_errors}
+        ml = " or ".join(
+            f"{at:g} mL{' with intraventricular blood' if error == WITH_IVH else ''}"
+            for at, error in sorted(errors.items())
+        )
+        sources = ", ".join(sorted({error.source for error in errors.values()}))
+        own = {own_error(found.model_error) for found in self.growths}
+        return (
+            f'"Within error" is a change that two people who measure by hand cannot tell, below {ml} ({sources}); '
+            f"{'; '.join(sorted(own))}."
+        )
+
+    @property
+    def reading_errors(self) -> tuple[ReadingError, ...]:
+        """The error of readers that applies to each growth."""
+        return tuple(found.reading_error for found in self.growths)
 
     @property
     def model_error(self) -> ModelError | None:
@@ -138,11 +169,9 @@ def timeline(
 
     """
     if len(scans) < 2:
-        raise InputError(
-            f"A growth is between two scans or more; got {len(scans)}; give a follow-up."
-        )
+        raise InputError(ONE_SCAN)
     times = acquired or [None] * len(scans)
-    since = _given(hours, len(scans) - 1) if hours else _by_headers(times)
+    since = hours_since_baseline(hours, times)
     of = counted_of(*scans)
     growths = [
         between(
@@ -167,13 +196,39 @@ def timeline(
     )
 
 
+def hours_since_baseline(
+    hours: Sequence[float], acquired: Sequence[datetime | None]
+) -> tuple[float | None, ...]:
+    """The hours of each scan, as ``timeline`` takes the two; raises as it does."""
+    if not hours:
+        return _by_headers(acquired)
+    later = len(acquired) - 1
+    rising = all(first < second for first, second in itertools.pairwise((0.0, *hours)))
+    if len(hours) != later or not rising:
+        raise InputError(
+            "The hours go from the baseline to each later scan and rise from above 0; of "
+            f"{later} later {'scan' if later == 1 else 'scans'} got {', '.join(f'{one:g}' for one in hours)}; give scans "
+            "and hours in the order of their times."
+        )
+    return (0.0, *map(float, hours))
+
+
+def _by_headers(acquired: Sequence[datetime | None]) -> tuple[float | None, ...]:
+    found: list[float | None] = [0.0]
+    for at in acquired[1:]:
+        hours = hours_between(acquired[0], at)
+        last = max(one for one in found if one is not None)
+        found.append(hours if hours is not None and hours > last else None)
+    return tuple(found)
+
+
 def timeline_record(found: Timeline) -> dict[str, Any]:
     """A timeline for a JSON document.
 
     Keys: ``of`` and ``counted``; ``hours`` and ``scans_sha256``, one a scan; ``total`` and ``lesions``, each with
     ``name``, ``type`` and ``points`` (``scan``, ``hours``, ``ml``, ``from_baseline``, ``from_previous``: the fields of
     ``PartGrowth``, null on the baseline); ``growths``, from the baseline to each later scan (``growth_record``);
-    ``notes``.
+    ``error_sentence``; ``notes``.
     """
     total, *lesions = (
         {
@@ -191,28 +246,9 @@ def timeline_record(found: Timeline) -> dict[str, Any]:
         "total": total,
         "lesions": lesions,
         "growths": [growth_record(one) for one in found.growths],
+        "error_sentence": found.error_sentence,
         "notes": found.notes,
     }
-
-
-def _given(hours: Sequence[float], later: int) -> tuple[float | None, ...]:
-    """The hours of all scans, as a person gave those of the later ones."""
-    rising = all(first < second for first, second in itertools.pairwise((0.0, *hours)))
-    if len(hours) != later or not rising:
-        raise InputError(
-            f"The hours go from the baseline to each of {later} later scans, rising from above 0; got "
-            f"{', '.join(f'{one:g}' for one in hours)}; give the scans and their hours in the order of their times."
-        )
-    return (0.0, *hours)
-
-
-def _by_headers(acquired: Sequence[datetime | None]) -> tuple[float | None, ...]:
-    found: list[float | None] = [0.0]
-    for at in acquired[1:]:
-        hours = hours_between(acquired[0], at)
-        known = [one for one in found if one is not None]
-        found.append(hours if hours is not None and hours > known[-1] else None)
-    return tuple(found)
 
 
 def _line(

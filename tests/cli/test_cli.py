@@ -460,8 +460,11 @@ def test_compare_for_people(
 
 def test_measure_counts_the_mask_in_millilitres(run: Run, head: Path, truth: Path) -> None:
     found = run("measure", head, truth, "--json").json
-    assert set(found) == {"baseline", "followup", "growth", "scores", "versions", "notice"}
-    assert found["followup"] is None and found["growth"] is None
+    assert set(found) == {
+        *("baseline", "followup", "further", "growth", "timeline", "scores", "versions", "notice"),
+    }
+    assert found["followup"] is found["growth"] is found["timeline"] is None
+    assert found["further"] == []
     baseline, blood = found["baseline"], phantoms.head_hu()[1]
     assert set(baseline) == {
         *("scan", "volume_ml", "iph_ml", "ivh_ml", "slices", "hu", "total", "lesions", "notes")
@@ -571,6 +574,48 @@ def test_the_rate_the_error_and_each_lesion_are_shown(
         *("BRAIN", "hours from onset to the baseline CT", "intraventricular blood 2"),
     ):
         assert text in shown.out
+
+
+def test_three_scans_are_told_over_time(
+    run: Run, head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    masks = [labelled(tmp_path / f"{n}.nii.gz", n, 50) for n in (600, 900, 700)]
+    later = ("--followup", head, masks[1], head, masks[2])
+    out = tmp_path / "over-time.svg"
+    found = run(
+        "measure", head, masks[0], *later, "--hours", 6, "--hours", 24, "--out", out, "--json"
+    ).json
+    whole, line = found["timeline"]["total"]["points"], found["timeline"]["lesions"][0]
+    assert [one["ml"] for one in whole] == pytest.approx([n * VOXEL_ML for n in (600, 900, 700)])
+    assert (line["name"], line["type"]) == ("Lesion 1", "IPH")
+    last = line["points"][2]
+    assert last["from_baseline"]["growth_ml_per_hour"] == pytest.approx(100 * VOXEL_ML / 24)
+    assert last["from_previous"]["growth_ml_per_hour"] == pytest.approx(-200 * VOXEL_ML / 18)
+    assert last["from_baseline"]["within_measurement_error"] is True
+    assert found["growth"]["growth_ml"] == pytest.approx(300 * VOXEL_ML)
+    assert [one["iph_ml"] for one in found["further"]] == pytest.approx([700 * VOXEL_ML])
+    assert "Volume against time" in out.read_text()
+    shown = run("measure", head, masks[0], *later)
+    for text in (
+        *("Follow-up (scan 3): head", "All: intraparenchymal blood", "Expansion since baseline"),
+        *("+4.5 mL (+17 %), within error", "-9.0 mL (-22 %)"),
+        *("The hours of scan 2, 3 are not known", NOTICE),
+    ):
+        assert text in shown.out
+
+
+def test_what_cannot_be_told_over_time_is_refused(run: Run, head: Path, tmp_path: Path) -> None:
+    mask = labelled(tmp_path / "mask.nii.gz", 600, 50)
+    pair = ("--followup", head, mask)
+    assert "Each later scan comes with its mask; got" in run("measure", head, mask, head).sentence
+    hours = ("--hours", 6, "--hours", 5)
+    assert (
+        "rising from above 0; got 6, 5"
+        in run("measure", head, mask, *pair, head, mask, *hours).sentence
+    )
+    plot = run("measure", head, mask, "--out", tmp_path / "x.svg")
+    assert "Volume against time is of two scans or more" in plot.sentence
 
 
 def test_a_score_is_shown_when_all_it_asks_for_is_known(

@@ -65,7 +65,20 @@ def test_a_follow_up_is_marked_by_its_baseline_and_the_growth_is_told(
     assert volume_ml(written, later) == pytest.approx(found["followup"]["volume_ml"])
     assert found["record"]["model"] == "threshold" and found["record"]["boxes"]
 
-    # The rest needs no registration anew.
+    # Two follow-ups, each by the baseline; the rest needs no registration anew.
+    known = Registration(np.array(found["registration"]["matrix"]), None)
+    monkeypatch.setattr("ichseg.measures.carried.register", lambda *_, **__: known)
+    plot = tmp_path / "over-time.svg"
+    outs = ("--out", out, "--out", plot, "--unsure")
+    code, text, _ = run(other, "--hours", 8, "--hours", 9, "--label", "1=IPH", *outs, "--json")
+    found = json.loads(text)
+    ml = [point["ml"] for point in found["timeline"]["lesions"][0]["points"]]
+    assert code == 0 and ml[1] == ml[2] == pytest.approx(found["followup"]["volume_ml"])
+    assert found["further"][0]["volume_ml"] == ml[2] and found["further"][0]["record"]["boxes"]
+    third = read_mask(tmp_path / "followup-mask-scan3.nii.gz", read_volume(other))
+    np.testing.assert_array_equal(third, read_mask(out, read_volume(other)))
+    assert "9 h" in plot.read_text()
+
     unsure = Registration(np.array(found["registration"]["matrix"]), None)
     monkeypatch.setattr("ichseg.measures.carried.register", lambda *_, **__: unsure)
     code, text, error = run()

@@ -21,9 +21,11 @@ from ichseg.files.report_pictures import key_slices
 from ichseg.marks.box import Box
 from ichseg.marks.lesion import TYPES, Lesion
 from ichseg.measures.assessment import Assessment, OtherScan, assess
+from ichseg.measures.followup import Blood
 from ichseg.measures.growth import growth
 from ichseg.measures.scores import Findings, scores
 from ichseg.measures.spread import VolumeRange
+from ichseg.measures.timeline import timeline
 from ichseg.methods.model_error import model_error
 from ichseg.scan.registration import Registration
 from ichseg.scan.volume import CTVolume
@@ -154,6 +156,31 @@ def test_growth_scores_and_what_is_missing() -> None:
         NOTICE in page and f"Page {n} of {len(pages)}" in page for n, page in enumerate(pages, 1)
     )
     check_nothing_overflows(content)
+
+
+def test_three_scans_are_shown_over_time_and_two_are_not() -> None:
+    lesions = [Lesion(i, f"Clot {i}", type="IPH") for i in (1, 2)]
+    scans = [
+        Blood.of(zip(lesions, ml, strict=True), f"{at}" * 64)
+        for at, ml in enumerate([(10.0, 1.0), (20.0, 2.0), (15.5, 0.5)])
+    ]
+    found, content = a_report(2, growth=growth(11.0, 22.0), role="baseline")
+    over_time = timeline(scans, hours=[4, 24])
+    content = report_pdf(replace(found, timeline=over_time), made=MADE)
+    pages = pages_of(content)
+    assert len(pages) <= 2
+    for wanted in (
+        *("Growth to the first follow-up", "Volume against time", "Hours since the baseline"),
+        *("All: intraparenchymal blood", "within readers' error, ± 5.8 mL"),
+        "2 11111111 4 22.0 +11.0 mL (+100 %), +2.75 mL/h",
+        "+5.0 mL (+45 %), +0.21 mL/h, within error -6.0 mL (-27 %), -0.30 mL/h",
+        "15.5 +5.5, within error",
+        "below 5.8 mL (Rodriguez-Luna et al. 2016)",
+    ):
+        assert wanted in " ".join(pages), wanted
+    check_nothing_overflows(content)
+    two = report_pdf(replace(found, timeline=timeline(scans[:2])), made=MADE)
+    assert "Volume against time" not in " ".join(pages_of(two))
 
 
 def test_a_great_many_lesions_still_take_two_pages() -> None:

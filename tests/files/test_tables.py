@@ -27,10 +27,12 @@ from ichseg.marks.lesion import Lesion
 from ichseg.measures.abc2 import abc2
 from ichseg.measures.assessment import Assessment, assess, assess_marked, with_abc2
 from ichseg.measures.fields import not_computed
+from ichseg.measures.followup import Blood
 from ichseg.measures.growth import growth
 from ichseg.measures.lengths import longest_in_plane
 from ichseg.measures.scores import Findings, scores
 from ichseg.measures.spread import VolumeRange
+from ichseg.measures.timeline import Timeline, timeline
 from ichseg.measures.volume import volume_ml
 from ichseg.scan.volume import CTVolume
 
@@ -70,6 +72,13 @@ def assessed(**options: Any) -> Assessment:
         "ranges": {None: a_range(0.6), 1: a_range(0.5)},
     }
     return assess(labels, volume, LESIONS, **given | options)
+
+
+def over_time() -> Timeline:
+    """Three scans of a lesion with 10, 20 and 15 mL, and of one that is new on the second with 2 mL."""
+    left, new = Lesion(1, "Left", type="IPH"), Lesion(2, "New", type="IPH")
+    scans = [[(left, 10.0)], [(left, 20.0), (new, 2.0)], [(left, 15.0)]]
+    return timeline([Blood.of(one, f"{at}" * 64) for at, one in enumerate(scans)], hours=[4, 24])
 
 
 def rows_of(found: Assessment, table: str = ".csv") -> list[dict[str, str]]:
@@ -231,7 +240,7 @@ def test_growth_and_scores_are_rows_with_their_gaps_named() -> None:
 
 def test_tables_of_an_earlier_run_do_not_stay_beside_new_ones(tmp_path: Path) -> None:
     both = {"growth": growth(0.5, 0.8), "role": "baseline", "scores": scores(Findings(nihss=12))}
-    first = assessed(**both)
+    first = replace(assessed(**both), timeline=over_time())
     names = [f"m{end}" for end in (".csv", *by_key("csv").beside)]
     assert [one.name for one in save_measures(tmp_path / "m.csv", first)] == names
     other, own = tmp_path / "n-growth.csv", tmp_path / "m-notes.csv"
@@ -253,6 +262,21 @@ def test_what_is_no_table_of_this_program_stays(tmp_path: Path, content: bytes) 
     save_measures(tmp_path / "m.csv", assessed())
     for name in ("m-growth.csv", "m-scores.csv"):
         assert (tmp_path / name).read_bytes() == content
+
+
+def test_the_table_over_time_has_a_row_for_each_line_and_scan() -> None:
+    rows = rows_of(replace(assessed(), timeline=over_time()), "-timeline.csv")
+    assert [(row["line"], row["at_scan"], row["volume_ml"]) for row in rows] == [
+        *(("Left", "1", "10.0000"), ("Left", "2", "20.0000"), ("Left", "3", "15.0000")),
+        *(("New", "1", "0.0000"), ("New", "2", "2.0000"), ("New", "3", "0.0000")),
+        *(("All", "1", "10.0000"), ("All", "2", "22.0000"), ("All", "3", "15.0000")),
+    ]
+    whole = rows[7]
+    assert whole["counted"] == "intraparenchymal blood" and whole["at_scan_sha256"] == "1" * 64
+    assert (whole["hours"], whole["from_baseline_growth_ml_per_hour"]) == ("4.0000", "3.0000")
+    assert rows[8]["from_previous_growth_ml_per_hour"] == "-0.3500"
+    assert rows[8]["from_baseline_within_measurement_error"] == "yes"
+    assert rows[0]["from_baseline_growth_ml"] == rows[3]["from_previous_growth_ml"] == ""
 
 
 def test_no_name_becomes_a_formula_in_a_spreadsheet() -> None:
@@ -318,7 +342,12 @@ def test_every_format_by_the_name_of_the_file(tmp_path: Path) -> None:
             continue
         written = save_measures(path, found)
         assert written[0] == path and path.read_bytes().startswith(magic)
-    assert NAMES.keys() == {*begins, ".dcm", ".sr.dcm"}
+    assert NAMES.keys() == {*begins, ".dcm", ".sr.dcm", ".svg"}
+    with pytest.raises(InputError, match="Volume against time is of two scans or more; got one"):
+        save_measures(tmp_path / NAMES[".svg"], found)
+    plot = tmp_path / NAMES[".svg"]
+    save_measures(plot, replace(found, timeline=over_time()))
+    assert plot.read_bytes().startswith(b"<?xml")
     assert {path.name for path in tmp_path.glob("*.csv")} == {
         *("measures.csv", "measures-total.csv", "measures-slices.csv"),
     }
