@@ -206,9 +206,8 @@ def hours_since_baseline(
     rising = all(first < second for first, second in itertools.pairwise((0.0, *hours)))
     if len(hours) != later or not rising:
         raise InputError(
-            "The hours go from the baseline to each later scan and rise from above 0; of "
-            f"{later} later {'scan' if later == 1 else 'scans'} got {', '.join(f'{one:g}' for one in hours)}; give scans "
-            "and hours in the order of their times."
+            f"The hours go from the baseline to each of {later} later {'scan' if later == 1 else 'scans'} and rise "
+            f"from above 0; got {', '.join(f'{one:g}' for one in hours)}; give both in the order of the times."
         )
     return (0.0, *map(float, hours))
 

@@ -611,7 +611,7 @@ def test_what_cannot_be_told_over_time_is_refused(run: Run, head: Path, tmp_path
     assert "Each later scan comes with its mask; got" in run("measure", head, mask, head).sentence
     hours = ("--hours", 6, "--hours", 5)
     assert (
-        "rising from above 0; got 6, 5"
+        "rise from above 0; got 6, 5; give both in the order"
         in run("measure", head, mask, *pair, head, mask, *hours).sentence
     )
     plot = run("measure", head, mask, "--out", tmp_path / "x.svg")

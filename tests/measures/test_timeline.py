@@ -106,7 +106,7 @@ def test_hours_are_those_of_the_headers_where_these_rise() -> None:
 
 @pytest.mark.parametrize("hours", [[6.0], [6.0, 6.0], [6.0, 3.0], [0.0, 3.0], [float("nan"), 3.0]])
 def test_hours_rise_and_there_is_one_for_each_later_scan(hours: list[float]) -> None:
-    with pytest.raises(InputError, match="rise from above 0; of 2 later scans got"):
+    with pytest.raises(InputError, match="to each of 2 later scans and rise from above 0; got"):
         timeline(THREE, hours=hours)
 
 
