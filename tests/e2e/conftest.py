@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 import numpy as np
 import numpy.typing as npt
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from safetensors.numpy import save_file
 from scipy import ndimage
 
@@ -186,42 +186,74 @@ def browser(chromium: str) -> Iterator[Browser]:
         opened.close()
 
 
+class People:
+    """Contexts of a browser, one for each kind of screen, which tests share.
+
+    What Gradio's page is made of stays in the cache, so that only the first visit waits for it. A new person finds
+    nothing that another has left.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._contexts: dict[str, BrowserContext] = {}
+
+    def new_page(self, **screen: Any) -> Page:
+        """A new person's page."""
+        key = repr(sorted(screen.items()))
+        if key not in self._contexts:
+            self._contexts[key] = self._browser.new_context(**screen)
+        return self._contexts[key].new_page()
+
+    def forget(self, page: Page) -> None:
+        """Close a page with all that it has stored."""
+        context, url = page.context, page.url
+        page.close()
+        blank = context.new_page()
+        session = context.new_cdp_session(blank)
+        session.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "local_storage"})
+        blank.close()
+
+
+@pytest.fixture(scope="session")
+def people(browser: Browser) -> People:
+    return People(browser)
+
+
 @contextmanager
-def visiting(browser: Browser, url: str) -> Iterator[Callable[..., Viewer]]:
+def visiting(people: People, url: str) -> Iterator[Callable[..., Viewer]]:
     """Open the page as a new person; afterwards: no error on the console, no request to another host."""
-    contexts, complaints, hosts = [], [], set()
+    pages, complaints, hosts = [], [], set()
 
     def heard(message: ConsoleMessage) -> None:
         if message.type == "error":
             complaints.append(message.text)
 
     def open_page(url: str = url, **settings: Any) -> Viewer:
-        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
-        contexts.append(context)
-        page = context.new_page()
+        page = people.new_page(**{"viewport": {"width": 1440, "height": 900}, **settings})
+        pages.append(page)
         page.on("console", heard)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
         return Viewer(page, url)
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        people.forget(page)
     assert complaints == []
     assert hosts <= {"127.0.0.1", None}  # None: data: and blob: addresses
 
 
 @pytest.fixture
-def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Viewer]]:
+def visit(people: People, server: Server) -> Iterator[Callable[..., Viewer]]:
     """``visiting`` the one server, in a browser without WebGL."""
-    with visiting(browser, server.url) as open_page:
+    with visiting(people, server.url) as open_page:
         yield open_page
 
 
 @pytest.fixture
-def visit_real(browser: Browser, real_server: Server) -> Iterator[Callable[..., Viewer]]:
+def visit_real(people: People, real_server: Server) -> Iterator[Callable[..., Viewer]]:
     """``visiting`` the page with the networks themselves."""
-    with visiting(browser, real_server.url) as open_page:
+    with visiting(people, real_server.url) as open_page:
         yield open_page
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import phantoms
 import pydicom
 import pytest
-from playwright.sync_api import Browser
 from pydicom.uid import generate_uid
 
 from ichseg.archive.client import Archive, first
 from ichseg.archive.settings import PASSWORD, URL, USER, Settings
-from tests.e2e.conftest import serving, visiting
+from tests.e2e.conftest import People, serving, visiting
 from tests.e2e.sample_boxes import Visit
 from tests.orthanc import running
 
@@ -26,9 +25,7 @@ def test_without_an_archive_nothing_is_said_of_one(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_is_opened_marked_and_sent_back(
-    browser: Browser, root: Path, tmp_path: Path
-) -> None:
+def test_a_study_is_opened_marked_and_sent_back(people: People, root: Path, tmp_path: Path) -> None:
     study = generate_uid()
     images = [
         image
@@ -51,7 +48,7 @@ def test_a_study_is_opened_marked_and_sent_back(
         archive.store(study, [content(image) for image in images])
         with (
             serving(root, tmp_path / "page", **given) as server,
-            visiting(browser, server.url) as visit,
+            visiting(people, server.url) as visit,
         ):
             viewer = visit()
             page = viewer.page

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
-from tests.e2e.conftest import Server, visiting
+from tests.e2e.conftest import People, Server, visiting
 from tests.e2e.driver import PATIENCE_MS, Viewer
 
 BOX = (287, 172, 351, 294)
@@ -41,7 +41,7 @@ const contrast = (one, other) => {
 @pytest.fixture(scope="module")
 def viewer(browser: Browser, server: Server) -> Iterator[Viewer]:
     """The sample with a box, and every drawer and panel open."""
-    with visiting(browser, server.url) as open_page:
+    with visiting(People(browser), server.url) as open_page:
         opened = open_page().open_sample().draw(BOX)
         opened.press("e", "c", "d", "g", "l").settle()
         opened.page.wait_for_selector(".ich-measures table", timeout=PATIENCE_MS)

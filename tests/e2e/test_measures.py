@@ -23,7 +23,7 @@ from ichseg.measures.assessment import assess
 from ichseg.measures.landmarks import Landmarks
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
-from tests.e2e.conftest import CHROMIUM_ARGUMENTS, Server, visiting
+from tests.e2e.conftest import CHROMIUM_ARGUMENTS, People, Server, visiting
 from tests.e2e.driver import PATIENCE_MS, Viewer
 from tests.e2e.files import check_files
 from tests.e2e.sample_boxes import wait_for_measures
@@ -47,7 +47,7 @@ def webgl_browser(browser: Browser, chromium: str) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def person(webgl_browser: Browser, server: Server, truth: Truth) -> Iterator[Viewer]:
     """Somebody who has marked the two slices of the sample with most blood, and opened the measures."""
-    with visiting(webgl_browser, server.url) as open_page:
+    with visiting(People(webgl_browser), server.url) as open_page:
         viewer = open_page().open_sample()
         assert not viewer.page.locator(".ich-measure").is_visible()  # basic use stays as it was
         for k in sorted(np.argsort(truth.sum(axis=(1, 2)))[-2:].tolist()):

@@ -109,8 +109,10 @@ def test_a_box_on_a_calcification_is_told(
     labels, _ = ndimage.label(hard)
     box = box_from_mask(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()), 2)
     assert box is not None
+    before = opened.frame(0)
     opened.go_to(k).draw(box.xyxy)
     assert opened.ml(0)[0] > 0  # the mask is kept
     line = opened.page.wait_for_selector(".ich-looks:visible", timeout=PATIENCE_MS)
     assert line is not None and "looks like bone or calcification" in line.inner_text()
+    assert opened.frame(0) == before  # the picture stays where it is: the next box may be under way
     look(opened, "looks")
