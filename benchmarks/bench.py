@@ -38,12 +38,13 @@ from ichseg.marks.document import Segmentation  # noqa: E402
 from ichseg.measures.agreement import compare  # noqa: E402
 from ichseg.methods import backends  # noqa: E402
 from ichseg.methods.catalogue import default_baseline, default_model, load_predictor  # noqa: E402
-from ichseg.methods.predictor import NetworkPredictor, Predictor  # noqa: E402
+from ichseg.methods.predictor import NetworkPredictor, Predictor, SliceEmbedding  # noqa: E402
 from ichseg.methods.propagation import propagate  # noqa: E402
 from ichseg.page.controller import Controller  # noqa: E402
 from ichseg.page.embeddings import Embeddings, Key  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
 from ichseg.scan.read import read_volume  # noqa: E402
+from ichseg.scan.slabs import SliceOrSlab  # noqa: E402
 from ichseg.scan.volume import CTVolume  # noqa: E402
 
 #: The plain way is timed on so many slices of a scan, and the whole is worked out from them.
@@ -242,7 +243,9 @@ def hematoma_rows(sample: Sample) -> list[Row]:
     name, volume = default_model(), sample.volume
     prompts = {sample.k: [sample.box]}
     here = load_predictor(name, "cpu")
-    kept = {k: here.embed(slice_hu) for k, slice_hu in enumerate(volume.hu_zyx)}
+    kept: dict[SliceOrSlab, SliceEmbedding] = {
+        k: here.embed(slice_hu) for k, slice_hu in enumerate(volume.hu_zyx)
+    }
 
     def timed(follow: Callable[[], Segmentation]) -> tuple[float, npt.NDArray[np.bool_]]:
         start = time.perf_counter()

@@ -57,6 +57,16 @@ class BoxModel:
         return SliceMasks(masks, np.full(len(boxes), np.nan, dtype=np.float32))
 
 
+class BrightModel(BoxModel):
+    """A model that finds what is above 45 HU in the box."""
+
+    def predict(
+        self, embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
+    ) -> SliceMasks:
+        found = super().predict(embedding, boxes)
+        return SliceMasks(found.masks & (np.asarray(embedding.slice_hu) > 45), found.iou)
+
+
 class CloserModel(BoxModel):
     """A model whose refinement sees the box's first row only, and which counts its looks."""
 

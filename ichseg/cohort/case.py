@@ -33,6 +33,7 @@ from ichseg.methods.detection import no_proposals
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow_rule import Boxes, Stop
 from ichseg.methods.propagation import propagate_lesions
+from ichseg.scan.slabs import SliceOrSlab, hu_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class Case:
     """Of boxes that the program itself proposed and took (``automatic.automatic_document``)."""
 
     @cached_property
-    def embed(self) -> Callable[[int], SliceEmbedding]:
-        """The embedding of a slice, made once."""
-        return cache(lambda k: self.predictor.embed(self.volume.hu_zyx[k]))
+    def embed(self) -> Callable[[SliceOrSlab], SliceEmbedding]:
+        """The embedding of a slice or a slab, made once."""
+        return cache(lambda where: self.predictor.embed(hu_of(self.volume, where)))
 
     def segmented(
         self,

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 from ichseg.files.records import lesions_record, scan_record, table_record, versions
 from ichseg.marks.record import Edit, boxes_record, marks_record, read_marks, second_look_in
 
-#: Of the session record; from 3 on it has the identity of what made its masks. A reader refuses a later one.
-SCHEMA_VERSION = 3
+#: Of the session record; from 3 on it has the identity of what made its masks, from 4 on masks of a thin series before
+#: the edge. A reader refuses a later one.
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ class SessionRecord:
         for edit in self.edits:
             boxes = self.prompts.get((edit.k, edit.lesion), ()) if edit.origin == "box" else ()
             mask_yx = edit.mask_yx(shape_yx)
-            parts.append(Part(edit.k, edit.lesion, edit.origin, mask_yx, boxes))
+            answer_yx = mask_yx if edit.is_answer else None
+            parts.append(
+                Part(edit.k, edit.lesion, edit.origin, mask_yx, boxes, answer_yx=answer_yx)
+            )
         return Segmentation.restored(
             self.shape_zyx,
             self.lesions,
@@ -261,9 +265,10 @@ def segmentation_record(
     The keys of ``session_record``, of which ``boxes`` has each box's ``lesion`` too, ``slices`` and ``volume_ml`` are
     of the blood, and: ``lesions`` (``lesions_record``); ``propagated``, a list of {``lesion``, ``parameters``,
     ``boxes`` (slice, box_xyxy)}; ``edits``, a list of {``slice``, ``lesion``, ``origin``, ``runs``}, masks that boxes
-    do not give, with the runs of ``Edit`` as one text; ``labels_sha256``. ``second_look`` says how the boxes that a
-    person drew were answered; those of a propagation too, unless its parameters say otherwise. ``edge``: whether the
-    edge at half height is on; it is drawn on what boxes give, where the model takes it (``models.takes_edge``).
+    do not give, with the runs of ``Edit`` as one text, and ``answer``, true, where the edge is to be drawn on them;
+    ``labels_sha256``. ``second_look`` says how the boxes that a person drew were answered; those of a propagation too,
+    unless its parameters say otherwise. ``edge``: whether the edge at half height is on; it is drawn on what the model
+    answers, where it takes it (``models.takes_edge``).
     """
     labels, mask = marked.labels_zyx(model), marked.mask_zyx(model)
     return {

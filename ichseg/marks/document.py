@@ -41,9 +41,9 @@ class Segmentation(Reading):
     that change nothing are not steps. A new change after an undo drops what could have been redone. Steps share what
     they leave alone, and masks are kept as the packed bits of their bounding box, so the history stays small.
 
-    **The edge**: with ``edge`` on, what boxes give passes through ``edge_step`` (``methods.edge_step``) before it is
-    taken in; ``set_edge`` is a step of undo. What a person corrected, or another lesion took voxels from, stays as it
-    is.
+    **The edge**: with ``edge`` on, what a model answers passes through ``edge_step`` (``methods.edge_step``) before it
+    is taken in; ``set_edge`` is a step of undo. What a person corrected, or another lesion took voxels from, stays as
+    it is.
 
     ``shape_zyx`` is the scan's shape. Slices are numbered from 0; masks are bool [y, x] at the slice's native size.
     Not thread-safe: it belongs to one user's session.
@@ -95,9 +95,9 @@ class Segmentation(Reading):
         """One that holds this and has no history: the inverse of ``lesions``, ``prompts``, ``parts``, ``parameters``.
 
         ``boxes`` maps (slice, lesion) to the boxes drawn there, ``parameters`` a lesion to those of its propagation.
-        Where parts overlap, the later one wins. The mask of a part ``from_boxes`` is the model's own answer, which
-        passes through the edge where that is on. Raises LesionError where a lesion is named that is not among them,
-        BoxError and VolumeError as ``set_boxes`` does.
+        Where parts overlap, the later one wins. A part that ``is_whole`` passes through the edge where that is on.
+        Raises LesionError where a lesion is named that is not among them, BoxError and VolumeError as ``set_boxes``
+        does.
         """
         marked = cls(shape_zyx, edge_step=edge_step, edge=edge)
         step = State(
@@ -110,7 +110,8 @@ class Segmentation(Reading):
             step.marks[k, lesion] = Marks(tuple(as_boxes(drawn, shape_zyx[1:])))
         for part in parts:
             marked._check(part.k, part.lesion)
-            mask = marked._checked({model: part.mask_yx})[model]
+            own = part.mask_yx if part.answer_yx is None else part.answer_yx
+            mask = marked._checked({model: own})[model]
             step.put(
                 part.k,
                 part.lesion,
@@ -118,7 +119,7 @@ class Segmentation(Reading):
                 mask,
                 part.origin,
                 part.boxes,
-                from_boxes=part.from_boxes,
+                is_answer=part.is_whole,
                 edge_step=edge_step,
             )
         step.lesions.update({lesion.id: lesion for lesion in lesions})
@@ -194,7 +195,7 @@ class Segmentation(Reading):
                     mask_yx,
                     "box",
                     valid,
-                    from_boxes=True,
+                    is_answer=True,
                     edge_step=self.edge_step,
                 )
         self._history.push(step)
@@ -245,7 +246,7 @@ class Segmentation(Reading):
                             mask_yx,
                             "box",
                             marks.boxes,
-                            from_boxes=True,
+                            is_answer=True,
                             yields=True,
                             edge_step=self.edge_step,
                         )
@@ -281,8 +282,8 @@ class Segmentation(Reading):
             lesion: its number.
             model: whose masks they are.
             boxes: slice -> the boxes that the model was asked. Give a slice's only where its answer to them, all
-                together, is the mask itself: the record then keeps the boxes and makes the mask again. The mask of a
-                slice without is kept as it is.
+                together, is the mask itself: the record then keeps the boxes and makes the mask again. That of a slice
+                without, as of a thin series that was followed by slabs, it keeps as it is before the edge.
             parameters: what the propagation went by, to be recorded; must be JSON. ``second_look``, where given, says
                 whether these boxes were answered with one.
 
@@ -310,7 +311,7 @@ class Segmentation(Reading):
                     mask_yx,
                     "propagated",
                     asked,
-                    from_boxes=bool(asked),
+                    is_answer=True,
                     edge_step=self.edge_step,
                 )
         if parameters:
@@ -320,7 +321,7 @@ class Segmentation(Reading):
         self._history.push(step)
 
     def set_edge(self, on: bool) -> None:
-        """Draw the edge at half height on every mask that boxes give, or take it off again, as one step of undo.
+        """Draw the edge at half height on every mask that a model gave, or take it off again, as one step of undo.
 
         Edits, locked lesions, and masks that another lesion took voxels from stay as they are; a record then holds them
         voxel by voxel. Without ``edge_step`` nothing happens.
@@ -334,7 +335,7 @@ class Segmentation(Reading):
                 if step.lesions[id].locked:
                     kept = replace(part, from_boxes=False, answer=None)
                     step.marks[k, id] = step.marks[k, id].with_part(model, kept)
-                elif part.from_boxes and part.answer is not None:
+                elif part.answer is not None:
                     step.put(
                         k,
                         id,
@@ -342,7 +343,7 @@ class Segmentation(Reading):
                         part.answer.unpacked(self.shape_zyx[1:]),
                         part.origin,
                         part.boxes,
-                        from_boxes=True,
+                        is_answer=True,
                         yields=True,
                         edge_step=self.edge_step,
                     )

@@ -34,6 +34,13 @@ class Part:
     from_boxes: bool = False
     """Whether the model's answer to ``boxes`` is the mask, so that it can be made again from them. Not so once it was
     edited, or another lesion took voxels from it."""
+    answer_yx: BoolArray | None = None
+    """The mask before the edge where it is a model's own answer, though to no boxes on its slice: that of a slab."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is what the model answered: nobody edited it, and no other lesion took voxels from it."""
+        return self.from_boxes or self.answer_yx is not None
 
 
 class Reading:
@@ -87,13 +94,13 @@ class Reading:
 
     @property
     def edge(self) -> bool:
-        """Whether the edge at half height is drawn on what boxes give."""
+        """Whether the edge at half height is drawn on what a model answers."""
         return self._now.edge
 
     def answer(self, model: str, k: int, lesion: int = 1) -> BoolArray | None:
-        """A model's own answer to a lesion's boxes on slice k, bool [y, x], before the edge; None where it is not kept.
+        """A model's own answer on slice k, bool [y, x], before the edge; None where it is not kept.
 
-        It is kept for a mask that boxes give, and no more once a person or another lesion changed it.
+        It is kept until a person or another lesion changes the mask.
         """
         self._check(k, lesion)
         part = self._now.marks.get((k, lesion), NOTHING).parts.get(model)
@@ -180,6 +187,9 @@ class Reading:
                 part.mask.unpacked(self.shape_zyx[1:]),
                 part.boxes,
                 part.from_boxes,
+                None
+                if part.answer is None or part.from_boxes
+                else part.answer.unpacked(self.shape_zyx[1:]),
             )
             for k, id, part in sorted(self._parts(model), key=lambda one: one[:2])
         ]

@@ -43,13 +43,15 @@ def read_lesion_rows(rows: Any) -> tuple[Lesion, ...]:
 
 @dataclass(frozen=True)
 class Edit:
-    """A mask that boxes do not give: one that a person made, or that lost voxels to another lesion."""
+    """A mask that boxes do not give: a person's, one that lost voxels to another lesion, or one of a slab."""
 
     k: int
     lesion: int
     origin: Origin
     runs: tuple[int, ...]
     """How many pixels, row by row, are off, then on, then off, and so on; the last that are off are left out."""
+    is_answer: bool = False
+    """Whether it is a model's own answer, on which the edge is to be drawn where that is on."""
 
     @classmethod
     def of(cls, part: Part) -> Edit:
@@ -59,9 +61,10 @@ class Edit:
         >>> Edit.of(Part(4, 1, "edited", mask)).runs
         (1, 2, 2, 1)
         """
-        flat = np.concatenate([[0], part.mask_yx.ravel().astype(np.int8), [0]])
-        runs = np.diff(np.flatnonzero(np.diff(flat)), prepend=0)
-        return cls(part.k, part.lesion, part.origin, tuple(runs.tolist()))
+        mask_yx = part.mask_yx if part.answer_yx is None else part.answer_yx
+        flat = np.concatenate([[0], mask_yx.ravel().astype(np.int8), [0]])
+        runs = tuple(np.diff(np.flatnonzero(np.diff(flat)), prepend=0).tolist())
+        return cls(part.k, part.lesion, part.origin, runs, part.answer_yx is not None)
 
     def mask_yx(self, shape_yx: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """The mask, bool [y, x], on a slice of (rows, columns)."""
@@ -78,6 +81,11 @@ def _propagated_boxes(parts: Sequence[Part], lesion: int) -> dict[int, tuple[Box
         for part in parts
         if part.lesion == lesion and part.origin == "propagated" and part.from_boxes
     }
+
+
+def _has_slabs(parts: Sequence[Part], lesion: int) -> bool:
+    """Whether a lesion was followed by slabs: its masks are a model's answers, and boxes do not give them."""
+    return any(part.lesion == lesion and part.answer_yx is not None for part in parts)
 
 
 def boxes_record(boxes: Mapping[int, Sequence[Box]]) -> list[dict[str, Any]]:
@@ -113,7 +121,7 @@ def marks_record(marked: Segmentation, model: str) -> dict[str, Any]:
 
     ``boxes`` is a list of {``slice`` from 0, ``lesion``, ``box_xyxy``}; ``propagated`` of {``lesion``, ``parameters``,
     ``boxes`` (slice, box_xyxy)}; ``edits`` of {``slice``, ``lesion``, ``origin``, ``runs``}, masks that boxes do not
-    give, with the runs of ``Edit`` as one text.
+    give, with the runs of ``Edit`` as one text, and ``answer``, true, where the edge is to be drawn on them.
     """
     parts = marked.parts(model)
     return {
@@ -129,7 +137,7 @@ def marks_record(marked: Segmentation, model: str) -> dict[str, Any]:
                 "boxes": boxes_record(boxes),
             }
             for lesion in marked.lesions
-            if (boxes := _propagated_boxes(parts, lesion.id))
+            if (boxes := _propagated_boxes(parts, lesion.id)) or _has_slabs(parts, lesion.id)
         ],
         "edits": [
             {
@@ -137,6 +145,7 @@ def marks_record(marked: Segmentation, model: str) -> dict[str, Any]:
                 "lesion": edit.lesion,
                 "origin": edit.origin,
                 "runs": " ".join(map(str, edit.runs)),
+                **({"answer": True} if edit.is_answer else {}),
             }
             for edit in (Edit.of(part) for part in parts if not part.from_boxes)
         ],
@@ -218,7 +227,8 @@ def read_marks(
             raise RecordError(f"the origin of an edit is none of {', '.join(ORIGINS)}")
         if (k, lesion) in edits:
             raise RecordError(f"slice {k} has two edits of lesion {lesion}")
-        edits[k, lesion] = Edit(k, lesion, origin, runs)
+        is_answer = json_field(entry, "answer", "true or false", "an edit", default=False)
+        edits[k, lesion] = Edit(k, lesion, origin, runs, is_answer)
     if twice := prompts.keys() & propagated.keys():
         raise RecordError(f"slice {min(twice)[0]} has drawn and propagated boxes of one lesion")
     drawn, asked = (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,16 @@ from ichseg.marks.lesion import Lesion
 #: What a lesion's mask on a slice comes from: a box there, a box on another slice, or a person's hand (or file).
 Origin = Literal["box", "propagated", "edited"]
 
-#: A step after a model's answer: model, slice and mask [y, x] to the mask [y, x] that is taken in.
-EdgeStep = Callable[[str, int, BoolArray], BoolArray]
+
+class EdgeStep(Protocol):
+    """A step after a model's answer on slice k: its mask [y, x] to the one that is taken in."""
+
+    def __call__(
+        self, model: str, k: int, mask_yx: BoolArray, of_slabs: bool = False, /
+    ) -> BoolArray:
+        """``of_slabs``: whether the mask is no answer to boxes on the slice, but lies between those on two slabs."""
+        ...
+
 
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
@@ -35,7 +43,7 @@ class State:
     parameters: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     """(lesion, model) -> what it was propagated with."""
     edge: bool = False
-    """Whether the edge is drawn on what boxes give."""
+    """Whether the edge is drawn on what a model answers."""
 
     def copy(self) -> State:
         """The same state, to be changed."""
@@ -58,19 +66,20 @@ class State:
         origin: Origin,
         boxes: tuple[Box, ...] = (),
         *,
-        from_boxes: bool = False,
+        is_answer: bool = False,
         yields: bool = False,
         edge_step: EdgeStep | None = None,
     ) -> None:
         """Write one mask, bool [y, x], so that no voxel is of two lesions; ``yields``: to all of them.
 
-        A mask ``from_boxes`` passes through ``edge_step`` where the edge is on, and what it was before is kept.
+        A mask that is a model's own answer passes through ``edge_step`` where the edge is on, and what it was before
+        is kept.
         """
         answer = None
-        if from_boxes:
+        if is_answer:
             answer = PackedMask.of(mask_yx)
             if self.edge and edge_step is not None:
-                mask_yx = edge_step(model, k, mask_yx)
+                mask_yx = edge_step(model, k, mask_yx, not boxes)
         kept, losers = mask_yx, []
         for id, other in self.lesions.items():
             part = self.marks.get((k, id), NOTHING).parts.get(model)
@@ -81,7 +90,7 @@ class State:
                 continue
             outranked = origin == "propagated" and part.origin != "propagated"
             if yields or other.locked or outranked:
-                kept, from_boxes, answer = kept & ~theirs, False, None
+                kept, is_answer, answer = kept & ~theirs, False, None
             else:
                 losers.append((id, part, theirs))
         for id, part, theirs in losers:
@@ -91,7 +100,7 @@ class State:
         packed = PackedMask.of(kept)
         if packed == answer:
             packed = answer  # held once
-        new = PackedPart(packed, origin, boxes, from_boxes, answer)
+        new = PackedPart(packed, origin, boxes, is_answer and bool(boxes), answer)
         self.marks[k, lesion] = self.marks.get((k, lesion), NOTHING).with_part(model, new)
 
     def edit(self, k: int, lesion: int, model: str, mask_yx: BoolArray) -> None:
@@ -179,4 +188,4 @@ class PackedPart:
     boxes: tuple[Box, ...] = ()
     from_boxes: bool = False
     answer: PackedMask | None = None
-    """The model's own answer to the boxes, before the edge; None where the mask is not from boxes alone."""
+    """The model's own answer, before the edge; None where a person or another lesion changed the mask."""

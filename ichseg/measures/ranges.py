@@ -38,6 +38,7 @@ from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     from ichseg.methods.predictor import Predictor, SliceEmbedding
+    from ichseg.scan.slabs import SliceOrSlab
 
 #: Draws of a slice's boxes that go to the model at once: who draws meanwhile waits for so many decodings at most.
 DRAWS_AT_ONCE = 4
@@ -52,7 +53,7 @@ _NO_RANGE = "A range is that of drawn boxes; some of this mask was corrected by 
 
 Areas = npt.NDArray[np.int64]
 Boxes: TypeAlias = tuple[Box, ...]
-Embed: TypeAlias = "Callable[[int], SliceEmbedding]"
+Embed: TypeAlias = "Callable[[SliceOrSlab], SliceEmbedding]"
 
 #: A method, whether with the edge, where its propagation may begin (``spread.starts``), and its rule.
 _SpreadKey: TypeAlias = tuple[str, bool, tuple[Start, ...], Rule]
@@ -108,7 +109,7 @@ class Drawn:
             blood=blood,
             boxes=boxes,
             rules={lesion: rule for lesion, rule in rules.items() if lesion in boxes},
-            clipped=frozenset(part.lesion for part in parts if not part.from_boxes),
+            clipped=frozenset(part.lesion for part in parts if not part.is_whole),
             no_range=other,
         )
 

@@ -21,6 +21,7 @@ from ichseg.marks.box import Box, box_from_mask, boxes_from_mask, jitter
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.follow_rule import Rule
 from ichseg.methods.propagation import propagate_lesions
+from ichseg.scan.slabs import SliceOrSlab
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ BoolArray = npt.NDArray[np.bool_]
 #: Boxes that a propagation may begin with, by slice from 0.
 Start: TypeAlias = tuple[tuple[int, tuple[Box, ...]], ...]
 
-#: What is done to a mask [y, x] of a slice, by its number from 0, after a model's answer.
-EdgeStep: TypeAlias = Callable[[int, BoolArray], BoolArray]
+#: One model's ``marks.state.EdgeStep``: slice, mask [y, x], and whether that lies between two slabs', to a mask [y, x].
+EdgeStep: TypeAlias = Callable[[int, BoolArray, bool], BoolArray]
 
 #: A person might begin on a slice on which the hematoma has this share of its largest area.
 LEAST_SHARE = 0.05
@@ -257,7 +258,7 @@ def propagated_ml(
     *,
     rule: Rule | None = None,
     edge: EdgeStep | None = None,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> float | None:
     """The volume of one draw in mL, from ``options`` (``starts``) by turns; None where it was cancelled.
@@ -281,8 +282,9 @@ def propagated_ml(
         return None
     mask_zyx = found.mask_zyx()
     if edge is not None:
-        for k in map(int, np.flatnonzero(mask_zyx.any(axis=(1, 2)))):
-            mask_zyx[k] = edge(k, mask_zyx[k])
+        for k, one in found.found[1].items():
+            if one.mask_yx.any():
+                mask_zyx[k] = edge(k, one.mask_yx, not one.boxes)
     return volume_ml(mask_zyx, volume)
 
 

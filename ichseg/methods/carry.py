@@ -28,6 +28,7 @@ from ichseg.methods.follow_rule import Evidence, Rule
 from ichseg.methods.propagation import Propagation, propagate_lesions
 from ichseg.scan.limits import bone_above
 from ichseg.scan.registration import Registration
+from ichseg.scan.slabs import SliceOrSlab
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def carry(
     *,
     edge: bool = True,
     rule: Rule | None = None,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Carried:
@@ -150,7 +151,7 @@ def prompts_on(
     registration: Registration,
     *,
     rule: Rule | None = None,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[list[Lesion], dict[Hashable, Mapping[int, Sequence[Box]]]]:
     """The lesions of a baseline, and the boxes that each is looked for in on its follow-up: by lesion, then slice.
@@ -214,7 +215,7 @@ class _Look:
         predictor: Predictor,
         volume: CTVolume,
         rule: Rule,
-        embed: Callable[[int], SliceEmbedding] | None,
+        embed: Callable[[SliceOrSlab], SliceEmbedding] | None,
     ) -> None:
         self.predictor, self.volume, self.rule = predictor, volume, rule
         self._embed = embed

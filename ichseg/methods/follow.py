@@ -64,11 +64,18 @@ def follow(
 
     Raises BoxError before the first slice for a lesion without a box, or a box or slice that is not on the scan.
     """
-    if not lesions:
-        raise _no_box()
-    checked = {name: _checked(prompts, volume.shape_zyx) for name, prompts in lesions.items()}
+    checked = checked_prompts(lesions, volume.shape_zyx)
     run = _Run(predictor, volume, rule or Rule(), second_look, embed)
     return run.follow(checked, cancelled or (lambda: False))
+
+
+def checked_prompts(
+    lesions: Mapping[Lesion, Prompts], shape_zyx: tuple[int, int, int]
+) -> dict[Lesion, dict[int, list[Box]]]:
+    """Each lesion's boxes by slice, those without a box left out. Raises BoxError as ``follow`` does."""
+    if not lesions:
+        raise _no_box()
+    return {name: _checked(prompts, shape_zyx) for name, prompts in lesions.items()}
 
 
 def _checked(prompts: Prompts, shape_zyx: tuple[int, int, int]) -> dict[int, list[Box]]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ichseg.arrays import BoolArray
 from ichseg.marks.box import Box
 from ichseg.scan.limits import BONE_IN_MASK_HU
+from ichseg.scan.slabs import SLAB_MM
 
 Boxes: TypeAlias = Sequence[Box] | npt.ArrayLike
 #: Boxes by slice, from 0.
@@ -53,6 +54,8 @@ class Rule:
     least_iou: float = 0.5
     """The model's own estimate of its IoU; a method without one is not judged by it."""
     bone_hu: float = BONE_IN_MASK_HU
+    slab_mm: float = SLAB_MM
+    """A thin series is followed by slabs so thick (``scan.slabs``); 0: slice by slice, whatever the series."""
 
 
 @dataclass(frozen=True)

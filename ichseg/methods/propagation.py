@@ -13,8 +13,9 @@ from ichseg.arrays import BoolArray
 from ichseg.marks.document import Segmentation
 from ichseg.marks.state import EdgeStep
 from ichseg.methods.edge_step import step_of
-from ichseg.methods.follow import follow
 from ichseg.methods.follow_rule import Found, Lesion, Prompts, Rule, Stop
+from ichseg.methods.follow_slabs import follow_scan
+from ichseg.scan.slabs import SliceOrSlab
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def propagate(
     rule: Rule | None = None,
     second_look: bool = False,
     edge: bool = True,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -176,14 +177,14 @@ def propagate_lesions(
     *,
     rule: Rule | None = None,
     second_look: bool = False,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Propagation:
     """Collect what ``follow`` gives; the arguments are those of ``propagate``."""
     done = Propagation(volume.shape_zyx, rule or Rule(), second_look)
     steps = done.collect(
-        follow(
+        follow_scan(
             predictor,
             volume,
             lesions,

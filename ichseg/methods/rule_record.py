@@ -19,6 +19,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "further_looks": (0, 10),
     **dict.fromkeys(("least_area_mm2", "most_growth", "least_contrast", "least_contrast_hu"), _ANY),
     **dict.fromkeys(("most_bone", "least_overlap", "least_iou", "bone_hu"), _ANY),
+    "slab_mm": (0, 100),
 }
 
 #: Of a propagation's stops, of which two are usual, and of what else it says.
@@ -27,7 +28,7 @@ _MAX_TEXT = 200
 
 
 def rule_of(record: Any) -> Rule:
-    """A rule from a JSON document; what it does not say is as by default.
+    """A rule from a JSON document; what it does not say is as by default, but for slabs: then there were none yet.
 
     Raises RecordError for a number that no rule has, or one out of its bounds.
 
@@ -49,7 +50,7 @@ def rule_of(record: Any) -> Rule:
         least, most = BOUNDS[name]
         if not least <= value <= most:
             raise RecordError(f'"{name}" of {where} is {least:g} to {most:g}, not {value:.8g}')
-    return Rule(**numbers)
+    return Rule(**{"slab_mm": 0.0, **numbers})
 
 
 def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:

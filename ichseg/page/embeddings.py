@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ichseg.errors import cancelling
 from ichseg.methods.backends import forget_images
 from ichseg.methods.catalogue import load_listed
+from ichseg.scan.slabs import Slab, Slabs, SliceOrSlab
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,11 +36,16 @@ CLOSING_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Key:
-    """Whose slice, by which model: an open scan's owner, a catalogue name, a slice from 0."""
+    """Whose slice, by which model: an open scan's owner, a catalogue name, a slice from 0, or those of a slab."""
 
     owner: str
     model: str
-    k: int
+    k: int | range
+
+    @classmethod
+    def of(cls, owner: str, model: str, where: SliceOrSlab) -> Key:
+        """That of a slice or a slab."""
+        return cls(owner, model, where.slices if isinstance(where, Slab) else where)
 
 
 #: An embedding to make: for whom, and of what slice [y, x] in HU.
@@ -138,14 +144,20 @@ class Embeddings:
         hu_zyx: npt.NDArray[np.number],
         centre: int,
         reader: Reader | None = None,
+        slabs: Slabs | None = None,
     ) -> None:
         """Embed a scan's slices in the background, outward from ``centre``; replaces its last plan.
 
-        ``reader`` is given the embeddings that it wants, those that are there already, too.
+        ``reader`` is given the slices' embeddings that it wants, those that are there already, too. Of a thin series
+        the ``slabs`` come first: they are what a hematoma is followed by.
         """
-        order = sorted(range(len(hu_zyx)), key=lambda k: (abs(k - centre), k))
+        wanted: list[tuple[int | range, npt.NDArray[np.number]]] = []
+        if slabs is not None:
+            order = _outward(len(slabs.each), slabs.number(centre))
+            wanted += [(slabs.each[n].slices, slabs.each[n].hu_yx) for n in order]
+        wanted += [(k, hu_zyx[k]) for k in _outward(len(hu_zyx), centre)]
         # Slice by slice, so that models with the same stem compute it once.
-        jobs = [(Key(owner, model, k), hu_zyx[k]) for k in order for model in models]
+        jobs = [(Key(owner, model, k), hu) for k, hu in wanted for model in models]
         with self._changed:
             if owner not in self._owners or self._closed:
                 return
@@ -257,7 +269,7 @@ class Embeddings:
             try:
                 embedding = self._obtain(*job)
                 reader = self._readers.get(key.owner)
-                if reader is not None and reader.wants(key.model, key.k):
+                if reader is not None and isinstance(key.k, int) and reader.wants(key.model, key.k):
                     reader.take(key.k, embedding)
             except Exception:  # nobody asked yet: whoever asks for this model will be told
                 self._give_up(key)
@@ -282,7 +294,12 @@ class Embeddings:
                 if key not in self._kept and key not in self._running:
                     return key, slice_hu
                 reader = self._readers.get(owner)
-                if reader is not None and key in self._kept and reader.wants(key.model, key.k):
+                if (
+                    reader is not None
+                    and isinstance(key.k, int)
+                    and key in self._kept
+                    and reader.wants(key.model, key.k)
+                ):
                     return key, slice_hu
             del self._plans[owner]
             self._readers.pop(owner, None)
@@ -299,3 +316,8 @@ class Embeddings:
         with self._changed:
             plan = self._plans.get(key.owner, deque())
             self._plans[key.owner] = deque(job for job in plan if job[0].model != key.model)
+
+
+def _outward(count: int, centre: int) -> list[int]:
+    """The numbers from 0 that there are, those nearest to one first."""
+    return sorted(range(count), key=lambda n: (abs(n - centre), n))

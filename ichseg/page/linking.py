@@ -26,6 +26,7 @@ from ichseg.page.state import runs, total_ml
 from ichseg.page.work import Work
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.registration import Registration, register
+from ichseg.scan.slabs import SliceOrSlab
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _followed(
     predictor: Predictor,
     volume: CTVolume,
     prompts: Mapping[Hashable, Mapping[int, Sequence[Box]]],
-    embed: Callable[[int], SliceEmbedding],
+    embed: Callable[[SliceOrSlab], SliceEmbedding],
     cancelled: Callable[[], bool],
     tell: Callable[[float], None],
 ) -> Propagation:

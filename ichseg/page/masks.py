@@ -17,6 +17,7 @@ from ichseg.methods.catalogue import title_of
 from ichseg.page.case import BoolArray, Case
 from ichseg.page.embeddings import Embeddings, Key
 from ichseg.page.sessions import Session
+from ichseg.scan.slabs import SliceOrSlab, hu_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ class Masks:
     def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
 
-    def embedding(self, case: Case, volume: CTVolume, model: str, k: int) -> SliceEmbedding:
-        """Slice k's embedding by a model, for a person who waits for it."""
-        return self.embeddings.get(Key(case.owner, model, k), volume.hu_zyx[k])
+    def embedding(
+        self, case: Case, volume: CTVolume, model: str, where: SliceOrSlab
+    ) -> SliceEmbedding:
+        """A slice's or a slab's embedding by a model, for a person who waits for it."""
+        return self.embeddings.get(Key.of(case.owner, model, where), hu_of(volume, where))
 
     def set_boxes(
         self,

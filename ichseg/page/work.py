@@ -21,6 +21,7 @@ from ichseg.page.masks import Masks
 from ichseg.page.measuring import Measured, Method, Snapshot
 from ichseg.page.protocol import File
 from ichseg.page.sessions import Session, SessionStore, safe_name
+from ichseg.scan.slabs import slabs_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Work:
     def plan(self, case: Case, volume: CTVolume, centre: int) -> None:
         """Have the background embed a scan's slices, outward from one, and look for blood on them meanwhile."""
         reader = self.likely.reader(case.owner, volume)
-        self.embeddings.plan(case.owner, case.models, volume.hu_zyx, centre, reader)
+        self.embeddings.plan(
+            case.owner, case.models, volume.hu_zyx, centre, reader, slabs_of(volume)
+        )
 
     def forget(self, case: Case) -> None:
         """Let go of what was computed for a scan that is put aside or closed."""

@@ -257,6 +257,6 @@ def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again
         check=True,
     )
     again = json.loads(run.stdout)
-    assert again["schema_version"] == 3 and again["same_mask"] is True
+    assert again["schema_version"] == 4 and again["same_mask"] is True
     itk = sitk.ReadImage(str(tmp_path / "again.nii.gz"))
     assert np.array_equal(sitk.GetArrayFromImage(itk), labels)

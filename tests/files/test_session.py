@@ -43,6 +43,7 @@ from ichseg.files.session import SCHEMA_VERSION, load_session, segmentation_reco
 from ichseg.files.sidecar import read_lesions
 from ichseg.files.tables import slices_csv
 from ichseg.files.write import save_mask
+from ichseg.json_fields import RecordError
 from ichseg.marks import edit
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
@@ -50,7 +51,10 @@ from ichseg.marks.lesion import Lesion
 from ichseg.marks.reading import Part
 from ichseg.marks.record import Edit
 from ichseg.methods.edge_step import step_of
+from ichseg.methods.follow_rule import Rule
 from ichseg.methods.predictor import SliceMasks
+from ichseg.methods.propagation import propagate
+from ichseg.methods.rule_record import rule_of
 from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.replace_file import write_whole
 from ichseg.scan.read import read_volume
@@ -352,7 +356,7 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
     [
         (change("schema_version", ...), "it has no schema_version"),
         (change("schema_version", "one"), "it has no schema_version"),
-        (change("schema_version", 4), "up to schema 3; hematoma-session.json has 4; update"),
+        (change("schema_version", 5), "up to schema 4; hematoma-session.json has 5; update"),
         (change("scan", ...), 'it has no "scan"'),
         (change("scan.shape_zyx", [4, 12]), '"shape_zyx" of its scan has 2 numbers, not 3'),
         (change("boxes", 5), 'its "boxes" is 5, not a list'),
@@ -916,3 +920,55 @@ def test_a_record_says_whether_the_edge_was_on_and_gives_the_same_mask(tmp_path:
         assert load_session(saved(tmp_path, document)).edge is False
     np.testing.assert_array_equal(masks[False], generous)
     assert masks[True].sum() * 0.25 == pytest.approx(np.pi * 100, rel=0.03)
+
+
+class Generous(ThresholdPredictor):
+    """A network that takes the edge, by its name, and takes a little of the tissue along."""
+
+    name = "litemedsam"
+
+    def predict(self, embedding: Any, boxes: Any, *, second_look: bool | None = None) -> SliceMasks:
+        masks = np.zeros((len(boxes), *embedding.shape_yx), bool)
+        for mask, box in zip(masks, boxes, strict=True):
+            mask[box.slices()] = embedding.slice_hu[box.slices()] > 42
+        return SliceMasks(masks, np.ones(len(boxes), np.float32))
+
+
+@pytest.fixture(scope="module")
+def thin_blood() -> CTVolume:
+    """An ellipsoid of blood over slices of 1 mm, blurred by 0.8 mm."""
+    radii_mm = (12.0, 11.0, 10.0)
+    truth = phantoms.ellipsoid((40, 96, 96), (1.0, 0.5, 0.5), (20, 24, 24), radii_mm)
+    hu = ndimage.gaussian_filter(np.where(truth, 65.0, 35.0), (0.8, 1.6, 1.6))
+    where = phantoms.geometry(list(range(40)), (0.5, 0.5))
+    return CTVolume(np.rint(hu).astype(np.int16), where, name="thin")
+
+
+@pytest.mark.parametrize("edge", [True, False])
+def test_a_thin_series_is_made_again_from_its_record_with_its_edge(
+    tmp_path: Path, thin_blood: CTVolume, edge: bool
+) -> None:
+    predictor = Generous()
+    prompts = {20: [Box(18, 18, 78, 78)]}
+    marked = propagate(predictor, thin_blood, prompts, edge=edge)
+    document = document_of(thin_blood, marked, "litemedsam")
+    (propagated,) = document["propagated"]
+    assert propagated["boxes"] == [] and len(propagated["parameters"]["stops"]) == 2
+    assert propagated["parameters"]["rule"]["slab_mm"] == 5.0
+    assert len(document["edits"]) > 20 and all(one["answer"] for one in document["edits"])
+    session = load_session(saved(tmp_path, document))
+    again = session.run(predictor, thin_blood)
+    assert session.is_same(again, "litemedsam") is True
+    assert document_of(thin_blood, again, "litemedsam") == document
+    marked.set_edge(not edge)
+    again.set_edge(not edge)
+    labels = marked.labels_zyx("litemedsam")
+    np.testing.assert_array_equal(again.labels_zyx("litemedsam"), labels)
+    assert not session.is_same(again, "litemedsam")
+
+
+def test_a_rule_of_before_slabs_is_followed_slice_by_slice() -> None:
+    assert rule_of({"further_looks": 1}) == Rule(further_looks=1, slab_mm=0)
+    assert rule_of({"slab_mm": 4.0}).slab_mm == 4
+    with pytest.raises(RecordError, match='"slab_mm" of a propagation\'s rule is 0 to 100'):
+        rule_of({"slab_mm": 1e9})

@@ -746,7 +746,7 @@ def test_an_edit_of_a_full_slice_takes_under_five_milliseconds() -> None:
 # The edge, as a step after what boxes give
 
 
-def halved(model: str, k: int, mask_yx: Mask) -> Mask:
+def halved(model: str, k: int, mask_yx: Mask, of_slabs: bool = False) -> Mask:
     """A step that anyone can follow: of model a, the left half of the slice goes."""
     out = mask_yx.copy()
     if model == "a":

@@ -116,7 +116,9 @@ def test_it_is_bounded_in_time_and_says_how_often_it_drew() -> None:
     )
 
 
-def upper_half(k: int, mask_yx: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def upper_half(
+    k: int, mask_yx: np.ndarray[Any, Any], of_slabs: bool = False
+) -> np.ndarray[Any, Any]:
     """A step after the model's answer: what lies above row 30, and nothing on slice 2."""
     return mask_yx & (np.arange(mask_yx.shape[0])[:, None] < 30) & (k != 2)
 

@@ -1,7 +1,7 @@
 """From a box on one slice to the whole hematoma, on phantoms whose answer is known.
 
-The method here is a real one, though a plain one: it takes the blood in the box, and its estimate of itself is
-the share of it that is well above the threshold. What is tested is where it is asked, and what becomes of its answers.
+The method here is a real one, though a plain one (``tests.blood_in_box``). What is tested is where it is asked, and
+what becomes of its answers.
 """
 
 from __future__ import annotations
@@ -21,69 +21,21 @@ from hypothesis import strategies as st
 
 from ichseg.cli import main as cli
 from ichseg.errors import BoxError
-from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask
+from ichseg.marks.box import Box, box_from_mask
 from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.follow import follow
 from ichseg.methods.follow_rule import Found, Rule, Stop
-from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
+from ichseg.methods.predictor import SliceEmbedding
 from ichseg.methods.propagation import Propagation, propagate, propagate_lesions
 from ichseg.scan.volume import CTVolume
+from tests.blood_in_box import BloodInBox, boxed, scan_of
 from train.scores.propagation import measure_sample
 
 ROOT = Path(__file__).resolve().parents[2]
 BoolArray = npt.NDArray[np.bool_]
 BRAIN, BLOOD = phantoms.BRAIN_HU, phantoms.BLOOD_HU
 SHAPE_YX = (96, 112)
-
-
-class BloodInBox(Predictor):
-    """Everything from 44 HU up in the box; its estimate is the share of that from 55 HU up."""
-
-    name = title = "blood in the box"
-    weights_sha256: dict[str, str] = {}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.asked = 0
-
-    def embed(self, slice_hu: npt.ArrayLike) -> SliceEmbedding:
-        return SliceEmbedding(np.asarray(slice_hu))
-
-    def embed_many(self, slices_hu: Sequence[npt.ArrayLike]) -> list[SliceEmbedding]:
-        self.batches.append(len(slices_hu))
-        return super().embed_many(slices_hu)
-
-    def predict(
-        self,
-        embedding: SliceEmbedding,
-        boxes: Sequence[Box] | npt.ArrayLike,
-        *,
-        second_look: bool | None = None,
-    ) -> SliceMasks:
-        self.asked += 1
-        masks, iou = [], []
-        for box in as_boxes(boxes, embedding.shape_yx):
-            mask = np.zeros(embedding.shape_yx, bool)
-            mask[box.slices()] = embedding.slice_hu[box.slices()] >= 44
-            masks.append(mask)
-            iou.append(float((embedding.slice_hu[mask] >= 55).mean()) if mask.any() else 0.0)
-        return SliceMasks(np.array(masks), np.array(iou, np.float32))
-
-
-def scan_of(
-    blood: BoolArray,
-    positions_mm: Sequence[float] | None = None,
-    *,
-    hu: npt.ArrayLike = BLOOD,
-    tilt_degrees: float = 0.0,
-    spacing_yx_mm: tuple[float, float] = (0.5, 0.5),
-) -> CTVolume:
-    """Brain with blood where the mask [z, y, x] is; ``hu`` may be one value a slice."""
-    positions = np.arange(len(blood)) * 5.0 if positions_mm is None else positions_mm
-    where = phantoms.geometry(list(positions), spacing_yx_mm, tilt_degrees)
-    values = np.broadcast_to(np.reshape(hu, (-1, 1, 1)), blood.shape)
-    return CTVolume(np.where(blood, values, BRAIN).astype(np.int16), where, name="phantom")
 
 
 def disks(*centres_and_radii: Sequence[tuple[float, float, float]]) -> BoolArray:
@@ -94,10 +46,6 @@ def disks(*centres_and_radii: Sequence[tuple[float, float, float]]) -> BoolArray
         for cy, cx, radius in slice_disks:
             mask |= (y - cy) ** 2 + (x - cx) ** 2 <= radius**2
     return out
-
-
-def boxed(mask_yx: BoolArray, margin_px: float = 2) -> list[Box]:
-    return boxes_from_mask(mask_yx, margin_px)
 
 
 def run(volume: CTVolume, lesions: dict[object, object], **options: object) -> Propagation:

@@ -17,7 +17,6 @@ from ichseg.files.nifti_mask import write_mask
 from ichseg.files.session import load_session, segmentation_record
 from ichseg.files.write import save_mask
 from ichseg.marks.lesion import Lesion
-from ichseg.methods.predictor import SliceMasks
 from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings
 from ichseg.scan.volume import CTVolume
@@ -27,6 +26,7 @@ from tests.pages import (
     ROWS,
     SLICES,
     BoxModel,
+    BrightModel,
     Embedding,
     Page,
     area_ml,
@@ -358,16 +358,6 @@ def test_what_the_page_kept_of_a_lost_scan_is_put_back_by_the_weights_that_are_h
 
 
 # The whole hematoma
-
-
-class BrightModel(BoxModel):
-    """A model that finds what is above 45 HU in the box."""
-
-    def predict(
-        self, embedding: Embedding, boxes: list[Any], *, second_look: bool | None = None
-    ) -> SliceMasks:
-        found = super().predict(embedding, boxes)
-        return SliceMasks(found.masks & (np.asarray(embedding.slice_hu) > 45), found.iou)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""Digital phantoms: python -m tools.phantom make | score | register | still.
+"""Digital phantoms: python -m tools.phantom make | score | register | still | thin.
 
     pip install --no-deps nilearn==0.14.1     # its MNI152 maps, for `make` alone
     python -m tools.phantom make  --out runs/phantoms
     python -m tools.phantom score --out runs/phantoms      # writes docs/phantoms
     python -m tools.phantom register --out runs/pairs      # writes docs/phantoms/registration.md; wants nilearn, too
     python -m tools.phantom still --out runs/still         # writes docs/phantoms/still.md
+    python -m tools.phantom thin --out runs/thin           # writes docs/phantoms/thin.md; wants nilearn, too
 
 Each goes on where it was stopped. With ``--part held-out`` they are other phantoms, on which nothing was chosen.
 """
@@ -149,6 +150,24 @@ def still_command(
             for copy in progress.track(range(COPIES), description="noise copies")
         ]
     print(write(docs, rows))
+
+
+@app.command("thin")
+def thin_command(
+    out: Out,
+    docs: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("docs/phantoms"),
+    model: Annotated[str, typer.Option(help="A method of the catalogue.")] = "litemedsam-rslora",
+) -> None:
+    """Make the sample's head as a thin series where it is not there yet, follow its lesions, and write the table."""
+    from ichseg.methods.catalogue import load_predictor
+    from tools.phantom.thin import SCAN, followed, make, write
+
+    if not (out / SCAN).exists():
+        make(out)
+    predictor = load_predictor(model)
+    with Progress(console=console) as progress:
+        rows = list(progress.track(followed(predictor, out), total=12, description="followed"))
+    print(write(docs, rows, predictor.title))
 
 
 if __name__ == "__main__":

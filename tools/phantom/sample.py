@@ -24,12 +24,22 @@ from tools.phantom.head import Head, Hematoma
 from tools.phantom.scanner import scan
 from tools.phantom.shapes import Floats, Vector, column
 
-SIZE, SLICES = 512, 30
-PIXEL_MM, SLICE_MM = 0.45, 5.0
-LOWEST_MM = -54.0  # centre of the first slice
-SUBSLICES = 5  # a slice is the mean of five planes
+SIZE, PIXEL_MM = 512, 0.45
 HEAD_SCALE = 0.94  # the MNI152 brain is larger than people's
 HEAD_CENTRE = (0.0, -17.0, 0.0)  # MNI point that lies at the scanner's centre
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The slices of a scan: how many, how thick, where the first one's centre lies, and of how many planes each is."""
+
+    slices: int = 30
+    slice_mm: float = 5.0
+    lowest_mm: float = -54.0
+    planes: int = 5
+
+
+SAMPLE = Stack()
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ def holder(x: Floats, y: Floats) -> Floats:
     return (-1000.0 + 1190.0 * shell).astype(np.float32)
 
 
-def ideal_slice(head: Head, phantom: HeadPhantom, k: int) -> Floats:
+def ideal_slice(head: Head, phantom: HeadPhantom, k: int, stack: Stack = SAMPLE) -> Floats:
     """HU, IPH share and IVH share [3, y, x] of slice `k`, averaged through its thickness."""
     axis = (np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2) * PIXEL_MM
     y, x = (a.ravel() for a in np.meshgrid(-axis, -axis, indexing="ij"))
@@ -90,10 +100,10 @@ def ideal_slice(head: Head, phantom: HeadPhantom, k: int) -> Floats:
     # The planes lie a bit differently in each pixel, so that slanting bone shows no steps.
     row, column = np.divmod(np.arange(SIZE * SIZE), SIZE)
     within = (row * 0.5698403 + column * 0.7548777) % 1.0  # evenly spread over neighbours
-    for plane in range(SUBSLICES):
-        part = (plane + within) / SUBSLICES - 0.5
-        z = (LOWEST_MM + (k + part) * SLICE_MM).astype(np.float32)
-        result += np.stack(head.at(phantom.to_head(np.stack([x, y, z])), y)) / SUBSLICES
+    for plane in range(stack.planes):
+        part = (plane + within) / stack.planes - 0.5
+        z = (stack.lowest_mm + (k + part) * stack.slice_mm).astype(np.float32)
+        result += np.stack(head.at(phantom.to_head(np.stack([x, y, z])), y)) / stack.planes
     result[0] = np.maximum(result[0], holder(x, y))
     return result.reshape(3, SIZE, SIZE)
 
@@ -106,12 +116,14 @@ def truth_of(iph: Floats, ivh: Floats) -> NDArray[np.uint8]:
 def make(phantom: HeadPhantom) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """The scan in HU and its reference mask (1 = IPH, 2 = IVH), both [z, y, x] as radiologists look at it."""
     head = Head(Hematoma(phantom.hematoma_scale))
-    ideal = np.stack([ideal_slice(head, phantom, k) for k in range(SLICES)])
+    ideal = np.stack([ideal_slice(head, phantom, k) for k in range(SAMPLE.slices)])
     hu = scan(ideal[:, 0], PIXEL_MM, phantom.seed)
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16), truth_of(ideal[:, 1], ideal[:, 2])
 
 
-def write_nifti(path: Path, array_zyx: NDArray[np.int16] | NDArray[np.uint8]) -> None:
+def write_nifti(
+    path: Path, array_zyx: NDArray[np.int16] | NDArray[np.uint8], stack: Stack = SAMPLE
+) -> None:
     """Write [z, y, x] as RAS NIfTI-1, the same bytes each time (gzip level 9, no time stamp)."""
     data = np.ascontiguousarray(array_zyx[:, ::-1, ::-1])  # x to the right, y to the front
     code = {"int16": 4, "uint8": 2}[data.dtype.name]
@@ -123,14 +135,29 @@ def write_nifti(path: Path, array_zyx: NDArray[np.int16] | NDArray[np.uint8]) ->
         header[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
 
     put(0, "<i4", 348)
-    put(40, "<i2", 3, SIZE, SIZE, SLICES, 1, 1, 1, 1)
+    put(40, "<i2", 3, SIZE, SIZE, stack.slices, 1, 1, 1, 1)
     put(70, "<i2", code, data.itemsize * 8)
-    put(76, "<f4", 1, PIXEL_MM, PIXEL_MM, SLICE_MM, 0, 0, 0, 0, 352, 1, 0)
+    put(76, "<f4", 1, PIXEL_MM, PIXEL_MM, stack.slice_mm, 0, 0, 0, 0, 352, 1, 0)
     header[123] = 2  # millimetres
     header[148:174] = np.frombuffer(b"synthetic head CT, ichseg ", np.uint8)
     put(252, "<i2", 1, 1)  # qform and sform: scanner coordinates
-    put(268, "<f4", corner, corner, LOWEST_MM)
-    put(280, "<f4", PIXEL_MM, 0, 0, corner, 0, PIXEL_MM, 0, corner, 0, 0, SLICE_MM, LOWEST_MM)
+    put(268, "<f4", corner, corner, stack.lowest_mm)
+    put(
+        280,
+        "<f4",
+        PIXEL_MM,
+        0,
+        0,
+        corner,
+        0,
+        PIXEL_MM,
+        0,
+        corner,
+        0,
+        0,
+        stack.slice_mm,
+        stack.lowest_mm,
+    )
     put(344, "S4", b"n+1")  # type: ignore[arg-type]
     payload = header.tobytes() + data.astype(data.dtype.newbyteorder("<")).tobytes()
     write_whole(path, gzip.compress(payload, 9, mtime=0))

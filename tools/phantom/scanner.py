@@ -21,7 +21,7 @@ VIEWS = 400  # over half a turn
 DETECTOR_MM = 0.5
 POINT_SPREAD_MM = 0.50  # standard deviation in the plane, as of a soft head kernel
 CUTOFF_PER_MM = 0.80  # where the kernel ends
-QUANTA = 3.3e6  # a ray and view in air: sets the noise
+QUANTA = 3.3e6  # a ray and view in air, through a slice of 5 mm: sets the noise
 BONE_CORRECTION = 0.4  # share of the bone's beam hardening that the scanner takes away
 
 # Five energies of a 120 kV head beam: keV 50, 60, 70, 80, 100. Linear attenuation in 1/cm of water and of
@@ -73,7 +73,9 @@ def kernel(bins: int) -> Floats:
     return (frequency * fade).astype(np.float32)
 
 
-def scan(slices_hu: Floats, pixel_mm: float, seed: int) -> Floats:
+def scan(
+    slices_hu: Floats, pixel_mm: float, seed: int | list[int], quanta: float = QUANTA
+) -> Floats:
     """What the scanner makes of ideal slices [z, y, x] in HU: blurred, hardened, noisy."""
     rng = np.random.default_rng(seed)
     count, size = slices_hu.shape[0], slices_hu.shape[-1]
@@ -97,7 +99,7 @@ def scan(slices_hu: Floats, pixel_mm: float, seed: int) -> Floats:
         lines = rays(small_x, small_y, angle, coarse_bins, 2 * pixel_mm).T @ columns
         lines *= 2 * pixel_mm / 10.0  # cm of material along each ray
         wrong, attenuation = hardening(lines[:, :count], lines[:, count:])
-        fluctuation = np.sqrt(np.exp(attenuation) / QUANTA)
+        fluctuation = np.sqrt(np.exp(attenuation) / quanta)
         both = np.stack([wrong, fluctuation]).transpose(0, 2, 1).reshape(2 * count, -1)
         both = np.stack([np.interp(fine_s, coarse_s, row) for row in both])
         sinogram = both[:count] + both[count:] * rng.standard_normal((count, bins))

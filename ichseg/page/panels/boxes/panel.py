@@ -13,8 +13,8 @@ from pydantic import Field
 from ichseg.errors import BoxError, check_cancelled
 from ichseg.marks.box import Box
 from ichseg.methods.catalogue import title_of
-from ichseg.methods.follow import follow
 from ichseg.methods.follow_rule import Rule
+from ichseg.methods.follow_slabs import follow_scan
 from ichseg.methods.propagation import Propagation
 from ichseg.page.case import Case
 from ichseg.page.panel import Operation
@@ -133,7 +133,7 @@ def _follow(
     cancelled: Callable[[], bool],
 ) -> Iterator[float]:
     """Follow a lesion from its boxes through the scan by one model into ``done``; gives the share that is done."""
-    shares = follow(
+    shares = follow_scan(
         work.embeddings.load(model),
         volume,
         {lesion: prompts},
