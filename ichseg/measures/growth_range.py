@@ -7,14 +7,14 @@ own, as a registration would that is off by as much as the inner tables of the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ichseg.arrays import BoolArray, Float
+from ichseg.arrays import BoolArray
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.measures.spread import DRAWS, JITTER_MM, jitter_in_pixels, jittered_areas_px
@@ -87,6 +87,10 @@ class Boxed:
         return {k: boxes_from_mask(self.mask_zyx[k], margin_px) for k in slices}
 
 
+#: The blood in the boxes of a slice in mL, by the scan (0 or 1), the draw (None: the boxes as they are) and the slice.
+Known: TypeAlias = dict[tuple[int, int | None, int], float]
+
+
 def growth_range(
     predictor: Predictor,
     baseline: Boxed,
@@ -112,16 +116,54 @@ def growth_range(
         BoxError: a scan without blood.
 
     """
+    work = growth_portions(predictor, baseline, followup, edge=edge, shift_mm=shift_mm, draws=draws)
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            found: GrowthRange = end.value
+            return found
+        if progress is not None:
+            progress(share)
+
+
+def growth_portions(
+    predictor: Predictor,
+    baseline: Boxed,
+    followup: Boxed,
+    *,
+    edge: bool = True,
+    shift_mm: float = SHIFT_MM,
+    draws: int = DRAWS,
+    known: Known | None = None,
+) -> Generator[float, None, GrowthRange]:
+    """The work of ``growth_range`` in portions of one slice; gives the share that is done, and returns the range.
+
+    ``known`` is what an earlier call with the same scans, boxes and settings has found; what is found goes there.
+    """
+    areas: Known = {} if known is None else known
     sides = [
         _Side(predictor, one, edge, moved_mm)
         for one, moved_mm in ((baseline, 0.0), (followup, shift_mm))
     ]
-    found = []
-    for draw in range(draws):
-        ml = [side.drawn_ml(draw) for side in sides]
-        found.append(ml[1] - ml[0])
-        if progress is not None:
-            progress((draw + 1) / draws)
+    asked = [
+        (at, draw, k)
+        for draw in (None, *range(draws))
+        for at, side in enumerate(sides)
+        for k in side.boxes
+    ]
+    for done, key in enumerate(asked, 1):
+        if key not in areas:
+            at, draw, k = key
+            areas[key] = sides[at].slice_ml(k, draw)
+            yield done / len(asked)
+    own, *drawn = (
+        [sum(areas[at, draw, k] for k in side.boxes) for at, side in enumerate(sides)]
+        for draw in (None, *range(draws))
+    )
+    # What other slices hold, or a refinement or a hand has changed, stands beside in proportion.
+    scales = [side.mask_ml / ml if ml else 1.0 for side, ml in zip(sides, own, strict=True)]
+    found = [after * scales[1] - before * scales[0] for before, after in drawn]
     return GrowthRange.of(found, JITTER_MM, shift_mm)
 
 
@@ -137,41 +179,34 @@ class _Side:
             )
         self.embed = one.embed or cache(lambda k: predictor.embed(one.volume.hu_zyx[k]))
         self.step = step_of(one.volume) if edge_setting(predictor.name, edge) else None
-        mask_ml = np.count_nonzero(one.mask_zyx, axis=(1, 2)) @ one.volume.voxel_volumes_ml
-        own_ml = self._ml(self.boxes, None)
-        # What other slices hold, or a refinement or a hand has changed, stands beside in proportion.
-        self.scale = float(mask_ml / own_ml) if own_ml else 1.0
+        areas_px = np.count_nonzero(one.mask_zyx, axis=(1, 2))
+        self.mask_ml = float(areas_px @ one.volume.voxel_volumes_ml)
 
-    def drawn_ml(self, draw: int) -> float:
-        """The volume of a draw in mL."""
+    def slice_ml(self, k: int, draw: int | None) -> float:
+        """The blood in a slice's boxes, in mL, as they are (None) or as a draw has them."""
+        volume, name = self.one.volume, self.predictor.name
+        areas_px = jittered_areas_px(
+            self.predictor,
+            self.embed(k),
+            self.boxes[k] if draw is None else self._moved(self.boxes[k], draw),
+            jitter_xy_px=(0.0, 0.0) if draw is None else jitter_in_pixels(volume),
+            draws=1,
+            first=draw or 0,
+            edge=None if self.step is None else partial(self.step, name, k),
+        )
+        return float(areas_px[0] * volume.voxel_volumes_ml[k])
+
+    def _moved(self, boxes: Sequence[Box], draw: int) -> list[Box]:
+        """The boxes as a registration has them that is off by this draw's step."""
         shift = np.random.default_rng([1, draw]).uniform(-self.shift_mm, self.shift_mm, 2)
         dy, dx = self.one.volume.geometry.spacing_yx_mm
         right, down = shift[0] / dx, shift[1] / dy
         rows_columns = self.one.volume.shape_zyx[1:]
-        moved: dict[int, list[Box]] = {}
-        for k, boxes in self.boxes.items():
-            there = [
-                Box(box.x0 + right, box.y0 + down, box.x1 + right, box.y1 + down).clip(rows_columns)
-                for box in boxes
-            ]
-            moved[k] = [
-                new if new.width >= 1 and new.height >= 1 else old
-                for new, old in zip(there, boxes, strict=True)
-            ]
-        return self._ml(moved, draw) * self.scale
-
-    def _ml(self, boxes: Mapping[int, Sequence[Box]], draw: int | None) -> float:
-        volume = self.one.volume
-        total: Float = np.zeros(1)
-        for k, here in boxes.items():
-            areas = jittered_areas_px(
-                self.predictor,
-                self.embed(k),
-                here,
-                jitter_xy_px=(0.0, 0.0) if draw is None else jitter_in_pixels(volume),
-                draws=1,
-                first=draw or 0,
-                edge=None if self.step is None else partial(self.step, self.predictor.name, k),
-            )
-            total = total + areas * volume.voxel_volumes_ml[k]
-        return float(total[0])
+        there = [
+            Box(box.x0 + right, box.y0 + down, box.x1 + right, box.y1 + down).clip(rows_columns)
+            for box in boxes
+        ]
+        return [
+            new if new.width >= 1 and new.height >= 1 else old
+            for new, old in zip(there, boxes, strict=True)
+        ]

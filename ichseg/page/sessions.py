@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from ichseg.errors import InputError, VolumeError, check_cancelled
 from ichseg.measures.growth import Thresholds
+from ichseg.measures.growth_range import GrowthRange, Known
 from ichseg.measures.scores import Findings
 from ichseg.page.case import Case, Upload
 from ichseg.page.folders import ServerFolder
@@ -56,6 +57,15 @@ class Asked:
     findings: Findings = field(default_factory=Findings)
 
 
+@dataclass
+class GrowthDrawn:
+    """What is known of a growth's range: ``key`` says of which marks, method and registration."""
+
+    key: Hashable
+    known: Known = field(default_factory=dict)
+    found: GrowthRange | None = None
+
+
 @dataclass(frozen=True)
 class Answered:
     """The answer to a page's last operations, for a page that did not hear it and sends them again."""
@@ -83,6 +93,8 @@ class Session:
     """What the growth between them and the scores are asked with."""
     registered: tuple[frozenset[str], Registration] | None = None
     """The tokens of the two scans that were registered last, and the motion from the follow-up to the baseline."""
+    drawn: GrowthDrawn | None = None
+    """The range of the growth between the two scans, as far as it is computed; the request in passing works on it."""
     refused: Upload | None = None
     """The last files that could not be opened: they may be with a correction."""
     done: int = 0

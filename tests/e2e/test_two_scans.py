@@ -14,7 +14,7 @@ from ichseg.marks.box import Box, boxes_from_mask
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
-from tests.e2e.driver import Viewer
+from tests.e2e.driver import PATIENCE_MS, Viewer
 from tests.e2e.files import check_files
 
 Visit = Callable[..., Viewer]
@@ -76,6 +76,8 @@ def test_from_one_box_to_a_correction_a_second_scan_and_every_file(
     assert percent == pytest.approx(100 * (after_ml / before_ml - 1), abs=1)
     answers = page.locator(".ich-answer").all_inner_texts()
     assert len(answers) == 3 and answers[0] == "yes"  # 40 % more is expansion by the classic rule
+    page.wait_for_selector(".ich-growth-range[data-ready=true]", timeout=PATIENCE_MS)
+    assert page.inner_text(".ich-growth-range").startswith("The growth is +")
 
     viewer.go_to(second_k)
     followup = viewer.token  # before the key: the other scan may be there at once
@@ -116,6 +118,25 @@ def test_a_second_scan_is_opened_from_a_file_and_asked_about_before_it_goes(
     page.set_input_files(".ich-followup-file", str(damaged))
     assert "damaged.nii.gz" in viewer.alert()
     assert viewer.ml(0)[0] > 0  # what is marked stays
+
+
+def test_the_range_of_the_growth_is_stopped_and_goes_on(visit: Visit) -> None:
+    viewer = visit().open_sample()
+    page = viewer.page
+    viewer.go_to(14).draw((200, 200, 260, 260))
+    viewer.press("g")
+    former = viewer.token
+    viewer.do("followup_sample").opened(former)
+    viewer.go_to(14).draw((200, 200, 270, 270), wait=False)
+    line = page.locator(".ich-growth-range")
+    page.wait_for_selector("[data-do=growth_range]:visible", timeout=PATIENCE_MS)
+    page.evaluate("() => document.querySelector('[data-do=growth_range]').click()")
+    assert "was stopped at" in line.inner_text()
+    page.wait_for_timeout(1500)
+    assert "was stopped at" in line.inner_text()
+    viewer.do("growth_range")
+    page.wait_for_selector(".ich-growth-range[data-ready=true]", timeout=PATIENCE_MS)
+    assert "moved by up to 1 mm more" in line.inner_text()
 
 
 def test_scores_name_what_is_missing(visit: Visit) -> None:

@@ -38,6 +38,13 @@ PANELS = (
         unopened=compare.UNOPENED,
     ),
     Panel("measure", "Measurement", _HERE / "measure", measure.OPERATIONS, measure.PASSING),
-    Panel("followup", "Follow-up", _HERE / "followup", followup.OPERATIONS, always=followup.ALWAYS),
+    Panel(
+        "followup",
+        "Follow-up",
+        _HERE / "followup",
+        followup.OPERATIONS,
+        followup.PASSING,
+        always=followup.ALWAYS,
+    ),
     Panel("files", "Files", _HERE / "files", files.OPERATIONS, fills=files.FILLS),
 )

@@ -14,7 +14,7 @@ from ichseg.files.mask import read_labelled_mask
 from ichseg.files.names import lesions_path, with_label
 from ichseg.files.session import load_session
 from ichseg.files.write import by_key
-from ichseg.page import growth
+from ichseg.page import growth, growth_range
 from ichseg.page.case import Case
 from ichseg.page.going_on import go_on
 from ichseg.page.measuring import Measured
@@ -112,6 +112,8 @@ def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[
             found = case.measuring.assessment(measured)
         with session.lock:
             found = growth.added(replace(found, volume=called), session, op.other_label)
+            if found.growth is not None and (given := growth_range.known(session)):
+                found = replace(found, notes=(*found.notes, given.sentence))
         paths = write.write_evidence(session.new_folder(), row, found)
     elif kind == "regular":
         yield progress("Resampling scan and mask")

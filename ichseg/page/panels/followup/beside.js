@@ -134,6 +134,9 @@ function stroke(context, path, transform, colour) {
 
 // What hands do
 
+/** What is said of the registration, once there is one. */
+export const sentence = () => beside.link?.sentence ?? "";
+
 /** Have both scans side by side, or one. */
 export function toggle() {
   if (!state.roles.followup) return;

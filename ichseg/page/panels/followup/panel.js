@@ -12,6 +12,7 @@ import { OTHER, ROLE_TITLES, state } from "../../viewer/state.js";
 import { confirmLoss, upload } from "../../viewer/upload.js";
 import { keepPlace, voxelsOf } from "../../viewer/volume.js";
 import * as beside from "./beside.js";
+import * as range from "./range.js";
 
 const following = {
   open: false,
@@ -31,8 +32,24 @@ function growthKey() {
   return JSON.stringify([state.roles, state.lesions, state.totals, following.asked]);
 }
 
+/** What the range is of, which the registration decides, too; empty where there is no growth, or an old one. */
+function rangeKey() {
+  const there = following.growth?.growth && following.grownFrom === growthKey();
+  return there ? following.grownFrom + beside.sentence() : "";
+}
+
+function rangeWanted() {
+  const key = rangeKey();
+  return Boolean(following.open && state.scan && key && range.isWanted(key));
+}
+
 function takeGrowth({ growth }) {
   if (growth) Object.assign(following, { growth, grownFrom: growthKey() });
+}
+
+function takeAside(reply, now) {
+  takeGrowth(reply);
+  if (now) range.take(reply, rangeKey());
 }
 
 function show() {
@@ -46,6 +63,7 @@ function show() {
   expand("followup", following.open);
   beside.show();
   if (!following.open) return;
+  range.show(rangeKey());
   button("followup_open").hidden = two;
   button("followup_sample").hidden = two || !scan.sample;
   button("followup_close").hidden = !two;
@@ -134,6 +152,11 @@ function scoreItem({ name, items, total, least, most, missing, meaning, source }
   return item;
 }
 
+function toggleRange() {
+  range.toggle(rangeKey());
+  showAll();
+}
+
 function sayAsked() {
   // What a person says beside the marks; an empty field is not known.
   const read = (field) => (field.value === "" ? null : field.tagName === "SELECT" ? field.value === "yes" : Number(field.value));
@@ -214,6 +237,7 @@ export const panel = {
     beside: beside.toggle,
     beside_linked: beside.toggleLinked,
     beside_map: beside.toggleMap,
+    growth_range: toggleRange,
   },
   keys: { g: toggle, x: otherScan, v: beside.toggle, u: beside.toggleLinked },
   slow: ["switch", "link", "carry"],
@@ -227,9 +251,10 @@ export const panel = {
     });
   },
   context: () => ({ followup: following.open }), // whether the growth is wanted with the answer
-  wants: () => Boolean(following.open && state.scan && following.grownFrom !== growthKey()),
+  wants: () => Boolean(following.open && state.scan && following.grownFrom !== growthKey()) || rangeWanted(),
+  request: () => ({ growth_range: rangeWanted() }),
   opened,
   take,
-  takeAside: takeGrowth,
+  takeAside,
   show,
 };

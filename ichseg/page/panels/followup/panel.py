@@ -9,13 +9,16 @@ from typing import Any
 from ichseg.errors import InputError, VolumeError
 from ichseg.measures.growth import Thresholds
 from ichseg.measures.scores import NAMES, Findings
-from ichseg.page import growth, linking
-from ichseg.page.panel import Operation
+from ichseg.page import growth, growth_range, linking
+from ichseg.page.panel import InPassing, Operation, Seen
 from ichseg.page.progress import progress
 from ichseg.page.protocol import Nothing, Number, Role, Text
 from ichseg.page.sessions import Asked, Session
 from ichseg.page.state import reference_state, scan_state
 from ichseg.page.work import Reply, Work
+
+#: How long one request in passing works on the growth's range before it tells how far it is.
+RANGE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,17 @@ def _carry(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[
         case.segmentation.adopt(marked)
 
 
+def _range(work: Work, session: Session, seen: Seen, wanted: bool) -> Reply:
+    """More of the growth's range, for as long as nobody asks for anything."""
+    del seen, wanted
+    asked_before, cases = work.asked, session.cases
+
+    def go_on() -> bool:
+        return work.asked == asked_before and session.cases is cases and not session.closed
+
+    return {"growth_range": growth_range.record(work, session, RANGE_SECONDS, go_on)}
+
+
 def _known(what: str, given: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """What is known of what was given; InputError for another name."""
     other = [name for name in given if name not in names]
@@ -106,4 +120,5 @@ OPERATIONS = (
     Operation("link", Nothing, _link),
     Operation("carry", Nothing, _carry),
 )
+PASSING = (InPassing("growth_range", bool, _range),)
 ALWAYS = {"followup": lambda session: {"growth": growth.record(session)}}
