@@ -278,7 +278,7 @@ def propagate_command(
 ) -> None:
     """Measure how much of a hematoma one box finds, beside a box on every slice; resumable scan by scan."""
     from ichseg.methods.catalogue import load_predictor
-    from train.scores.propagation import measure_run, measure_sample
+    from train.scores.propagation import measure_run, measure_sample, rules_tried
     from train.scores.runs import parts
     from train.write.propagation import write_propagation
 
@@ -293,6 +293,7 @@ def propagate_command(
             out.with_suffix(".csv"),
             chosen,
             load_predictor,
+            rules=rules_tried(),
             refinement=refinement,
             on_scan=lambda _: progress.advance(task),
         )

@@ -8,8 +8,10 @@ How it goes. The model answers the boxes that a person gave. On a slice between 
 interpolated. Beyond the outermost prompted slices, the next slice's boxes are drawn around the connected components of
 the mask so far, moved by the scan's geometry (gantry tilt) and grown by a margin in mm that rises with the gap; so a
 lesion may split, merge, and end in one component while another goes on. What the model finds there has to pass the
-Rule, or that component ends; with the last one, so does the direction. A prompt always wins: nothing is followed
-onto a slice for which the lesion has boxes of its own.
+Rule, or that component ends; with the last one, so does the direction. What the lesion's blood looks like is learned
+(``likeness``) from all slices that a person prompted, for both directions: the nearest one alone may be the lesion's
+faint end, and holds fewer cells to learn from. A prompt always wins: nothing is followed onto a slice for which the
+lesion has boxes of its own.
 
 Arrays are [z, y, x] as in ``scan.geometry``; slices are numbered from 0 at the foot end, and from 1 in sentences.
 """
@@ -17,7 +19,7 @@ Arrays are [z, y, x] as in ``scan.geometry``; slices are numbered from 0 at the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +29,7 @@ from ichseg.errors import BoxError, check_cancelled
 from ichseg.marks.box import Box, as_boxes
 from ichseg.methods.backends import AT_ONCE
 from ichseg.methods.follow_boxes import NextBoxes, near
-from ichseg.methods.follow_evidence import measure, wider_box
+from ichseg.methods.follow_evidence import measure, wider_box, with_bright
 from ichseg.methods.follow_rule import (
     Direction,
     Evidence,
@@ -39,6 +41,7 @@ from ichseg.methods.follow_rule import (
     Rule,
     Stop,
 )
+from ichseg.methods.likeness import Cells, Discriminant, Prompted, discriminant_of
 from ichseg.scan.limits import bone_above
 from ichseg.scan.volume import CTVolume
 
@@ -102,12 +105,22 @@ def _no_box() -> BoxError:
 class _Front:
     """Where a lesion stands in one direction."""
 
-    lesion: Lesion
     direction: Direction
     last: Found
-    contrast_hu: float
+    discriminant: Discriminant | None
+    """What tells this lesion's blood from what surrounds it; None where the method or the mask cannot tell."""
+    contrast_hu: float = field(init=False)
     """Mean HU above the tissue around it where a person marked it."""
-    tissue_hu: float
+    tissue_hu: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        evidence = self.last.evidence
+        self.tissue_hu = evidence.tissue_hu
+        self.contrast_hu = evidence.mean_hu - evidence.tissue_hu
+
+    @property
+    def lesion(self) -> Lesion:
+        return self.last.lesion
 
     @property
     def next_index(self) -> int:
@@ -133,6 +146,7 @@ class _Look:
     masks: list[BoolArray]
     """[y, x] each"""
     iou: list[float]
+    embedding: SliceEmbedding
 
     def take_better(self, wider: _Look) -> None:
         """Take the wider boxes' answers where the model does not think less of them."""
@@ -162,28 +176,28 @@ class _Run:
         self.bone_hu = bone_above(rule.bone_hu, float(volume.hu_zyx.max()))
         self.boxes = NextBoxes(volume, rule)
         self._kept: dict[int, SliceEmbedding] = {}
+        self._cells: dict[int, Cells] = {}
+        """Of the prompted slices."""
 
     def follow(
         self, lesions: Mapping[Lesion, dict[int, list[Box]]], cancelled: Callable[[], bool]
     ) -> Iterator[Found | Stop]:
+        marked: dict[Lesion, dict[int, Found]] = {name: {} for name in lesions}
+        for name, prompts in lesions.items():
+            for found in self._prompted(name, prompts, cancelled):
+                marked[name][found.slice_index] = found
+                yield found
+        discriminants = self._discriminants(marked)
         fronts = []
         for name, prompts in lesions.items():
-            marked: dict[int, Found] = {}
-            for found in self._prompted(name, prompts, cancelled):
-                marked[found.slice_index] = found
-                yield found
             ends: tuple[tuple[Direction, int], ...] = ((-1, min(prompts)), (1, max(prompts)))
             for direction, k in ends:
-                if k not in marked:
+                if k not in marked[name]:
                     yield Stop(name, k, direction, "cancelled")
-                elif not marked[k].mask_yx.any():
+                elif not marked[name][k].mask_yx.any():
                     yield Stop(name, k, direction, "empty")
                 else:
-                    evidence = marked[k].evidence
-                    contrast_hu = evidence.mean_hu - evidence.tissue_hu
-                    fronts.append(
-                        _Front(name, direction, marked[k], contrast_hu, evidence.tissue_hu)
-                    )
+                    fronts.append(_Front(direction, marked[name][k], discriminants[name]))
         while fronts:
             if cancelled():
                 for front in fronts:
@@ -211,7 +225,43 @@ class _Run:
             for job, look in zip(some, self._answer(some), strict=True):
                 k, mask = job.slice_index, _any(look.masks)
                 how: How = "prompt" if k in prompts else "between"
-                yield Found(name, k, how, job.boxes, mask, self._evidence(k, mask, _best(look.iou)))
+                evidence = measure(self.volume, k, mask, _best(look.iou), self.bone_hu)
+                cells = self._cells_of(look) if how == "prompt" else None
+                if cells is not None:
+                    self._cells[k] = cells
+                yield Found(name, k, how, job.boxes, mask, evidence)
+
+    def _discriminants(
+        self, marked: Mapping[Lesion, Mapping[int, Found]]
+    ) -> dict[Lesion, Discriminant | None]:
+        """What tells each lesion's blood from what surrounds it, from its prompted slices; None where nothing does."""
+        blood: dict[int, BoolArray] = {}
+        for found in (one for slices in marked.values() for one in slices.values()):
+            if found.slice_index in self._cells:
+                so_far = blood.get(found.slice_index, found.mask_yx)
+                blood[found.slice_index] = so_far | self._with_bright(found)
+        return {
+            name: discriminant_of(
+                [
+                    Prompted(self._cells[k], found.mask_yx, blood[k])
+                    for k, found in slices.items()
+                    if found.how == "prompt" and k in self._cells
+                ]
+            )
+            for name, slices in marked.items()
+        }
+
+    def _with_bright(self, found: Found) -> BoolArray:
+        """A mask with what may be more of its blood, as its box may have cut it."""
+        evidence = found.evidence
+        return with_bright(
+            self.volume,
+            found.slice_index,
+            found.mask_yx,
+            bright_hu=(evidence.tissue_hu + evidence.mean_hu) / 2,
+            bone_hu=self.bone_hu,
+            reach_mm=self.rule.reach_mm,
+        )
 
     def _round(self, fronts: Sequence[_Front]) -> list[Found | Stop]:
         """One step of every front: the next slice, or why there is none."""
@@ -266,9 +316,17 @@ class _Run:
         k, onto = front.last.slice_index, look.slice_index
         before = self.boxes.moved(front.last.mask_yx, k, onto)
         around = near(before, self.boxes.margin_mm(k, onto), self.volume.geometry.spacing_yx_mm)
+        cells = None if front.discriminant is None else self._cells_of(look)
+
+        def evidence_of(mask: BoolArray, iou: float) -> Evidence:
+            seen = measure(self.volume, onto, mask, iou, self.bone_hu, (before, around))
+            if front.discriminant is None or cells is None:
+                return seen
+            return replace(seen, likeness=front.discriminant.mean_in(cells, mask))
+
         kept, refused = [], []
         for n, (mask, iou) in enumerate(zip(look.masks, look.iou, strict=True)):
-            evidence = self._evidence(onto, mask, iou, (before, around))
+            evidence = evidence_of(mask, iou)
             stop = self._objection(front, evidence)
             if stop is None:
                 kept.append(n)
@@ -277,33 +335,33 @@ class _Run:
         if not kept:
             return max(refused, key=lambda pair: pair[0])[1]
         mask = _any([look.masks[n] for n in kept])
-        evidence = self._evidence(onto, mask, _best([look.iou[n] for n in kept]), (before, around))
+        evidence = evidence_of(mask, _best([look.iou[n] for n in kept]))
         boxes = tuple(look.boxes[n] for n in kept)
         return Found(front.lesion, onto, "followed", boxes, mask, evidence)
 
     def _objection(self, front: _Front, evidence: Evidence) -> Stop | None:
         """The first part of the rule that the evidence does not pass."""
-        rule = self.rule
-        contrast_hu = max(rule.least_contrast * front.contrast_hu, rule.least_contrast_hu)
-        least_hu = front.tissue_hu + contrast_hu
-        checks: tuple[tuple[Reason, float, float, bool], ...] = (
-            ("area", evidence.area_mm2, rule.least_area_mm2, False),
-            ("growth", evidence.growth, rule.most_growth, True),
-            ("bone", evidence.bone, rule.most_bone, True),
-            ("hu", evidence.mean_hu, least_hu, False),
-            ("overlap", evidence.overlap, rule.least_overlap, False),
-            ("iou", evidence.iou, rule.least_iou, False),
-        )
-        for reason, value, threshold, is_upper in checks:
+        for reason, value, threshold, is_upper in self._checks(front, evidence):
             if value > threshold if is_upper else value < threshold:
                 k = front.last.slice_index
                 return Stop(front.lesion, k, front.direction, reason, value, threshold)
         return None
 
-    def _evidence(
-        self, k: int, mask: BoolArray, iou: float, last: tuple[BoolArray, BoolArray] | None = None
-    ) -> Evidence:
-        return measure(self.volume, k, mask, iou, self.bone_hu, last)
+    def _checks(
+        self, front: _Front, evidence: Evidence
+    ) -> Iterator[tuple[Reason, float, float, bool]]:
+        """The rule's parts for this lesion: reason, value, threshold, and whether the threshold is an upper one."""
+        rule = self.rule
+        yield "area", evidence.area_mm2, rule.least_area_mm2, False
+        if front.discriminant is not None and rule.least_likeness is not None:
+            yield "likeness", evidence.likeness, rule.least_likeness, False
+            return
+        contrast_hu = max(rule.least_contrast * front.contrast_hu, rule.least_contrast_hu)
+        yield "growth", evidence.growth, rule.most_growth, True
+        yield "bone", evidence.bone, rule.most_bone, True
+        yield "hu", evidence.mean_hu, front.tissue_hu + contrast_hu, False
+        yield "overlap", evidence.overlap, rule.least_overlap, False
+        yield "iou", evidence.iou, rule.least_iou, False
 
     # The model
 
@@ -327,9 +385,14 @@ class _Run:
                 list(job.boxes),
                 list(answers[k].masks[place]),
                 [float(value) for value in answers[k].iou[place]],
+                embeddings[k],
             )
             for job, place in zip(jobs, places, strict=True)
         ]
+
+    def _cells_of(self, look: _Look) -> Cells | None:
+        """The cells of a slice that tell blood from what surrounds it, where the method has such, and the rule asks."""
+        return None if self.rule.least_likeness is None else self.predictor.cells(look.embedding)
 
     @staticmethod
     def _embedded(embed: Callable[[int], SliceEmbedding], k: int) -> SliceEmbedding:

@@ -58,25 +58,25 @@ def measure(
     )
 
 
-def bright_around(
+def with_bright(
     volume: CTVolume,
     k: int,
     mask: BoolArray,
-    box: Box,
+    box: Box | None = None,
     *,
     bright_hu: float,
     bone_hu: float,
     reach_mm: float,
-) -> Box | None:
-    """The tight box of a mask and of what is as bright as the blood and joined to it, within reach of its box.
+) -> BoolArray:
+    """A mask [y, x] with what is as bright as the blood and joined to it, within reach of it and of its box.
 
     Bright is over ``bright_hu``, short of bone, and wider than a vessel or the rim of the skull.
     """
     spacing = volume.geometry.spacing_yx_mm
     tight = box_from_mask(mask)
     if tight is None:
-        return None
-    window = grown(united(box, tight), reach_mm, spacing, mask.shape).slices()
+        return mask
+    window = grown(united(box or tight, tight), reach_mm, spacing, mask.shape).slices()
     size = [max(1, round(1.5 / step)) for step in spacing]
     hu = volume.hu_zyx[k][window].astype(np.float32)
     bone = ndimage.binary_dilation(hu > bone_hu, EIGHT_CONNECTED)
@@ -86,9 +86,9 @@ def bright_around(
     core = dull_mm > _THIN_MM / 2
     labels, _ = ndimage.label(core, EIGHT_CONNECTED)
     joined = np.isin(labels, np.unique(labels[mask[window] & core])) & core
-    found = np.zeros_like(mask)
-    found[window] = near(joined, _THIN_MM / 2, spacing)
-    return box_from_mask(found | mask)
+    found = mask.copy()
+    found[window] |= near(joined, _THIN_MM / 2, spacing)
+    return found
 
 
 def wider_box(
@@ -103,8 +103,10 @@ def wider_box(
 ) -> Box | None:
     """A wider box where a box may have cut the blood of slice k short; None where the mask [y, x] in it seems whole."""
     spacing = volume.geometry.spacing_yx_mm
-    tight = bright_around(
-        volume, k, mask, box, bright_hu=bright_hu, bone_hu=bone_hu, reach_mm=rule.reach_mm
+    tight = box_from_mask(
+        with_bright(
+            volume, k, mask, box, bright_hu=bright_hu, bone_hu=bone_hu, reach_mm=rule.reach_mm
+        )
     )
     if tight is None or not touches(tight, box, _TOUCH_MM, spacing, mask.shape):
         return None

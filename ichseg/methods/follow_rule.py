@@ -20,7 +20,9 @@ Lesion: TypeAlias = Hashable
 
 Direction = Literal[-1, 1]
 How = Literal["prompt", "between", "followed"]
-Reason = Literal["end", "empty", "area", "growth", "hu", "bone", "overlap", "iou", "cancelled"]
+Reason = Literal[
+    "end", "empty", "area", "growth", "hu", "bone", "overlap", "iou", "likeness", "cancelled"
+]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Rule:
     bone_hu: float = BONE_IN_MASK_HU
     slab_mm: float = SLAB_MM
     """A thin series is followed by slabs so thick (``scan.slabs``); 0: slice by slice, whatever the series."""
+    least_likeness: float | None = None
+    """Least mean of the lesion's discriminant in the mask (``likeness``): 1 is like the prompted blood, -1 like what
+    surrounds it. A mask then has to pass this and the area alone. Growth, contrast, bone, overlap and IoU are asked
+    where a method's embeddings tell no blood, where the prompted blood is too small to tell by, and where this is None.
+    It is off, for it is not measured on all patients yet (train/EXPERIMENTS.md)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Evidence:
     last slice's within this one."""
     iou: float
     """The model's own estimate, the best of the boxes'."""
+    likeness: float = float("nan")
+    """How much the mask looks like the prompted blood: the mean of the lesion's discriminant in it (``likeness``)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +149,10 @@ class Stop:
             "bone": f"{value:.0%} bone, above {threshold:.0%}",
             "overlap": f"overlap {value:.0%} with the last slice, below {threshold:.0%}",
             "iou": f"the model's own estimate {value:.2f}, below {threshold:.2f}",
+            "likeness": (
+                f"too little like the prompted blood: {value:.2f}, below {threshold:.2f} "
+                "(1 is like that blood, -1 like what surrounds it)"
+            ),
             "cancelled": "cancelled",
         }[self.reason]
 

@@ -5,6 +5,7 @@ A predictor holds weights only. What belongs to one user's scan is in the SliceE
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ichseg.errors import InputError, check_cancelled
 from ichseg.marks.box import Box, as_boxes
 from ichseg.methods.backends import AT_ONCE, Backend, HalfArray
 from ichseg.methods.frame import FloatArray, SliceFrame
+from ichseg.methods.likeness import Cells
 
 #: What a setting of an identity is, as JSON takes it.
 Setting = bool | float | str | None
@@ -103,6 +105,16 @@ class Predictor(ABC):
         """Encode several slices; as many calls of ``embed``, or faster."""
         return [self.embed(slice_hu) for slice_hu in slices_hu]
 
+    def cells(self, embedding: SliceEmbedding) -> Cells | None:
+        """An embedding as cells that tell blood from what surrounds it; None from a method that has none.
+
+        Args:
+            embedding: of a slice, by this predictor.
+
+        """
+        del embedding
+        return None
+
     @abstractmethod
     def predict(
         self,
@@ -167,6 +179,7 @@ class NetworkPredictor(Predictor):
         *,
         second_look: bool = False,
         crop_sides: float = CROP_SIDES,
+        tells_blood: bool = False,
         packages: Sequence[str] = (),
     ) -> None:
         """Take over a back end.
@@ -178,6 +191,8 @@ class NetworkPredictor(Predictor):
             weights_sha256: {file: sha256}.
             second_look: see Predictor.second_look.
             crop_sides: a refinement's side in units of the box's longer side.
+            tells_blood: whether ``cells`` gives its embeddings, [1, cells, channels] each. An adapter's tell blood from
+                what surrounds it; the un-tuned network's do so too badly to go by (train/EXPERIMENTS.md).
             packages: what the network is made of, beside the back end's own package.
 
         """
@@ -187,6 +202,7 @@ class NetworkPredictor(Predictor):
         self.weights_sha256 = dict(weights_sha256)
         self.second_look = second_look
         self.crop_sides = crop_sides
+        self._tells_blood = tells_blood
         self._packages = tuple(packages)
 
     @property
@@ -230,6 +246,14 @@ class NetworkPredictor(Predictor):
             masks += found
             iou.append(sure)
         return SliceMasks(np.stack(masks), np.concatenate(iou))
+
+    def cells(self, embedding: SliceEmbedding) -> Cells | None:
+        if not self._tells_blood or embedding.features is None:
+            return None
+        places, channels = embedding.features.shape[-2:]
+        side = math.isqrt(places)
+        frame = self.backend.framing.frame(embedding.shape_yx)
+        return Cells(embedding.features.reshape(side, side, channels), frame)
 
     def _look(self, embedding: SliceEmbedding, boxes: Sequence[Box]) -> _Looked:
         """Decode boxes from the embedding of the whole slice."""

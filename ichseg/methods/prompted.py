@@ -45,6 +45,7 @@ def _predictor(
         settings |= training.get("inference", {})
     if BASES[base].has_inference_layout:
         ready, hashes = _ready_litemedsam(adapter, device, backend)
+        settings["tells_blood"] = adapter is not None
     else:
         refuse_openvino(method, backend)
         network, hashes = load_base(base)

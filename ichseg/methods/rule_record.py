@@ -20,6 +20,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("least_area_mm2", "most_growth", "least_contrast", "least_contrast_hu"), _ANY),
     **dict.fromkeys(("most_bone", "least_overlap", "least_iou", "bone_hu"), _ANY),
     "slab_mm": (0, 100),
+    "least_likeness": (-1, 1),
 }
 
 #: Of a propagation's stops, of which two are usual, and of what else it says.
@@ -28,7 +29,9 @@ _MAX_TEXT = 200
 
 
 def rule_of(record: Any) -> Rule:
-    """A rule from a JSON document; what it does not say is as by default, but for slabs: then there were none yet.
+    """A rule from a JSON document; what it does not say is as by default.
+
+    But for slabs and the least likeness: a rule that does not say them was recorded before there were any.
 
     Raises RecordError for a number that no rule has, or one out of its bounds.
 
@@ -41,16 +44,21 @@ def rule_of(record: Any) -> Rule:
     known = [field.name for field in fields(Rule)]
     if other := [name for name in given if name not in known]:
         raise RecordError(f"{where} is of {', '.join(known)}, and has no '{str(other[0])[:40]}'")
-    whole = "further_looks"
     numbers = {
-        name: json_field(given, name, "a whole number" if name == whole else "a number", where)
+        name: json_field(
+            given,
+            name,
+            "a whole number" if name == "further_looks" else "a number",
+            where,
+            or_null=name == "least_likeness",
+        )
         for name in given
     }
     for name, value in numbers.items():
         least, most = BOUNDS[name]
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise RecordError(f'"{name}" of {where} is {least:g} to {most:g}, not {value:.8g}')
-    return Rule(**{"slab_mm": 0.0, **numbers})
+    return Rule(**{"slab_mm": 0.0, "least_likeness": None, **numbers})
 
 
 def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:

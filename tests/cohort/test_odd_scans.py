@@ -35,6 +35,7 @@ def stopped(reason: Any) -> dict[str, Any]:
     [
         (record(), []),
         (record(**stopped("hu")), []),
+        (record(**stopped("likeness")), []),
         (record(**stopped("overlap")), ["propagation stopped above slice 5"]),
         (record(**stopped("end")), ["propagation stopped above slice 5: the scan ends there"]),
         (record({"range_low_ml": 4.0}), ["wide range of lesion 1: 4.0 to 11.0 mL"]),

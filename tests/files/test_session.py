@@ -404,6 +404,8 @@ STOP = {
         ({"rule": {"further_looks": 1.5}}, "not a whole number"),
         ({"rule": {"reach_mm": 1e9}}, "is 0 to 100, not 1e+09"),
         ({"rule": {"least_iou": "all"}}, "not a number"),
+        ({"rule": {"least_iou": None}}, "not a number"),
+        ({"rule": {"least_likeness": 1.5}}, "is -1 to 1, not 1.5"),
         ({"rule": {"patience": 3}}, "has no 'patience'"),
         ({"rule": [2]}, "not an object"),
         ({"stops": [STOP] * 65}, "at most 64 stops, not 65"),

@@ -26,7 +26,9 @@ from ichseg.measures.volume import volume_ml
 from ichseg.methods.catalogue import available, load_predictor
 from ichseg.methods.follow import follow
 from ichseg.methods.follow_rule import Found, Rule, Stop
-from ichseg.methods.predictor import SliceEmbedding
+from ichseg.methods.frame import SliceFrame, Window
+from ichseg.methods.likeness import Cells
+from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.propagation import Propagation, propagate, propagate_lesions
 from ichseg.scan.volume import CTVolume
 from tests.blood_in_box import BloodInBox, boxed, scan_of
@@ -36,6 +38,17 @@ ROOT = Path(__file__).resolve().parents[2]
 BoolArray = npt.NDArray[np.bool_]
 BRAIN, BLOOD = phantoms.BRAIN_HU, phantoms.BLOOD_HU
 SHAPE_YX = (96, 112)
+
+
+class TellsBlood(BloodInBox):
+    """Its embedding is the mean HU of each cell of 4 x 4 pixels, so that the discriminant is linear in that."""
+
+    def cells(self, embedding: SliceEmbedding) -> Cells:
+        side = max(SHAPE_YX)
+        frame = SliceFrame(SHAPE_YX, size=side)
+        image = frame.image(embedding.slice_hu, Window(width=100, level=50))
+        means = image.reshape(side // 4, 4, side // 4, 4).mean(axis=(1, 3))
+        return Cells(means[..., None].astype(np.float16), frame)
 
 
 def disks(*centres_and_radii: Sequence[tuple[float, float, float]]) -> BoolArray:
@@ -281,6 +294,78 @@ def test_it_stops_where_the_model_doubts_itself() -> None:
     volume = scan_of(truth, hu=[65, 65, 54])
     stop = stop_above(volume, boxed(truth[0]), Rule(least_iou=0.6))
     assert (stop.reason, stop.slice_index, stop.value) == ("iou", 1, 0)
+
+
+LIKE = Rule(least_likeness=0.3)
+
+
+def squares(*sides_px: int) -> BoolArray:
+    """A mask [z, y, x] with a square on each slice, whose sides lie on those of cells of 4 x 4 pixels."""
+    truth = np.zeros((len(sides_px), *SHAPE_YX), bool)
+    for mask, side in zip(truth, sides_px, strict=True):
+        mask[32 : 32 + side, 32 : 32 + side] = True
+    return truth
+
+
+def test_it_stops_where_the_blood_looks_more_like_what_surrounds_it() -> None:
+    """65, 55 and 46 HU in brain of 35: 1, 1/3 and -4/15 on the way from -1, the brain, to 1, the prompted blood."""
+    truth = squares(24, 24, 24)
+    volume, prompts = scan_of(truth, hu=[65, 55, 46]), {"a": {0: boxed(truth[0])}}
+    done = propagate_lesions(TellsBlood(), volume, prompts, rule=LIKE)
+    assert sorted(done.found["a"]) == [0, 1]
+    assert done.found["a"][1].evidence.likeness == pytest.approx(1 / 3, abs=0.01)
+    (stop,) = (one for one in done.stops if one.direction == 1)
+    assert (stop.reason, stop.threshold) == ("likeness", 0.3)
+    assert stop.value == pytest.approx(-4 / 15, abs=0.01)
+    assert stop.sentence == (
+        "stopped above slice 2: too little like the prompted blood: -0.27, below 0.30 "
+        "(1 is like that blood, -1 like what surrounds it)"
+    )
+    pale = propagate_lesions(TellsBlood(), volume, prompts, rule=Rule(least_likeness=-0.5))
+    assert (pale.mask_zyx() == truth).all()
+
+
+def test_blood_that_the_prompted_box_cut_off_is_still_blood() -> None:
+    truth = squares(28, 28)
+    left = Box(30, 30, 44, 62)
+    done = propagate_lesions(TellsBlood(), scan_of(truth), {"a": {0: [left]}}, rule=LIKE)
+    assert done.found["a"][1].evidence.likeness == pytest.approx(1, abs=0.01)
+    assert (done.mask_zyx()[1] == truth[1]).all()
+
+
+def test_another_lesions_blood_is_not_taken_for_what_surrounds_this_one() -> None:
+    truth = squares(24, 24)
+    other = np.roll(truth, 32, axis=2)
+    prompts = {"a": {0: boxed(truth[0])}, "b": {0: boxed(other[0])}}
+    done = propagate_lesions(TellsBlood(), scan_of(truth | other), prompts, rule=LIKE)
+    for name in prompts:
+        assert done.found[name][1].evidence.likeness == pytest.approx(1, abs=0.01)
+
+
+def test_what_looks_like_the_blood_is_held_to_no_other_threshold_but_the_area() -> None:
+    truth = squares(12, 44, 2)
+    volume, prompts = scan_of(truth), {"a": {0: boxed(truth[0])}}
+    strict = replace(LIKE, margin_mm=16, most_growth=4, least_overlap=1, least_iou=1)
+    done = propagate_lesions(TellsBlood(), volume, prompts, rule=strict)
+    assert sorted(done.found["a"]) == [0, 1]
+    assert [one.reason for one in done.stops if one.direction == 1] == ["area"]
+
+
+@pytest.mark.parametrize(
+    ("predictor", "side", "least"),
+    [(BloodInBox(), 24, 0.3), (TellsBlood(), 24, None), (TellsBlood(), 6, 0.3)],
+    ids=["a method that cannot tell", "a rule of before", "too few cells"],
+)
+def test_the_thresholds_hold_where_nothing_tells_the_blood(
+    predictor: Predictor, side: int, least: float | None
+) -> None:
+    truth = squares(side, side, side)
+    volume, prompts = scan_of(truth, hu=[65, 55, 46]), {"a": {0: boxed(truth[0])}}
+    rule = Rule(least_likeness=least, least_contrast=0.5)
+    done = propagate_lesions(predictor, volume, prompts, rule=rule)
+    (stop,) = (one for one in done.stops if one.direction == 1)
+    assert (stop.reason, stop.slice_index, stop.threshold) == ("hu", 1, 50)
+    assert np.isnan(done.found["a"][1].evidence.likeness)
 
 
 # --- Prompts win -----------------------------------------------------------------------------------

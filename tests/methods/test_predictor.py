@@ -14,7 +14,7 @@ from ichseg.marks.box import Box
 from ichseg.methods.backends import Backend
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.frame import Framing
-from ichseg.methods.predictor import NetworkPredictor, Predictor, crop_region
+from ichseg.methods.predictor import NetworkPredictor, Predictor, SliceEmbedding, crop_region
 from ichseg.methods.propagation import propagate
 from ichseg.methods.torch_backend import TorchBackend
 from ichseg.scan.volume import CTVolume
@@ -134,6 +134,16 @@ class Sided(Backend):
         right = (x > middle[:, None])[:, None]
         logits = np.where(bright, 1, -1) + np.where(right, 2.5, -2.5)
         return logits.astype(np.float32), bright.mean(axis=(1, 2)).astype(np.float32)
+
+
+def test_an_embedding_is_cells_in_their_places_where_it_tells_blood() -> None:
+    features = np.arange(16 * 2, dtype=np.float16).reshape(1, 16, 2)
+    embedding = SliceEmbedding(slice_hu(), features)
+    cells = NetworkPredictor(Sided(), "x", "x", {}, tells_blood=True).cells(embedding)
+    assert cells is not None and cells.features.shape == (4, 4, 2)
+    assert (cells.features[1, 2] == features[0, 6]).all()
+    assert cells.frame.shape_yx == SHAPE
+    assert NetworkPredictor(Sided(), "x", "x", {}).cells(embedding) is None
 
 
 def test_a_second_look_is_the_mean_of_three() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,13 @@ from train.scores.propagation import (
     WAYS,
     Remembering,
     Row,
+    best_likeness,
+    by_likeness,
     lesions_of,
+    likeness_by_part,
     measure_run,
     prompts_of,
+    rules_tried,
     sample_boxes,
     volume_of,
 )
@@ -52,11 +57,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def rows(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     path = tmp_path_factory.mktemp("out") / "rows.csv"
     chosen = parts(prepared, model="threshold")
-    return measure_run(prepared, path, chosen, load_predictor)
+    return measure_run(prepared, path, chosen, load_predictor, rules=rules_tried())
 
 
 def of(rows: list[Row], patient: str, way: str) -> Row:
-    (row,) = (row for row in rows if (row.patient, row.way) == (patient, way))
+    now = (row for row in rows if not row.least_likeness)
+    (row,) = (row for row in now if (row.patient, row.way) == (patient, way))
     return row
 
 
@@ -107,8 +113,9 @@ def test_rows_survive_their_file_and_are_not_measured_twice(
     )
     again = measure_run(prepared, path, chosen, load_predictor)
     assert [row.seconds for row in again] == pytest.approx([r.seconds for r in first], rel=1e-4)
-    other = measure_run(prepared, path, chosen, load_predictor, rule=Rule(least_area_mm2=20))
-    assert {row.key for row in other}.isdisjoint(row.key for row in first)
+    other = measure_run(prepared, path, chosen, load_predictor, rules=[Rule(least_area_mm2=20)])
+    shared = {row.key for row in other} & {row.key for row in first}
+    assert shared == {row.key for row in first if row.way == EVERY_SLICE}
     assert {row.patient for row in read_rows(path, Row)} == {"one"}
 
 
@@ -166,6 +173,37 @@ def test_patients_the_rule_was_chosen_on_are_told_apart(rows: list[Row]) -> None
     assert "1 patients." in held_out and "1 patients." in chosen
 
 
+def tried(part: str, patient: str, every: float, dice: dict[str, float]) -> list[Row]:
+    """Rows of one patient: a box on every slice, and every other way by least likeness."""
+    nothing: dict[str, Any] = dict.fromkeys((one.name for one in dataclasses.fields(Row)), 0)
+    texts = {"kind": "iph", "lesion_dice": "", "stops": "", "least_likeness": ""}
+    told = nothing | texts | {"patient": patient, "part": part, "reference_px": 1}
+    return [Row(**told | {"way": EVERY_SLICE, "dice": every})] + [
+        Row(**told | {"way": way, "dice": value, "least_likeness": least})
+        for least, value in dice.items()
+        for way in WAYS
+        if way != EVERY_SLICE
+    ]
+
+
+def test_a_parts_least_likeness_is_chosen_on_the_other_parts() -> None:
+    rows = [
+        *tried("fold-0", "a", 0.9, {"": 0.99, "0.10": 0.2, "0.20": 0.8}),
+        *tried("fold-1", "b", 0.8, {"": 0.99, "0.10": 0.7, "0.20": 0.6}),
+        *tried("fold-1", "c", 0.8, {"": 0.99, "0.10": 0.5, "0.20": 0.5}),
+    ]
+    assert best_likeness(rows) == "0.20"
+    likeness = likeness_by_part(rows)
+    assert likeness == {"fold-0": "0.10", "fold-1": "0.20"}
+    now = by_likeness(rows, likeness)
+    assert [row.dice for row in now if row.way == "one box"] == [0.2, 0.6, 0.5]
+    assert [row.dice for row in now if row.way == EVERY_SLICE] == [0.9, 0.8, 0.8]
+    text = report(rows, "run")
+    assert "Chosen: fold-0 0.10, fold-1 0.20; on all patients it would be 0.20." in text
+    assert "| 0.10 | 0.467 | 0.467 | 0.467 |" in text
+    assert "| one box | all (3) | 0.990 ± 0.000 | 0.433 ± 0.208 | -0.557 (-0.790 to" in text
+
+
 def test_figures_of_another_program_or_model_are_not_printed_again(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +218,7 @@ def test_figures_of_another_program_or_model_are_not_printed_again(
     monkeypatch.setattr(identity, "code_sha256", lambda: "another")
     second = keys()
     assert second.isdisjoint(first) and keys("fcm").isdisjoint(second)
-    assert len({row.key for row in read_rows(path, Row)}) == 1
+    assert {row.key for row in read_rows(path, Row)} == keys("fcm")
     third = keys("fcm")
     monkeypatch.setattr(cache, "_code", lambda names: "another")
     assert keys("fcm").isdisjoint(third)

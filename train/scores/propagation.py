@@ -22,6 +22,7 @@ from ichseg.files.nifti_mask import read_mask
 from ichseg.marks.box import Box, as_boxes, box_from_mask, boxes_from_mask, jitter
 from ichseg.methods.follow_rule import Rule
 from ichseg.methods.frame import MODEL_SIZE
+from ichseg.methods.likeness import Cells
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.methods.propagation import Propagation, propagate_lesions
 from ichseg.sample import sample_paths
@@ -49,6 +50,9 @@ ASSUMED_GAP_MM = 5.0
 
 #: As in ``native_slices``: the margin of the boxes at 256 x 256, the least component at 512 x 512.
 BOX_MARGIN_PX, LEAST_COMPONENT_PX = 3.0, 10.0
+
+#: The least likenesses that are tried.
+LIKENESSES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 EVERY_SLICE = "every slice"
 
@@ -98,6 +102,8 @@ class Row:
     """Boxes that the model answered."""
     seconds: float
     scan: str = ""
+    least_likeness: str = ""
+    """Of the rule, e.g. "0.25"; empty for a rule without one, and where no rule has a part."""
 
 
 class Remembering(Predictor):
@@ -123,6 +129,9 @@ class Remembering(Predictor):
             self._embedded[where] = self._inner.embed(slice_hu)
         return self._embedded[where]
 
+    def cells(self, embedding: SliceEmbedding) -> Cells | None:
+        return self._inner.cells(embedding)
+
     def predict(
         self,
         embedding: SliceEmbedding,
@@ -141,30 +150,48 @@ class Remembering(Predictor):
         return SliceMasks(np.stack(masks), np.array([self._known[key][1] for key in keys]))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How scans are propagated: by which rule, None for a box on every slice, and whether with refinement."""
+
+    rule: Rule | None
+    refinement: bool
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Of WAYS, those that this is about."""
+        return tuple(way for way in WAYS if (way == EVERY_SLICE) == (self.rule is None))
+
+
+def as_text(rule: Rule | None) -> str:
+    """A rule's least likeness as a Row has it."""
+    return "" if rule is None or rule.least_likeness is None else f"{rule.least_likeness:.2f}"
+
+
 def measure_scan(
     predictor: Predictor,
     prepared: Prepared,
     scan: ScanEntry,
-    rule: Rule,
     part: str,
-    keys: Mapping[bool, str],
+    asked: Mapping[str, Asked],
 ) -> list[Row]:
-    """Every way of prompting one scan, with refinement or without, or both: as ``keys`` has them, each its key."""
+    """Every way of prompting one scan, as it is asked for under each key."""
     volume = volume_of(prepared, scan)
     reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
     lesions = lesions_of(reference, scan)
     near = _Surroundings(volume)
     rows = []
-    for refinement, key in keys.items():
-        asking = Remembering(predictor)
-        for way in WAYS:
+    asking = Remembering(predictor)
+    for key, one in asked.items():
+        rule, refinement = one.rule, one.refinement
+        for way in one.ways:
             started, before = time.perf_counter(), asking.answered
             prompts = prompts_of(way, reference, lesions, scan)
-            if way == EVERY_SLICE:
+            if rule is None:
                 found, mask = None, _answered(asking, volume, prompts[0], refinement)
             else:
-                asked: dict[Hashable, Any] = dict(prompts.items())
-                found = propagate_lesions(asking, volume, asked, rule=rule, second_look=refinement)
+                boxes: dict[Hashable, Any] = dict(prompts.items())
+                found = propagate_lesions(asking, volume, boxes, rule=rule, second_look=refinement)
                 mask = found.mask_zyx()
             rows.append(
                 Row(
@@ -182,6 +209,7 @@ def measure_scan(
                     answered=asking.answered - before,
                     seconds=time.perf_counter() - started,
                     scan=scan.scan_id,
+                    least_likeness=as_text(rule),
                     **_against(mask, reference, near),
                 )
             )
@@ -360,38 +388,36 @@ def measure_run(
     parts: Sequence[tuple[str, str, Sequence[str]]],
     load: Callable[[str], Predictor],
     *,
-    rule: Rule | None = None,
+    rules: Sequence[Rule] = (Rule(),),
     refinement: bool = False,
     on_scan: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Measure each part (name, model or adapter's folder, patients), writing ``path`` (CSV) after each scan.
 
-    ``refinement`` measures with it, too, where the model has it. What is there from the same model, code, data and
-    rule (``cache_key``) is not measured again; what came from others leaves the file.
+    Each scan by each rule; ``refinement`` measures with it, too, where the model has it. What is there from the same
+    model, code, data and rule (``cache_key``) is not measured again; what came from others leaves the file.
     """
-    rule = rule or Rule()
     kept = KeptRows(path, Row, lambda row: (row.patient, row.scan, -row.refinement))
     wanted: list[Row] = []
     for part, source, patients in parts:
         predictor = load(source)
         looks = [True, False] if refinement and predictor.second_look else [False]
-        keys = {
-            look: cache_key(
+        asked = {
+            cache_key(
                 predictor,
                 prepared,
                 refinement=look,
                 code=("scores/propagation.py",),
-                asked=dataclasses.asdict(rule),
-            )
+                asked={} if rule is None else dataclasses.asdict(rule),
+            ): Asked(rule, look)
             for look in looks
+            for rule in (None, *rules)
         }
         for scan in prepared.scans_of(patients):
-            there = [
-                row for row in kept.rows if row.scan == scan.scan_id and row.key in keys.values()
-            ]
+            there = [row for row in kept.rows if row.scan == scan.scan_id and row.key in asked]
             done = {row.key for row in there}
-            if missing := {look: key for look, key in keys.items() if key not in done}:
-                found = measure_scan(predictor, prepared, scan, rule, part, missing)
+            if missing := {key: one for key, one in asked.items() if key not in done}:
+                found = measure_scan(predictor, prepared, scan, part, missing)
                 kept.add(found)
                 there += found
             wanted += [dataclasses.replace(row, part=part) for row in there]
@@ -400,3 +426,30 @@ def measure_run(
     measured = {row.key for row in wanted}
     kept.keep(lambda row: row.key in measured)
     return wanted
+
+
+def rules_tried() -> tuple[Rule, ...]:
+    """The rules that are measured side by side: the thresholds alone, and each least likeness."""
+    return tuple(Rule(least_likeness=least) for least in (None, *LIKENESSES))
+
+
+def best_likeness(rows: Sequence[Row]) -> str:
+    """Of the least likenesses that were tried, the one by which one box has the best mean Dice; the lower of equals."""
+    dice_of: dict[str, list[float]] = {}
+    for row in rows:
+        if row.way == "one box" and not row.refinement and row.least_likeness:
+            dice_of.setdefault(row.least_likeness, []).append(row.dice)
+    return max(sorted(dice_of), key=lambda tried: float(np.mean(dice_of[tried])))
+
+
+def likeness_by_part(rows: Sequence[Row]) -> dict[str, str]:
+    """For each part the best of the other parts' patients: those to be scored have no say in their own rule."""
+    parts = sorted({row.part for row in rows})
+    return {part: best_likeness([row for row in rows if row.part != part]) for part in parts}
+
+
+def by_likeness(rows: Sequence[Row], likeness: Mapping[str, str]) -> list[Row]:
+    """The rows by the rule with this least likeness, by part, and those of a box on every slice."""
+    return [
+        row for row in rows if row.way == EVERY_SLICE or row.least_likeness == likeness[row.part]
+    ]
