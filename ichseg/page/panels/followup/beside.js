@@ -14,8 +14,12 @@ import { here, OTHER, ROLE_TITLES, shown, state, view } from "../../viewer/state
 import { voxelsOf } from "../../viewer/volume.js";
 import { along, compared, heightOf, placeIn } from "./along.js";
 
-const MAP_COLOURS = { both: "#ffffff", gone: "#56b4e9", fresh: "#ff9d3c" };
-const MAP_TITLES = { both: "in both", gone: "only before", fresh: "only now" };
+/** The parts of the growth map, in the order of the legend; `fill` is its opacity. */
+const MAP = {
+  both: { title: "in both", colour: "#ffffff", fill: 0 },
+  gone: { title: "only before", colour: "#56b4e9", fill: 0.4 },
+  fresh: { title: "only now", colour: "#ff4d6d", fill: 0.4 },
+};
 
 const beside = {
   on: false,
@@ -112,19 +116,20 @@ function drawMap(context, transform) {
   const others = beside.link.lesions.map(({ id }) => otherMask(id)).filter(Boolean);
   const mine = Mask.union(own, scan.shape).pixels, theirs = Mask.union(others, scan.shape).pixels;
   const parts = role === "followup" ? compared(theirs, mine) : compared(mine, theirs);
-  for (const name of ["both", "gone", "fresh"]) {
-    if (parts[name].some(Boolean)) stroke(context, pathOf(parts[name], scan.shape[1], scan.shape[2]), transform, MAP_COLOURS[name]);
+  for (const name of ["gone", "fresh", "both"]) { // the last one's edge lies on those of the others
+    const { colour, fill } = MAP[name];
+    if (parts[name].some(Boolean)) stroke(context, pathOf(parts[name], scan.shape[1], scan.shape[2]), transform, colour, fill);
   }
   return true;
 }
 
-function stroke(context, path, transform, colour) {
+function stroke(context, path, transform, colour, opacity = shown.fill ? shown.opacity : 0) {
   const placed = new Path2D();
   placed.addPath(path, transform);
   context.strokeStyle = context.fillStyle = colour;
   context.lineJoin = "round";
-  if (shown.fill) {
-    context.globalAlpha = shown.opacity;
+  if (opacity) {
+    context.globalAlpha = opacity;
     context.fill(placed, "evenodd");
     context.globalAlpha = 1;
   }
@@ -210,10 +215,11 @@ function showTools() {
   const legend = one(".ich-map-legend");
   legend.hidden = !(isLive() && beside.map && beside.linked);
   if (!legend.childElementCount) {
-    for (const [name, title] of Object.entries(MAP_TITLES)) {
+    for (const { title, colour, fill } of Object.values(MAP)) {
       const item = document.createElement("span");
       item.textContent = title;
-      item.style.setProperty("--ich-own", MAP_COLOURS[name]);
+      item.style.setProperty("--ich-own", colour);
+      item.style.setProperty("--ich-filled", 100 * fill + "%");
       legend.append(item);
     }
   }

@@ -18,7 +18,7 @@ from ichseg.page.state import reference_state, scan_state
 from ichseg.page.work import Reply, Work
 
 #: How long one request in passing works on the growth's range before it tells how far it is.
-RANGE_SECONDS = 1.0
+RANGE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
