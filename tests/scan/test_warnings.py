@@ -71,7 +71,8 @@ def test_a_warning_is_on_the_screen_and_in_every_file_of_one_scan(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    own = (".dcm", ".stl")  # of a DICOM scan alone; 80 bytes for text, which say that there is one
+    # Of a DICOM scan alone; 80 bytes for text, which say that there is one; of two scans.
+    own = (".dcm", ".stl", ".svg")
     names = [f"m{suffix}" for suffix in endings("measures") if not suffix.endswith(own)]
     asked = ("segment", scan, "--slice", 3, "--box", BOX, "--model", "threshold")
     names += [
