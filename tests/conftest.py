@@ -23,6 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "there is no Chromium to drive the page with"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: a test of the page waits now and then."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's own folder."""

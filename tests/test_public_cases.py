@@ -111,6 +111,7 @@ def test_11_a_unit_sform_beside_a_true_qform_is_read_right(build: Build) -> None
     assert any("the qform was used" in note for note in volume.notes)
 
 
+@pytest.mark.slow
 def test_39_masks_of_an_uneven_series_are_read_again(shared_data: Path, tmp_path: Path) -> None:
     scan, box = shared_data / "ge-head-ct", ("--slice", "14", "--box", "200,200,260,260")
     files = [tmp_path / name for name in ("g.dcm", "g.zip")]

@@ -217,6 +217,7 @@ def test_the_masks_are_those_of_the_boxes(
     )
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_kept_until_it_came_from_something_else(
     manifest: Path, tmp_path: Path
 ) -> None:
@@ -461,6 +462,7 @@ def test_side_by_side_gives_the_same_masks_and_the_same_refusal(
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_one_job_only() -> None:
     found = dict(cohort.each(dies_at_one, range(8), where=cohort.LOCAL, processes=1))
     died = found.pop(1)

@@ -16,6 +16,7 @@ BOX = (287, 172, 351, 294)
 GONE_SECONDS, TEN_MINUTES = 12.0, 4.0
 
 
+@pytest.mark.slow
 def test_ten_minutes_asleep_lose_nothing_and_longer_loses_nothing_drawn(
     browser: Browser, root: Path, tmp_path: Path
 ) -> None:

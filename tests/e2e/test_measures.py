@@ -215,6 +215,7 @@ def test_an_end_is_moved_by_keys_and_c_is_typed(measured: Viewer) -> None:
 # Files
 
 
+@pytest.mark.slow
 def test_every_file_opens_elsewhere_with_the_same_blood_in_it(
     measured: Viewer, mask: Truth, sample: CTVolume, tmp_path: Path
 ) -> None:
@@ -251,6 +252,7 @@ def picture(viewer: Viewer) -> npt.NDArray[np.float64]:
     return image[rows // 8 : -rows // 8, columns // 8 : -columns // 8]
 
 
+@pytest.mark.slow
 def test_the_hematoma_is_turned_about_in_its_skull(measured: Viewer, server: Server) -> None:
     page = measured.page
     page.click("[data-do=surface]")

@@ -37,6 +37,7 @@ from tests.e2e.sample_boxes import (
 )
 
 
+@pytest.mark.slow
 def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
     visit_real: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
 ) -> None:

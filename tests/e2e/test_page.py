@@ -261,6 +261,7 @@ def test_two_methods_are_compared_with_each_other_and_with_the_truth(
 # People
 
 
+@pytest.mark.slow
 def test_two_people_at_once_see_their_own(visit: Visit, truth: Truth, tmp_path: Path) -> None:
     first, second = largest(truth, 2)
     left, right = visit().open_sample(), visit().open_sample()
@@ -497,6 +498,7 @@ def test_dicom_files_with_several_series_offer_the_others(visit: Visit, tmp_path
     assert "DOE" not in viewer.page.content()
 
 
+@pytest.mark.slow
 def test_more_files_than_one_request_takes_are_opened_at_once(visit: Visit, tmp_path: Path) -> None:
     """Thin series and reformats come as a thousand files and more; over a local network, without HTTPS."""
     thin = phantoms.speckled_head((1001, 20, 24))
@@ -638,6 +640,7 @@ def test_the_page_follows_the_light(visit: Visit, scheme: str) -> None:
     assert viewer.page.locator("footer").filter(has_text="Gradio").count() == 0
 
 
+@pytest.mark.slow
 def test_the_page_works_rendered_on_the_server_as_in_a_space(
     visit: Visit, root: Path, tmp_path: Path
 ) -> None:

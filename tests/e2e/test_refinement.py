@@ -8,6 +8,7 @@ from tests.e2e.conftest import Server
 from tests.e2e.sample_boxes import Truth, Visit, boxes_on, largest
 
 
+@pytest.mark.slow
 def test_a_box_is_refined_after_its_first_answer_while_a_person_goes_on(
     visit: Visit, refining_server: Server, truth: Truth
 ) -> None:

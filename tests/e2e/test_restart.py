@@ -46,6 +46,7 @@ def service(root: Path, tmp_path: Path) -> Iterator[Service]:
     running.kill()
 
 
+@pytest.mark.slow
 def test_boxes_outlive_a_server_that_restarts_while_one_is_pending(
     browser: Browser, service: Service, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def mark_whole(viewer: Viewer, k: int, box: Box) -> float:
     return viewer.ml(0)[1]
 
 
+@pytest.mark.slow
 def test_from_one_box_to_a_correction_a_second_scan_and_every_file(
     visit: Visit, sample: CTVolume, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def inference(network: LiteMedSAM) -> InferenceNetwork:
 # The layout for inference
 
 
+@pytest.mark.slow
 def test_the_layout_for_inference_computes_what_the_network_does(
     network: LiteMedSAM, inference: InferenceNetwork
 ) -> None:
@@ -235,6 +236,7 @@ def test_with_a_warm_cache_neither_torch_nor_telemetry_is_loaded(tmp_path: Path)
 # What models with the same stem share
 
 
+@pytest.mark.slow
 def test_both_panes_models_compute_the_stem_once_a_slice_whatever_precision_follows() -> None:
     hu = np.random.default_rng(0).normal(40, 20, (64, 64))
     called = []

@@ -94,6 +94,7 @@ def test_what_is_no_slice_is_refused(predictor: Predictor, bad: np.ndarray) -> N
         predictor.embed(bad)
 
 
+@pytest.mark.slow
 def test_users_at_once_get_each_their_own_answer() -> None:
     predictor = load_predictor("litemedsam")
     slices = [slice_hu(seed) for seed in range(3)]

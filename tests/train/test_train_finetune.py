@@ -331,6 +331,7 @@ def test_a_run_is_not_overwritten_or_mixed(
         finetune(config, prepared, moved, 0, run, resume=True, device="cpu")
 
 
+@pytest.mark.slow
 def test_the_shipped_base_takes_a_step_and_its_adapter_opens(
     prepared: Prepared, tmp_path: Path
 ) -> None:
