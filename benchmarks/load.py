@@ -33,11 +33,10 @@ import httpx  # noqa: E402
 import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
 
-from benchmarks.table import RESULTS, machine  # noqa: E402
-from ichseg.replace_file import write_whole  # noqa: E402
+from benchmarks.table import machine, write  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
 
-BEGIN, END = "<!-- load.py writes from here -->", "<!-- load.py to here -->"
+PLACE = ("<!-- load.py writes from here -->", "<!-- load.py to here -->")
 FIRST_SLICE, SLICES = 12, 3
 BOX = (285.0, 174.0, 349.0, 291.0)
 PATIENCE_SECONDS = 600.0
@@ -45,15 +44,15 @@ Waits = dict[str, list[float]]
 
 
 class Service:
-    """app.py in a process of its own, on a free port."""
+    """app.py in a process of its own, on a free port, with its temporary files in ``folder``."""
 
-    def __init__(self, folder: Path, app: str) -> None:
+    def __init__(self, folder: Path, app: str, options: Sequence[str] = ()) -> None:
         from tests.e2e.conftest import free_port, start
 
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.folder = folder
-        self.process: subprocess.Popen[bytes] = start(ROOT, folder, port, app=app)
+        self.process: subprocess.Popen[bytes] = start(ROOT, folder, port, app=app, options=options)
         config = httpx.get(f"{self.url}/config", timeout=60).json()
         self.lanes = {
             one["targets"][0][1]: one["id"] for one in config["dependencies"] if one["targets"]
@@ -99,20 +98,24 @@ class Person:
         """Do an operation; raises RuntimeError with the server's sentence where it does not."""
         self.last += 1
         message = self.message({"op": op, "id": self.last, **fields}, k=k)
-        reply = self._reply(
-            self._queued(message) if lane == "work" else self.post(lane, message).json()
+        reply = self.reply_in(
+            self.queued(message) if lane == "work" else self.post(lane, message).json()
         )
         if reply.get("error") or reply.get("done") != self.last:
-            raise RuntimeError(f"{op}: {reply.get('error') or reply.get('done')}")
+            said = (reply.get("error") or {}).get("text", f"the answer is to {reply.get('done')}")
+            raise RuntimeError(f"{op}: {said}")
         self.case = reply.get("case", self.case)
         self.lease = reply.get("lease", self.lease)
         return reply
 
     def again(self) -> dict[str, Any]:
         """Send the last operation's number again, as an undo: it was done, and is not done twice."""
-        return self._reply(self.post("edit", self.message({"op": "undo", "id": self.last})).json())
+        return self.reply_in(
+            self.post("edit", self.message({"op": "undo", "id": self.last})).json()
+        )
 
-    def _queued(self, message: Any) -> dict[str, Any]:
+    def queued(self, message: Any) -> dict[str, Any]:
+        """Send a message on the lane with the queue, and wait for its answer."""
         body = {
             "data": [message],
             "fn_index": self.service.lanes["work"],
@@ -129,7 +132,8 @@ class Person:
         raise RuntimeError("the stream ended without an answer")
 
     @staticmethod
-    def _reply(output: dict[str, Any]) -> dict[str, Any]:
+    def reply_in(output: dict[str, Any]) -> dict[str, Any]:
+        """The reply in what a lane answers. Raises RuntimeError where there is none."""
         if "data" not in output:
             raise RuntimeError(f"no answer: {output}")
         return dict(output["data"][0]["props"]["reply"])
@@ -331,13 +335,6 @@ def measure(people: Sequence[int], app: str) -> str:
     return "\n".join([f"On {ran_on}. The server ended with status {status}.", "", *lines])
 
 
-def write(text: str, path: Path = RESULTS) -> None:
-    """Put the table in its place in RESULTS.md."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}".encode())
-
-
 def main() -> None:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -349,7 +346,7 @@ def main() -> None:
     text = measure(asked.people, "tests/e2e/light_app.py" if asked.light else "app.py")
     print(text)
     if asked.write:
-        write(text)
+        write(text, between=PLACE)
 
 
 if __name__ == "__main__":

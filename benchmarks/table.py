@@ -124,8 +124,13 @@ def markdown(rows: Sequence[Row], caption: str) -> str:
     return "\n".join([caption, "", *(f"| {line} |" for line in lines)])
 
 
-def write(text: str, path: Path = RESULTS) -> None:
-    """Put the table in its place in RESULTS.md."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}".encode())
+def write(text: str, path: Path = RESULTS, between: tuple[str, str] = (BEGIN, END)) -> None:
+    """Put a table in its place in RESULTS.md, between two lines."""
+    begin, end = between
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, ends, after = rest.partition(end)
+    if not (found and ends):
+        raise ValueError(
+            f"{path.name} has a place for each table; it has no lines {begin} and {end}; add them."
+        )
+    write_whole(path, f"{before}{begin}\n{text}\n{end}{after}".encode())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,6 +70,8 @@ class BrokenUploads:
         self._under_way += 1
         try:
             await self._app(scope, receive, send)
+        except ClientDisconnect:
+            pass  # a connection that is cut is no error of the server's, and nobody waits for an answer
         finally:
             self._under_way -= 1
             if not self._under_way:

@@ -68,6 +68,7 @@ def serving(
         process.terminate()
         ended = process.wait(timeout=20)
     assert ended == 0, f"app.py did not end well:\n{(folder / 'log').read_text()}"
+    assert not list((folder / "gradio").iterdir()), "files are left in the temporary folder"
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ import pytest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from ichseg.errors import InputError, check_cancelled
 from ichseg.page.controller import Controller
@@ -522,6 +524,20 @@ def test_half_of_an_upload_is_deleted_as_soon_as_none_is_under_way(tmp_path: Pat
         client.post("/upload?name=others", content=b"vox")
     assert not half.exists() and not others.exists() and whole.is_file()
     folder.close()
+
+
+def test_an_upload_that_is_cut_is_no_error_of_the_servers() -> None:
+    swept = []
+
+    async def cut(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ClientDisconnect
+
+    async def nobody(*_: Any) -> Any:
+        raise AssertionError("nobody is there")
+
+    guarded = BrokenUploads(cut, sweep=lambda: swept.append(True))
+    asyncio.run(guarded({"type": "http", "path": "/gradio_api/upload"}, nobody, nobody))
+    assert swept == [True]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
