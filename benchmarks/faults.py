@@ -179,7 +179,7 @@ def quietly(do: Callable[[], Any]) -> None:
 def end(service: Service, by: signal.Signals) -> int:
     """End the server; its status."""
     service.process.send_signal(by)
-    return service.process.wait(60)
+    return service.process.wait(PATIENCE_SECONDS)
 
 
 # Told to stop

@@ -16,7 +16,7 @@ from ichseg.replace_file import is_part
 
 SLOW_DISK = "benchmarks/slow_disk.py"
 SLICE = 1
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 class Place:
