@@ -104,6 +104,8 @@ def build_page(controller: Controller, api: Api | None = None) -> tuple[gr.Block
         },
         # A request that waits for its turn costs next to nothing, and is not to keep another person's from its own.
         "max_threads": MAX_SESSIONS,
+        # What Gradio keeps of a page, its last answer, is never asked for again.
+        "state_session_capacity": MAX_SESSIONS,
         "theme": gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),

@@ -22,6 +22,7 @@ from ichseg.methods.catalogue import default_baseline, default_model, load_predi
 from ichseg.page.folders import ServerFolder, folder_for_gradio
 from ichseg.page.health import Health
 from ichseg.page.leases import Terms
+from ichseg.page.memory import keep_little
 
 if TYPE_CHECKING:
     from ichseg.cohort.study import Study
@@ -71,6 +72,7 @@ def main() -> None:
         terms = Terms.from_environment()
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")
+    keep_little()
     # A server that is told to stop still deletes what people uploaded.
     signal.signal(signal.SIGTERM, _stop)
     health = Health((default_model(), default_baseline()), load_predictor)

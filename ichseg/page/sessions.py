@@ -26,6 +26,7 @@ from ichseg.page.case import Case, Upload
 from ichseg.page.folders import ServerFolder
 from ichseg.page.jobs import Job
 from ichseg.page.leases import Clock, Lease, Rate, Terms
+from ichseg.page.memory import give_back
 from ichseg.replace_file import write_whole
 from ichseg.scan.registration import Registration
 from ichseg.scan.volume import CTVolume
@@ -416,6 +417,7 @@ class SessionStore:
         finally:
             if held:
                 session.lock.release()
+            give_back()
 
     def close(self) -> None:
         """End all sessions and remove the folder of all."""

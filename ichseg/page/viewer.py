@@ -45,6 +45,7 @@ class Viewer(gr.HTML):
         presets: list[dict[str, Any]] | None = None,
         types: list[dict[str, str]] | None = None,
         limits: dict[str, int] | None = None,
+        block_id: int | None = None,
         **kwargs: Any,
     ) -> None:
         # An update makes the component anew from its own settings: these four never differ.
@@ -72,6 +73,16 @@ class Viewer(gr.HTML):
             limits=limits or {},
             **kwargs,
         )
+        if block_id is not None:
+            self._id = block_id
+
+    @property
+    def constructor_args(self) -> dict[str, Any]:
+        """What Gradio makes the component anew from at each answer: the same component, by the same number.
+
+        By a new number Gradio would keep each of them, with its answer, for as long as the server runs.
+        """
+        return super().constructor_args | {"block_id": self._id}
 
     def get_block_name(self) -> str:
         """Gradio's own HTML component draws it."""
