@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -28,7 +27,7 @@ from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests.e2e.conftest import Server
 from tests.e2e.light_app import LightPredictor
-from tests.pages import Page, rested, wait_until
+from tests.pages import Page, awaited, rested, wait_until
 
 SLICE, BOX = 13, [285, 174, 349, 291]
 ASKED: dict[str, Any] = {"boxes": {str(SLICE): [BOX]}, "propagate": True}
@@ -176,7 +175,7 @@ def test_an_mcp_client_gets_it_as_a_tool(
             answers.append(await session.call_tool("segment", {"scan": scan, **ASKED}))
             return answers
 
-    found, again = asyncio.run(call())
+    found, again = awaited(call())
     record, mask, picture, address = found.content
     assert isinstance(record, TextContent) and isinstance(mask, TextContent)
     assert isinstance(picture, ImageContent) and isinstance(address, TextContent)

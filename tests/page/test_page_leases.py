@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from ichseg.page.folders import ServerFolder
 from ichseg.page.leases import GONE_VARIABLE, Rate, Terms
 from ichseg.page.routes import MAX_MESSAGE_BYTES, BoundedBodies, BrokenUploads, lease_route
 from ichseg.page.sessions import MAX_DOWNLOADS
-from tests.pages import SLICES, BoxModel, Page, numbered_scan, wait_until
+from tests.pages import SLICES, BoxModel, Page, awaited, numbered_scan, wait_until
 
 MINUTE = 60.0
 
@@ -536,7 +535,7 @@ def test_an_upload_that_is_cut_is_no_error_of_the_servers() -> None:
         raise AssertionError("nobody is there")
 
     guarded = BrokenUploads(cut, sweep=lambda: swept.append(True))
-    asyncio.run(guarded({"type": "http", "path": "/gradio_api/upload"}, nobody, nobody))
+    awaited(guarded({"type": "http", "path": "/gradio_api/upload"}, nobody, nobody))
     assert swept == [True]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from gradio.state_holder import SessionState
 
 from ichseg.page import memory
 from ichseg.page.viewer import Viewer
+from tests.pages import awaited
 
 #: Many threads hold small things at once, and free all but some that lie between: by how much memory grew, in MB.
 SCATTERED = """
@@ -65,7 +65,7 @@ def test_gradio_keeps_one_viewer_of_a_page_whatever_it_was_answered() -> None:
     (function,) = demo.fns.values()
 
     def answered(message: dict[str, Any]) -> Any:
-        told = asyncio.run(demo.process_api(function, [message], state=state))
+        told = awaited(demo.process_api(function, [message], state=state))
         return told["data"][0]["props"]["reply"]
 
     assert [answered({"n": n}) for n in range(3)] == [{"n": n} for n in range(3)]
