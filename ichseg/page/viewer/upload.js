@@ -72,7 +72,8 @@ export async function upload(files, op = { op: "open" }, reading = "Reading the 
   }
 }
 
-async function sendInPortions(files) {
+/** @returns {Promise<string[]>} where the server has the files, in their order */
+export async function sendInPortions(files) {
   // The server takes so many files a request; they are opened together once all are there.
   const { portion: most } = host.props.limits;
   const bytes = sizeOf(files);
