@@ -91,10 +91,10 @@ space: $(if $(DRY),,$(VENV)/.installed)
 clean:
 	rm -rf $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 
-# What is imported is compiled then; to compile every package at once takes as long as all the rest.
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
+# The stamps: a newer requirements file, or none of these, means installing again. A package is compiled when it is
+# first imported: to compile all of them takes as long as all the rest.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# The stamps: a newer requirements file, or none of these, means installing again.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is `$(PYTHON) -V 2>&1`; run: make PYTHON=python3.11"; exit 1; }
@@ -102,10 +102,10 @@ $(BIN)/pip:
 
 $(VENV)/.installed: requirements.txt | $(BIN)/pip
 	@echo "Installing into $(VENV) (first time only; it takes a few minutes)"
-	$(PIP) -r requirements.txt
+	$(PIP) install --no-compile -r requirements.txt
 	@touch $@
 
 $(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-ray.txt requirements-agree.txt requirements-archive.txt train/requirements.txt | $(BIN)/pip
 	@echo "Installing into $(VENV) (first time only; it takes a few minutes)"
-	$(PIP) -r requirements-dev.txt
+	$(PIP) install --no-compile -r requirements-dev.txt
 	@touch $(VENV)/.installed $@

@@ -250,7 +250,7 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
 def test_the_makefile_and_ci_install_nothing_unpinned() -> None:
     for name in ("Makefile", ".ci/run", ".pre-commit-config.yaml"):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
-            if "pip install" in line:
+            if re.search(r"\b(pip|PIP\)) install", line):
                 assert re.search(r"-r requirements(-dev)?\.txt$", line), f"{name}: {line}"
 
 

@@ -55,4 +55,4 @@ def test_no_file_is_longer_than_a_person_reads_at_a_time(path: Path) -> None:
 def test_tests_mirror_the_wings() -> None:
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
     assert set(WINGS) - {"cohort"} <= folders
-    assert folders <= {*WINGS, "data", "e2e", "train", "tools", "__pycache__"}
+    assert folders <= {*WINGS, "data", "e2e", "train", "tools", "benchmarks", "__pycache__"}
