@@ -210,6 +210,24 @@ def dicom_slices(
     return images
 
 
+def study_of_two_kernels() -> list[Dataset]:
+    """A study of nine slices with the accession number A1: series 1 in a bone kernel, series 2 in a soft one."""
+    study = generate_uid()
+    return [
+        image
+        for number, (name, kernel) in enumerate([("HEAD BONE", "H60s"), ("HEAD", "H31s")], 1)
+        for image in dicom_slices(
+            speckled_head(),
+            [5.0 * k for k in range(9)],
+            StudyInstanceUID=study,
+            SeriesNumber=number,
+            SeriesDescription=name,
+            ConvolutionKernel=kernel,
+            AccessionNumber="A1",
+        )
+    ]
+
+
 def save_dicom(folder: Path, images: Iterable[Dataset], names: Sequence[str] = ()) -> Path:
     """Write images to a folder, by default under names that are in no order of theirs."""
     folder.mkdir(parents=True, exist_ok=True)

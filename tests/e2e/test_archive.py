@@ -8,15 +8,12 @@ from pathlib import Path
 import phantoms
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
 
 from ichseg.archive.client import Archive, first
 from ichseg.archive.settings import PASSWORD, URL, USER, Settings
 from tests.e2e.conftest import People, serving, visiting
 from tests.e2e.sample_boxes import Visit
 from tests.orthanc import running
-
-HEIGHTS_MM = [5.0 * k for k in range(9)]
 
 
 def test_without_an_archive_nothing_is_said_of_one(visit: Visit) -> None:
@@ -26,20 +23,8 @@ def test_without_an_archive_nothing_is_said_of_one(visit: Visit) -> None:
 
 @pytest.mark.slow
 def test_a_study_is_opened_marked_and_sent_back(people: People, root: Path, tmp_path: Path) -> None:
-    study = generate_uid()
-    images = [
-        image
-        for number, (name, kernel) in enumerate([("HEAD BONE", "H60s"), ("HEAD", "H31s")], 1)
-        for image in phantoms.dicom_slices(
-            phantoms.speckled_head(),
-            HEIGHTS_MM,
-            StudyInstanceUID=study,
-            SeriesNumber=number,
-            SeriesDescription=name,
-            ConvolutionKernel=kernel,
-            AccessionNumber="A1",
-        )
-    ]
+    images = phantoms.study_of_two_kernels()
+    study = images[0].StudyInstanceUID
     (tmp_path / "orthanc").mkdir()
     (tmp_path / "page").mkdir()
     with running(tmp_path / "orthanc") as orthanc:

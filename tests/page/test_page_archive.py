@@ -10,7 +10,6 @@ from typing import Any
 import phantoms
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
 
 from ichseg.archive.settings import URL
 from ichseg.page.controller import Controller
@@ -19,8 +18,6 @@ from ichseg.page.panels.archive import panel as archive_panel
 from ichseg.page.viewer import markup
 from ichseg.scan.read import read_volume
 from tests.pages import BoxModel, Page
-
-HEIGHTS_MM = [5.0 * k for k in range(9)]
 
 
 class InMemory:
@@ -53,20 +50,7 @@ class InMemory:
 
 @pytest.fixture
 def archive(monkeypatch: pytest.MonkeyPatch) -> InMemory:
-    study = generate_uid()
-    images = [
-        image
-        for number, (name, kernel) in enumerate([("HEAD", "H31s"), ("HEAD BONE", "H60s")], 1)
-        for image in phantoms.dicom_slices(
-            phantoms.speckled_head(),
-            HEIGHTS_MM,
-            StudyInstanceUID=study,
-            SeriesNumber=number,
-            SeriesDescription=name,
-            ConvolutionKernel=kernel,
-            AccessionNumber="A1",
-        )
-    ]
+    images = phantoms.study_of_two_kernels()
     made = InMemory(images)
     monkeypatch.setenv(URL, "http://127.0.0.1:9/dicom-web")
     monkeypatch.setattr(archive_panel, "connect", lambda: made)

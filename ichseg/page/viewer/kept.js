@@ -8,7 +8,7 @@ import { keptSentence, recordOf } from "./kept_marks.js";
 import { isAway } from "./line.js";
 import { busy, hush } from "./messages.js";
 import { isOwn, keyOf, leftBehind, remove, save } from "./saved.js";
-import { ask, forgetAsked, isAsked } from "./server.js";
+import { ask, forgetAsked, isAsked, OPENS } from "./server.js";
 import { state } from "./state.js";
 import { upload } from "./upload.js";
 
@@ -39,7 +39,7 @@ const marksOf = new Map();
 const kept = new Map();
 
 function noteOpening({ op, id, case: _, files: __, ...how }) {
-  if (!["open", "sample", "reopen", "archive", "study_open"].includes(op)) return;
+  if (!OPENS.has(op)) return;
   if (op === "sample") given = { files: null, how };
   if (op === "archive" || op === "study_open") given = { files: null, how: { op, ...how } };
   if (op === "reopen") {

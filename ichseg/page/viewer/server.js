@@ -9,7 +9,8 @@ import { busy, complain } from "./messages.js";
 import { volumesSentence } from "./said.js";
 import { boxesHere, here, lesionHere, modelsInSight, state, titleOf } from "./state.js";
 
-const OPENS = new Set(["open", "sample", "reopen", "archive", "study_open"]); // what brings a scan, and so may be asked while none is there
+/** What brings a scan, and so may be asked while none is there. */
+export const OPENS = new Set(["open", "sample", "reopen", "archive", "study_open"]);
 const PATIENCE_MS = { edit: 15000, work: 120000 };
 const LOOK_MS = 250; // a slice that a person stays on for so long is looked at
 const ATTEMPTS = 3; // an answer may be lost on the way: asking again does nothing twice
