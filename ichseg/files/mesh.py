@@ -7,7 +7,7 @@ glTF: metres, y up, and the patient looks along +z, so that a viewer shows the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,7 @@ SKULL_FACES, LESION_FACES = 40_000, 30_000
 #: Pixels of the skull are averaged to about this size first: it is there for orientation.
 _SKULL_PIXEL_MM = 2.0
 _SKULL_COLOUR = (226, 222, 212, 56)
-_OEDEMA_ALPHA = 110
+_CLEAR_ALPHA = 110
 _VOLUME_TOLERANCE, _MOST_STEPS = 1e-3, 30
 _RAS_TO_GLTF = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]) / 1000
 
@@ -61,6 +61,7 @@ def glb_bytes(
     *,
     skull: bool = False,
     most_faces: int | None = None,
+    clear: Collection[int] = (),
 ) -> bytes:
     """The lesions as GLB in metres, a node each with its name and colour; oedema is translucent.
 
@@ -70,6 +71,7 @@ def glb_bytes(
         lesions: what the numbers stand for; those without a voxel are left out.
         skull: also the bone, translucent and coarse, as a node "Skull"; left out where the scan shows none.
         most_faces: of all lesions together; more are decimated. None keeps them all.
+        clear: numbers of lesions that are translucent, too.
 
     Raises:
         InputError: an empty mask.
@@ -78,7 +80,8 @@ def glb_bytes(
     import trimesh
 
     meshes = [
-        (one.name, mesh, _colour(one)) for one, mesh in _lesion_meshes(labels_zyx, volume, lesions)
+        (one.name, mesh, _colour(one, one.id in clear))
+        for one, mesh in _lesion_meshes(labels_zyx, volume, lesions)
     ]
     total = sum(len(mesh.faces) for _, mesh, _ in meshes)
     if most_faces is not None and total > most_faces:
@@ -117,9 +120,14 @@ def glb_bytes(
     return bytes(scene.export(file_type="glb", include_normals=True, tree_postprocessor=add_notice))
 
 
-def view_glb(labels_zyx: npt.ArrayLike, volume: CTVolume, lesions: Sequence[Lesion]) -> bytes:
+def view_glb(
+    labels_zyx: npt.ArrayLike,
+    volume: CTVolume,
+    lesions: Sequence[Lesion],
+    clear: Collection[int] = (),
+) -> bytes:
     """What the page's 3D view shows: the lesions in the translucent skull, under 2 MB (``glb_bytes``)."""
-    return glb_bytes(labels_zyx, volume, lesions, skull=True, most_faces=LESION_FACES)
+    return glb_bytes(labels_zyx, volume, lesions, skull=True, most_faces=LESION_FACES, clear=clear)
 
 
 def lesion_mesh(mask_zyx: npt.ArrayLike, volume: CTVolume) -> trimesh.Trimesh | None:
@@ -198,8 +206,8 @@ def _lesion_meshes(
         )
 
 
-def _colour(lesion: Lesion) -> tuple[int, int, int, int]:
-    return *lesion.rgb, 255 if lesion.is_blood else _OEDEMA_ALPHA
+def _colour(lesion: Lesion, clear: bool) -> tuple[int, int, int, int]:
+    return *lesion.rgb, _CLEAR_ALPHA if clear or not lesion.is_blood else 255
 
 
 def _decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:

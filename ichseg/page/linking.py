@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ichseg.arrays import Labels
 from ichseg.errors import InputError, VolumeError, check_cancelled
 from ichseg.marks.box import Box
 from ichseg.marks.document import Segmentation
 from ichseg.methods.carry import carried_labels, document, prompts_on
 from ichseg.methods.catalogue import title_of
+from ichseg.methods.growth_map import PARTS, growth_map
 from ichseg.methods.propagation import Propagation, propagate_lesions
 from ichseg.page.case import Case
 from ichseg.page.progress import progress, steps, told
@@ -70,10 +72,9 @@ def link_state(work: Work, session: Session, found: Registration) -> dict[str, A
     Keys: ``sure`` and ``sentence`` of the registration; ``matrix`` (4 x 4, RAS+ mm of the scan on screen to those of
     the other); ``own`` and ``other``, where their voxels are (``_grid``); ``case`` and ``token``, what the two are
     known by; ``total_ml`` of the other's blood; ``lesions`` (id, colour) and ``slices`` (by slice on screen, then
-    lesion: runs), of the other's marks.
+    lesion: runs), of the other's marks; ``parts`` of the growth map (title, colour).
     """
-    cases = both(work, session)
-    (case, volume), (other, there) = cases if session.role == "baseline" else cases[::-1]
+    (case, volume), (other, there) = _seen(work, session)
     # ``found`` goes from the follow-up to the baseline; lesions come from the other scan.
     onto = found if session.role == "followup" else found.inverted
     model = other.models[0]
@@ -97,7 +98,39 @@ def link_state(work: Work, session: Session, found: Registration) -> dict[str, A
             }
             for k in map(int, np.flatnonzero(carried.any(axis=(1, 2))))
         },
+        "parts": {name: {"title": one.name, "colour": one.colour} for name, one in PARTS.items()},
     }
+
+
+def map_on_screen(work: Work, session: Session) -> Labels:
+    """The growth map on the grid of the scan on screen, [z, y, x] (``growth_map``). Hold the session's lock.
+
+    Raises InputError where the two scans are not registered.
+    """
+    (case, volume), (other, there) = _seen(work, session)
+    tokens = frozenset((case.token, other.token))
+    if session.registered is None or session.registered[0] != tokens:
+        raise InputError(
+            "A growth map is of two scans that are registered; these are not yet; show them side by side."
+        )
+    found = session.registered[1]
+    onto = found if session.role == "followup" else found.inverted
+    theirs = carried_labels(_blood_labels(other), there, volume, onto) > 0
+    own = _blood_labels(case) > 0
+    return growth_map(theirs, own) if session.role == "followup" else growth_map(own, theirs)
+
+
+def _seen(work: Work, session: Session) -> tuple[tuple[Case, CTVolume], tuple[Case, CTVolume]]:
+    """The scan on screen and the other one, with their voxels. Hold the session's lock."""
+    first, second = both(work, session)
+    return (first, second) if session.role == "baseline" else (second, first)
+
+
+def _blood_labels(case: Case) -> Labels:
+    """What a scan's first method has of lesions that are blood, by their numbers."""
+    labels = case.segmentation.labels_zyx(case.models[0])
+    blood = [one.id for one in case.segmentation.lesions if one.is_blood]
+    return np.where(np.isin(labels, blood), labels, np.uint8(0))
 
 
 def carried_over(

@@ -32,6 +32,7 @@ from ichseg.measures.fields import not_computed, table_lines, title_of
 from ichseg.measures.landmarks import Landmarks
 from ichseg.measures.lengths import in_plane_mm
 from ichseg.measures.ranges import Boxes, Drawn, Embed, Ranges
+from ichseg.methods.growth_map import CLEAR, PARTS
 from ichseg.methods.identity import Identity
 from ichseg.scan.volume import CTVolume
 
@@ -232,10 +233,16 @@ class Measuring:
         return kept[0]
 
 
-def view_glb(measured: Measured) -> bytes:
-    """The surface for the page's 3D view (``mesh.view_glb``). Raises InputError for an empty mask."""
+def view_glb(measured: Measured, growth_map: Labels | None = None) -> bytes:
+    """The surface for the page's 3D view (``mesh.view_glb``). Raises InputError for an empty mask.
+
+    ``growth_map`` [z, y, x] has the numbers of ``growth_map.PARTS``: it is shown in the place of the masks.
+    """
     snapshot = measured.snapshot
-    return mesh.view_glb(snapshot.labels_zyx, measured.volume, snapshot.lesions)
+    if growth_map is None:
+        return mesh.view_glb(snapshot.labels_zyx, measured.volume, snapshot.lesions)
+    lesions = tuple(PARTS.values())
+    return mesh.view_glb(growth_map, measured.volume, lesions, clear=CLEAR)
 
 
 def _abc2(measured: Measured, lesion: int, lines: Lines) -> ABC2:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 import numpy as np
+import pygltflib
 import pytest
 
 from ichseg.page import linking
@@ -119,3 +121,36 @@ def test_the_hours_are_those_of_the_headers_until_a_person_says_others(
     assert hours() == 6
     page.ask("asked", hours=4)
     assert hours() == 4
+
+
+def test_the_growth_map_is_on_the_grid_of_the_scan_on_screen_and_in_the_3d_view(
+    controller: Controller, page: Page
+) -> None:
+    def view() -> dict[str, Any]:
+        wanted = {"have": None, "view": True, "viewed": None, "map": True}
+        message = {"case": page.case, "aside": {"slice": 1, "measure": wanted}}
+        return dict(controller.aside("x", message)["measures"]["view"])
+
+    page.ask("carry")
+    session = controller.shared.store.get("x")
+    known, session.registered = session.registered, None
+    assert "registered; these are not yet; show them side by side" in view()["why"]
+    session.registered = known
+    shown = view()
+    tree = pygltflib.GLTF2().load(shown["path"])
+    nodes = {node.name: node.mesh for node in tree.nodes if node.mesh is not None}
+    assert shown["map"] is True and {"in both", "only now", "Skull"} <= nodes.keys()
+    alphas = {
+        name: tree.materials[tree.meshes[mesh].primitives[0].material].alphaMode
+        for name, mesh in nodes.items()
+    }
+    assert (alphas["in both"], alphas["only now"]) == ("OPAQUE", "BLEND")
+    case = session.cases["followup"]
+    own = case.segmentation.mask_zyx("one")
+    labels = linking.map_on_screen(controller.shared, session)
+    np.testing.assert_array_equal(np.isin(labels, [1, 3]), own)
+    assert 0 < np.count_nonzero(labels == 1) < np.count_nonzero(own)
+    page.ask("switch", role="baseline")
+    labels = linking.map_on_screen(controller.shared, session)
+    own = session.cases["baseline"].segmentation.mask_zyx("one")
+    np.testing.assert_array_equal(np.isin(labels, [1, 2]), own)

@@ -48,6 +48,8 @@ export const state = {
   scan: null,
   /** the slice on screen, from 0 */
   k: 0,
+  /** whether the growth map is shown, of two scans side by side */
+  growthMap: false,
   /** @type {any[]} the methods there are: {name, title, summary, colour, missing, fetch, hindrance} */
   choices: [],
   /** @type {string[]} the methods of the panes, from left to right */

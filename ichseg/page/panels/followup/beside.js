@@ -14,12 +14,8 @@ import { here, OTHER, ROLE_TITLES, shown, state, view } from "../../viewer/state
 import { voxelsOf } from "../../viewer/volume.js";
 import { along, compared, heightOf, placeIn } from "./along.js";
 
-/** The parts of the growth map, in the order of the legend; `fill` is its opacity. */
-const MAP = {
-  both: { title: "in both", colour: "#ffffff", fill: 0 },
-  gone: { title: "only before", colour: "#56b4e9", fill: 0.4 },
-  fresh: { title: "only now", colour: "#ff4d6d", fill: 0.4 },
-};
+/** How dense the parts of the growth map are filled. */
+const FILLS = { both: 0, gone: 0.4, fresh: 0.4 };
 
 const beside = {
   on: false,
@@ -117,8 +113,8 @@ function drawMap(context, transform) {
   const mine = Mask.union(own, scan.shape).pixels, theirs = Mask.union(others, scan.shape).pixels;
   const parts = role === "followup" ? compared(theirs, mine) : compared(mine, theirs);
   for (const name of ["gone", "fresh", "both"]) { // the last one's edge lies on those of the others
-    const { colour, fill } = MAP[name];
-    if (parts[name].some(Boolean)) stroke(context, pathOf(parts[name], scan.shape[1], scan.shape[2]), transform, colour, fill);
+    const { colour } = beside.link.parts[name];
+    if (parts[name].some(Boolean)) stroke(context, pathOf(parts[name], scan.shape[1], scan.shape[2]), transform, colour, FILLS[name]);
   }
   return true;
 }
@@ -214,12 +210,12 @@ function showTools() {
   press("beside_map", beside.map);
   const legend = one(".ich-map-legend");
   legend.hidden = !(isLive() && beside.map && beside.linked);
-  if (!legend.childElementCount) {
-    for (const { title, colour, fill } of Object.values(MAP)) {
+  if (!legend.hidden && !legend.childElementCount) {
+    for (const [name, { title, colour }] of Object.entries(beside.link.parts)) {
       const item = document.createElement("span");
       item.textContent = title;
       item.style.setProperty("--ich-own", colour);
-      item.style.setProperty("--ich-filled", 100 * fill + "%");
+      item.style.setProperty("--ich-filled", 100 * FILLS[name] + "%");
       legend.append(item);
     }
   }
@@ -282,6 +278,7 @@ export function take(reply) {
 export function show() {
   if (!state.roles.followup && beside.on) Object.assign(beside, { on: false, link: null });
   state.own = isLive() ? ownPane() : 0;
+  state.growthMap = isLive() && beside.map && beside.linked;
   showTools();
   showPanes();
 }

@@ -26,7 +26,8 @@ function measureWanted() {
 
 function request() {
   measureAsked = measureWanted();
-  return { measure: measureAsked ? { have: measuring.record?.n ?? null, view: surface.open, viewed: surface.n } : null };
+  const { growthMap: map } = state, viewed = surface.map === map ? surface.n : null;
+  return { measure: measureAsked ? { have: measuring.record?.n ?? null, view: surface.open, viewed, map } : null };
 }
 
 function answered() {

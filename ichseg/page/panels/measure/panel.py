@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ichseg.errors import InputError
-from ichseg.page import measuring
+from ichseg.page import linking, measuring
 from ichseg.page.measuring import Lines
 from ichseg.page.panel import InPassing, Operation, Seen
 from ichseg.page.protocol import Counter, Ends, LesionId, Number
@@ -44,6 +44,8 @@ class Wanted:
     """Whether it wants the surface, too."""
     viewed: Counter | None = None
     """The "n" of the surface that it has."""
+    map: bool = False
+    """Whether the surface is to be the growth map's."""
 
 
 def _abc2(work: Work, session: Session, op: ABC2, reply: Reply) -> Iterable[Reply]:
@@ -68,7 +70,7 @@ def _shown(work: Work, session: Session, seen: Seen, wanted: Wanted) -> Reply:
     """What the panel shows, and how far its range is.
 
     Keys: "record", left out where the page has it; "range", the share of it that is done, None where it is complete;
-    "view" (path, n); "why", a sentence where nothing can be measured.
+    "view" (path, n, map); "why", a sentence where nothing can be measured.
     """
     case, volume = seen.case, seen.volume
     with session.lock:
@@ -83,10 +85,14 @@ def _shown(work: Work, session: Session, seen: Seen, wanted: Wanted) -> Reply:
     with case.measuring.lock:
         if wanted.view and wanted.viewed != measured.n:
             try:
-                path = session.write_view(measuring.view_glb(measured))
-                out["view"] = {"path": str(path), "n": measured.n}
+                shown = None
+                if wanted.map:
+                    with session.lock:
+                        shown = linking.map_on_screen(work, session)
+                path = session.write_view(measuring.view_glb(measured, shown))
+                out["view"] = {"path": str(path), "n": measured.n, "map": wanted.map}
             except InputError as error:
-                out["view"] = {"why": str(error), "n": measured.n}
+                out["view"] = {"why": str(error), "n": measured.n, "map": wanted.map}
         if wanted.have != measured.n:  # first what is there, then how sure it is
             return {**out, "record": case.measuring.record(measured), "range": 0.0}
 

@@ -8,7 +8,7 @@ import { ARROWS } from "../../viewer/keys.js";
 import { serverPath } from "../../viewer/line.js";
 import { number } from "../../viewer/numbers.js";
 import { ask } from "../../viewer/server.js";
-import { marked } from "../../viewer/state.js";
+import { marked, state } from "../../viewer/state.js";
 import { camera, seenFrom } from "./camera.js";
 import { extentOf, meshesOf } from "./glb.js";
 import { measuring } from "./measuring.js";
@@ -23,6 +23,8 @@ export const surface = {
   open: false,
   /** @type {number | null} the number of the measures that it is made of */
   n: null,
+  /** whether it is the growth map's */
+  map: false,
   /** why there is none */
   why: "",
 };
@@ -41,7 +43,7 @@ const touches = new Map();
 const canvas = () => one(".ich-surface canvas");
 
 export const surfaceWanted = () =>
-  surface.open && surface.n !== (measuring.record?.n ?? null) && measuring.record !== null && gl !== null;
+  surface.open && measuring.record !== null && gl !== null && (surface.n !== measuring.record.n || surface.map !== state.growthMap);
 
 export function forgetSurface() {
   Object.assign(surface, { n: null, why: "" });
@@ -74,12 +76,13 @@ function describe() {
     .map(({ name, volume_ml, side }) => name + ", " + number(volume_ml) + " mL" + (side?.side ? ", " + (SIDES[side.side] ?? side.side) : ""))
     .join("; ");
   const from = seenFrom(orbit);
-  canvas().setAttribute("aria-label", "Hematoma in the skull, seen from " + from + (what ? ". " + what : "") + ". Arrow keys turn it, plus and minus zoom.");
+  canvas().setAttribute("aria-label", (surface.map ? "Growth map" : "Hematoma") + " in the skull, seen from " + from + (what ? ". " + what : "") + ". Arrow keys turn it, plus and minus zoom.");
   one(".ich-surface-from").textContent = "From " + from;
 }
 
-export async function takeSurface({ path, n, why }) {
+export async function takeSurface({ path, n, why, map }) {
   surface.n = n;
+  surface.map = map;
   surface.why = why ?? "";
   if (!path) {
     freeMeshes();
@@ -89,7 +92,7 @@ export async function takeSurface({ path, n, why }) {
     const answer = await fetch(serverPath("/file=" + path));
     if (!answer.ok) throw new Error(answer.statusText);
     const content = await answer.arrayBuffer();
-    if (surface.n === n && startGl()) load(content);
+    if (surface.n === n && surface.map === map && startGl()) load(content);
     ask({ op: "fetched" });
   } catch {
     surface.why = "The surface could not be fetched from the server; close the 3D view and open it again.";
