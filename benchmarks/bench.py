@@ -294,7 +294,7 @@ def _sessions_mb(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         controller = Controller(Path(folder), embeddings=Embeddings(_no_model))
         for number in range(count):
-            _Page(controller, f"page {number}").ask("sample")
+            Page(controller, f"page {number}").ask("sample")
         grown = _resident_mb() - before
         controller.close()
     return grown
@@ -331,7 +331,7 @@ def memory_rows() -> list[Row]:
 # Many users
 
 
-class _Page:
+class Page:
     """A page that asks a controller, as the viewer's script does."""
 
     def __init__(self, controller: Controller, name: str) -> None:
@@ -365,11 +365,11 @@ def users_rows(sample: Sample, plain_ms: float) -> list[Row]:
         waits: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
             controller = Controller(Path(folder), read=own_scan)
-            pages = [_Page(controller, f"user {number}") for number in range(users)]
+            pages = [Page(controller, f"user {number}") for number in range(users)]
             for page in pages:
                 page.ask("sample")
 
-            def draw(page: _Page) -> None:
+            def draw(page: Page) -> None:
                 for turn in range(BOXES_A_USER):
                     k = slices[turn % len(slices)]
                     box = box_from_mask(sample.truth_zyx[k], margin_px=3)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.arrays import BoolArray
-from ichseg.errors import BoxError, LesionError, VolumeError
+from ichseg.errors import BoxError, LesionError, VolumeError, check_cancelled
 from ichseg.marks.box import Box, as_boxes
 from ichseg.marks.history import History
 from ichseg.marks.lesion import UNSPECIFIED, Lesion
@@ -299,6 +299,7 @@ class Segmentation(Reading):
                 if not rest and not marks.boxes:
                     del step.marks[k, id]
         for k, mask_yx in masks.items():
+            check_cancelled()  # the edge takes its time on the slices of a thin series
             self._check(k, lesion)
             mask_yx = self._checked({model: mask_yx})[model]
             marks_there = step.marks.get((k, lesion), NOTHING)

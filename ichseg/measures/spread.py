@@ -283,6 +283,8 @@ def propagated_ml(
     mask_zyx = found.mask_zyx()
     if edge is not None:
         for k, one in found.found[1].items():
+            if cancelled is not None and cancelled():
+                return None
             if one.mask_yx.any():
                 mask_zyx[k] = edge(k, one.mask_yx, not one.boxes)
     return volume_ml(mask_zyx, volume)

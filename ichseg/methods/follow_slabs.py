@@ -199,35 +199,41 @@ class _BySlabs:
             return
         last, prompted = one.slabs[n], one.prompted_slab(step).evidence
         bright_hu = (prompted.mean_hu + prompted.tissue_hu) / 2
+        mask = last.mask_yx
         for k in map(int, np.flatnonzero(self.below == (n if step == 1 else n - 1))[::step]):
             check_cancelled()
-            mask = self._bright(k, last, bright_hu)
-            if not mask.any():
+            shift_px = np.rint(self._shift_px(n, k))
+            here = self._bright(k, _shifted(mask, shift_px), bright_hu)
+            if not here.any():
                 return
             if k not in one.prompts:
-                yield _of_slice(last, k, mask)
+                yield _of_slice(last, k, here)
+            mask = _shifted(here, -shift_px)  # what has ended does not come again
 
-    def _bright(self, k: int, slab: Found, bright_hu: float) -> BoolArray:
-        """What of a slab's mask is bright on slice k, without holes and specks: bool [y, x]."""
+    def _bright(self, k: int, mask_yx: BoolArray, bright_hu: float) -> BoolArray:
+        """What of a mask is bright on slice k, without holes and specks: bool [y, x]."""
         spacing = self.volume.geometry.spacing_yx_mm
-        out = np.zeros_like(slab.mask_yx)
-        shift_px = np.rint(self._shift_px(slab.slice_index, k))
-        moved = slab.mask_yx
-        if shift_px.any():
-            moved = ndimage.shift(moved, shift_px, order=0, prefilter=False)
-        around = box_from_mask(moved, 3 * _SMOOTH_MM / min(spacing))
+        out = np.zeros_like(mask_yx)
+        around = box_from_mask(mask_yx, 3 * _SMOOTH_MM / min(spacing))
         if around is None:
             return out
         inside = around.slices()
         hu = mean_about(self.volume, k)[inside]
         smooth = ndimage.gaussian_filter(hu, [_SMOOTH_MM / mm for mm in spacing])
-        bright = ndimage.binary_fill_holes(moved[inside] & (smooth > bright_hu))
+        bright = ndimage.binary_fill_holes(mask_yx[inside] & (smooth > bright_hu))
         labels, _ = ndimage.label(bright, EIGHT_CONNECTED)
         pixels = np.bincount(labels.ravel())
         large = pixels * self.volume.geometry.pixel_area_mm2 >= self.rule.least_area_mm2
         large[0] = False
         out[inside] = large[labels]
         return out
+
+
+def _shifted(mask_yx: BoolArray, shift_px: Float) -> BoolArray:
+    """A mask so many whole pixels (down, right) on."""
+    if not shift_px.any():
+        return mask_yx
+    return np.asarray(ndimage.shift(mask_yx, shift_px, order=0, prefilter=False))
 
 
 def _of_slice(slab: Found, k: int, mask_yx: BoolArray) -> Found:

@@ -667,6 +667,7 @@ def test_a_record_of_the_first_schema_is_run_as_ever(tmp_path: Path) -> None:
             change("edits.0.origin", "guessed"),
             "the origin of an edit is none of box, propagated, edited",
         ),
+        (change("edits.0.answer", 1), '"answer" of an edit is 1, not true or false'),
         (change("edits.0.runs", "5 4096"), "the runs of slice 0 do not fit its 64 x 64 pixels"),
         (change("edits.0.runs", "5 -4"), "the runs of slice 0 do not fit"),
         (change("edits.0.runs", "5 four"), "the runs of slice 0 do not fit"),

@@ -792,6 +792,35 @@ def test_the_edge_is_drawn_on_what_was_propagated() -> None:
     np.testing.assert_array_equal(marked.slice_mask("a", 1), halved("a", 1, whole))
 
 
+def test_the_edge_is_drawn_on_an_answer_that_no_boxes_on_its_slice_give() -> None:
+    """As between two slabs: it is kept before the edge, until another lesion takes voxels from it."""
+    whole, asked = np.ones(SHAPE[1:], bool), list[bool]()
+
+    def step(model: str, k: int, mask_yx: Mask, of_slabs: bool = False, /) -> Mask:
+        asked.append(of_slabs)
+        return halved(model, k, mask_yx)
+
+    marked = Segmentation(SHAPE, edge_step=step)
+    marked.set_propagated({1: whole}, 1, "a", {})
+    half = halved("a", 1, whole)
+    np.testing.assert_array_equal(marked.slice_mask("a", 1), half)
+    (part,) = marked.parts("a")
+    assert part.is_whole and not part.from_boxes and part.answer_yx is not None
+    np.testing.assert_array_equal(part.answer_yx, whole)
+    again = Segmentation.restored(
+        SHAPE, marked.lesions, {}, "a", marked.parts("a"), edge_step=step, edge=True
+    )
+    for one in (marked, again):
+        one.set_edge(False)
+        np.testing.assert_array_equal(one.slice_mask("a", 1), whole)
+        one.set_edge(True)
+        np.testing.assert_array_equal(one.slice_mask("a", 1), half)
+    assert asked and all(asked)
+    marked.set_boxes(1, marked.add_lesion(), [BOX], {"a": whole})
+    lost = next(part for part in marked.parts("a") if part.lesion == 1)
+    assert not lost.is_whole and lost.answer_yx is None
+
+
 def test_a_later_mask_for_the_same_boxes_passes_through_each_steps_own_edge() -> None:
     """A refinement that comes after the edge was taken off is refined in both steps of the history."""
     whole = np.ones(SHAPE[1:], bool)

@@ -158,7 +158,7 @@ def thin_command(
     docs: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("docs/phantoms"),
     model: Annotated[str, typer.Option(help="A method of the catalogue.")] = "litemedsam-rslora",
 ) -> None:
-    """Make the sample's head as a thin series where it is not there yet, follow its lesions, and write the table."""
+    """Make the sample's head as a thin series, follow its lesions, and write the table; resumable."""
     from ichseg.methods.catalogue import load_predictor
     from tools.phantom.thin import SCAN, followed, make, write
 

@@ -6,8 +6,9 @@ slabs, and slice by slice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class Followed:
 
 
 def followed(predictor: Predictor, folder: Path) -> Iterator[Followed]:
-    """Each lesion on the sample, and on the thin series both ways, with the edge and without."""
+    """Each lesion on the sample, and on the thin series both ways; what is kept in the folder is not done again."""
     sample, truth = sample_paths()
     ways = (
         ("5 mm, slice by slice", Path(sample), Path(truth), Rule()),
@@ -82,18 +83,28 @@ def followed(predictor: Predictor, folder: Path) -> Iterator[Followed]:
         ("0.5 mm, slice by slice", folder / SCAN, folder / TRUTH, Rule(slab_mm=0)),
     )
     for what, scan_path, truth_path, rule in ways:
-        volume = read_volume(scan_path)
-        labels = read_labelled_mask(truth_path, volume).labels_zyx
-        for label, lesion in LESIONS.items():
-            true_zyx = labels == label
-            k = int(true_zyx.sum(axis=(1, 2)).argmax())
-            box = box_from_mask(true_zyx[k], margin_px=3)
-            assert box is not None
-            marked = propagate(predictor, volume, {k: [box]}, rule=rule)
-            for edge in (True, False):
-                marked.set_edge(edge)
-                found_zyx = marked.mask_zyx(predictor.name)
-                yield _beside(volume, found_zyx, true_zyx, (what, lesion, edge))
+        kept = folder / f"{predictor.name}, {what}.json"
+        if not kept.exists():
+            rows = [asdict(row) for row in _followed(predictor, scan_path, truth_path, what, rule)]
+            write_whole(kept, json.dumps(rows).encode())
+        yield from (Followed(**row) for row in json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _followed(
+    predictor: Predictor, scan_path: Path, truth_path: Path, what: str, rule: Rule
+) -> Iterator[Followed]:
+    volume = read_volume(scan_path)
+    labels = read_labelled_mask(truth_path, volume).labels_zyx
+    for label, lesion in LESIONS.items():
+        true_zyx = labels == label
+        k = int(true_zyx.sum(axis=(1, 2)).argmax())
+        box = box_from_mask(true_zyx[k], margin_px=3)
+        assert box is not None
+        marked = propagate(predictor, volume, {k: [box]}, rule=rule)
+        for edge in (True, False):
+            marked.set_edge(edge)
+            found_zyx = marked.mask_zyx(predictor.name)
+            yield _beside(volume, found_zyx, true_zyx, (what, lesion, edge))
 
 
 def _beside(

@@ -24,6 +24,9 @@ from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work
 from ichseg.scan.volume import CTVolume
 
+#: How long the background keeps still while what was followed is marked: the edge is drawn on each slice meanwhile.
+MARKING_SECONDS = 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Boxes:
@@ -101,6 +104,7 @@ def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Ite
         for share in itertools.chain([0.0], shares):
             yield progress(text, (number + share) / len(names), cancel=True)
         check_cancelled()
+    work.embeddings.hold(MARKING_SECONDS)
     with (
         session.lock,
         work.showing_changes(session, reply) as (case, _),
