@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -92,7 +92,7 @@ def _boxed(work: Work, case: Case, volume: CTVolume, model: str, of: Of) -> Boxe
     return Boxed(volume, mask_zyx, embed=partial(work.masks.embedding, case, volume, model))
 
 
-def _key(session: Session) -> Hashable:
+def _key(session: Session) -> object:
     """What a range depends on."""
     cases = [session.cases.get(role) for role in ("baseline", "followup")]
     marks = [one and (one.token, one.models[0], one.segmentation.state) for one in cases]

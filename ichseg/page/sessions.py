@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +62,7 @@ class Asked:
 class GrowthDrawn:
     """What is known of a growth's range: ``key`` says of which marks, method and registration."""
 
-    key: Hashable
+    key: object
     known: Known = field(default_factory=dict)
     found: GrowthRange | None = None
 
@@ -356,7 +356,7 @@ class SessionStore:
         kept = {name: one for name, one in session.cases.items() if one not in formers}
         if role == "baseline":
             session.asked = Asked()
-        session.cases, session.role = {**kept, role: case}, role
+        session.cases, session.role, session.drawn = {**kept, role: case}, role, None
         if session.refused is not None and session.refused is not case.upload:
             self.discard(session.refused)
         session.refused = None
@@ -370,7 +370,7 @@ class SessionStore:
         """Drop the follow-up and show the baseline."""
         followup = session.cases.get("followup")
         session.cases = {name: case for name, case in session.cases.items() if name != "followup"}
-        session.role = "baseline"
+        session.role, session.drawn = "baseline", None
         if followup is not None:
             session.past.append(followup.token)
             self._close(followup)
