@@ -1,4 +1,4 @@
-"""Faults around the server, by its own protocol: python benchmarks/faults.py [--rounds 20] [--light] [--write]
+"""Faults around the server, by its own protocol: python benchmarks/faults.py [--only kills] [--light] [--write]
 
 A person opens a scan, scrolls, draws a box, follows the hematoma, downloads the record, and corrects a scan of a study.
 In the middle of each of these ten steps, and right after it, the server is killed and started again. It is told to
@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 import httpx  # noqa: E402
 
 from benchmarks.load import BOX, PATIENCE_SECONDS, Person, Service, day  # noqa: E402
-from benchmarks.table import machine, write  # noqa: E402
+from benchmarks.table import RESULTS, machine, write  # noqa: E402
 from benchmarks.visit import (  # noqa: E402
     SLICE,
     SLOW_DISK,
@@ -416,35 +416,57 @@ def full(disk: Path) -> Iterator[None]:
 # All of it
 
 
-def measure(rounds: int, app: str) -> str:
-    """The table, in Markdown."""
-    ran_on = machine()
-    outcomes: list[Outcome] = []
-    for faults in (kills, stops, cuts):
-        with tempfile.TemporaryDirectory() as name:
-            outcomes += faults(Place(Path(name), app), rounds)
-    try:
-        outcomes += full_disks(app)
-        beside = ""
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        beside = " No full disk was tried: only root may mount a small one."
-    lines = [" | ".join(cells) for cells in (HEADINGS, ("---",) * len(HEADINGS))]
-    lines += [" | ".join(one.cells()) for one in outcomes]
-    return "\n".join([f"On {ran_on}.{beside}", "", *(f"| {line} |" for line in lines)])
+def in_a_place(
+    faults: Callable[[Place, int], Iterator[Outcome]], app: str, rounds: int
+) -> list[Outcome]:
+    """The outcomes of faults in a place of their own."""
+    with tempfile.TemporaryDirectory() as name:
+        return list(faults(Place(Path(name), app), rounds))
+
+
+FAULTS: dict[str, Callable[[str, int], list[Outcome]]] = {
+    "kills": partial(in_a_place, kills),
+    "stops": partial(in_a_place, stops),
+    "cuts": partial(in_a_place, cuts),
+    "disk": lambda app, _: list(full_disks(app)),
+}
+
+
+def table_of(outcomes: Sequence[Outcome], earlier: str = "") -> str:
+    """The rows in Markdown, with those of an earlier table that are not among them."""
+    heads = [f"| {' | '.join(cells)} |" for cells in (HEADINGS, ("---",) * len(HEADINGS))]
+    rows = [line for line in earlier.splitlines() if line.startswith("| ") and line not in heads]
+    by_name = {row.split(" | ")[0]: row for row in rows}
+    for one in outcomes:
+        row = f"| {' | '.join(one.cells())} |"
+        by_name[row.split(" | ")[0]] = row
+    return "\n".join([*heads, *by_name.values()])
 
 
 def main() -> None:
-    """Measure, print, and write where asked."""
+    """Measure, print, and write where asked, each kind when it is done."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--rounds", type=int, default=20, help="kills, stops, and cuts of a kind")
     parser.add_argument("--light", action="store_true", help="the tests' light models")
-    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="put the rows into RESULTS.md")
     asked = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    text = measure(asked.rounds, "tests/e2e/light_app.py" if asked.light else "app.py")
-    print(text)
-    if asked.write:
-        write(text, between=PLACE)
+    app = "tests/e2e/light_app.py" if asked.light else "app.py"
+    for kind in asked.only:
+        ran_on = machine()
+        try:
+            outcomes = FAULTS[kind](app, asked.rounds)
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            if kind != "disk":
+                raise
+            parser.exit(1, f"Only root may mount a small disk ({error}).\n")
+        print(table_of(outcomes))
+        if asked.write:
+            earlier = (
+                RESULTS.read_text(encoding="utf-8").partition(PLACE[0])[2].partition(PLACE[1])[0]
+            )
+            write(f"On {ran_on}.\n\n{table_of(outcomes, earlier)}", between=PLACE)
 
 
 if __name__ == "__main__":

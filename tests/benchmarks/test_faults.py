@@ -25,6 +25,16 @@ def test_an_outcome_counts_what_went_well_and_says_each_wrong_once() -> None:
     assert outcome.cells() == ("killed", "3", "1", "0.5 s", "lost; left")
 
 
+def test_a_kind_that_is_run_again_takes_its_rows_place_and_leaves_the_others() -> None:
+    cut, full = faults.Outcome("cut off"), faults.Outcome("full")
+    cut.add([])
+    full.add([])
+    earlier = f"On a machine.\n\n{faults.table_of([cut, full])}\n"
+    cut.add(["half is left"])
+    *_, first, second = faults.table_of([cut], earlier).splitlines()
+    assert first == "| cut off | 2 | 1 |  | half is left |" and second == "| full | 1 | 1 |  |  |"
+
+
 def test_a_refusal_is_one_sentence() -> None:
     def refuse() -> None:
         raise RuntimeError("A disk has room; it is full; try later.")
