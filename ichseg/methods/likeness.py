@@ -20,9 +20,8 @@ from ichseg.methods.frame import FloatArray, SliceFrame, Window
 #: The ring is made of the cells that lie farther from the mask than the first and no farther than the second, in cells:
 #: those that touch the mask may hold some of its blood.
 RING_CELLS = (1.0, 5.0)
-#: A discriminant wants as much blood as fills this many cells, and as many cells around it: less says too little of how
-#: this blood looks.
-LEAST_CELLS = 3.0
+#: A discriminant wants as much blood as fills this share of a cell: less says too little of how this blood looks.
+LEAST_CELLS = 0.5
 #: How far the covariance is shrunk towards a scaled identity: there are fewer cells than channels.
 SHRINKAGE = 0.5
 
@@ -104,7 +103,7 @@ def discriminant_of(prompted: Sequence[Prompted]) -> Discriminant | None:
         shares.append(share[share > 0])
         around.append(cells.features[ring_around(cells.share(one.blood_yx)) & cells.seen])
     filled = sum(float(share.sum()) for share in shares)
-    if min(filled, sum(map(len, around))) < LEAST_CELLS:
+    if filled < LEAST_CELLS or not any(map(len, around)):
         return None
     return fitted(np.concatenate(blood), np.concatenate(shares), np.concatenate(around))
 

@@ -353,15 +353,15 @@ def test_what_looks_like_the_blood_is_held_to_no_other_threshold_but_the_area() 
 
 @pytest.mark.parametrize(
     ("predictor", "side", "least"),
-    [(BloodInBox(), 24, 0.3), (TellsBlood(), 24, None), (TellsBlood(), 6, 0.3)],
-    ids=["a method that cannot tell", "a rule of before", "too few cells"],
+    [(BloodInBox(), 24, 0.3), (TellsBlood(), 24, None), (TellsBlood(), 2, 0.3)],
+    ids=["a method that cannot tell", "a rule of before", "too little blood"],
 )
 def test_the_thresholds_hold_where_nothing_tells_the_blood(
     predictor: Predictor, side: int, least: float | None
 ) -> None:
     truth = squares(side, side, side)
     volume, prompts = scan_of(truth, hu=[65, 55, 46]), {"a": {0: boxed(truth[0])}}
-    rule = Rule(least_likeness=least, least_contrast=0.5)
+    rule = Rule(least_likeness=least, least_contrast=0.5, least_area_mm2=0.5)
     done = propagate_lesions(predictor, volume, prompts, rule=rule)
     (stop,) = (one for one in done.stops if one.direction == 1)
     assert (stop.reason, stop.slice_index, stop.threshold) == ("hu", 1, 50)

@@ -135,9 +135,9 @@ def test_too_few_cells_tell_nothing() -> None:
     cells = cells_of(np.random.default_rng(0).normal(size=(SIDE, SIDE, 3)))
     assert discriminant_of([]) is None
     for rows, columns, enough in (
-        (slice(8, 15), slice(16, 22), False),  # 2.6 cells
+        (slice(8, 10), slice(16, 19), False),  # 3/8 of a cell
         (slice(0, 64), slice(0, 64), False),  # none around it
-        (slice(8, 16), slice(16, 24), True),
+        (slice(8, 10), slice(16, 20), True),  # half a cell
     ):
         found = discriminant_of([prompted(cells, mask_of(rows, columns))])
         assert (found is not None) == enough
