@@ -51,8 +51,8 @@ class Server:
     """What its environment has beside that of the tests."""
 
 
-#: app.py with light models, and as it is.
-LIGHT, REAL = "tests/e2e/light_app.py", "app.py"
+#: app.py with light models, with the networks but nothing embedded ahead, and as it is.
+LIGHT, NETWORKS, REAL = "tests/e2e/light_app.py", "tests/e2e/networks_app.py", "app.py"
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def refining_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(scope="session")
 def real_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One page with the networks themselves, for the tests of what they answer."""
-    with serving(root, tmp_path_factory.mktemp("real"), app=REAL) as running:
+    with serving(root, tmp_path_factory.mktemp("real"), app=NETWORKS) as running:
         yield running
 
 
