@@ -294,10 +294,11 @@ def test_what_a_person_sent_is_deleted_when_the_page_is_closed(
         return [name for *_, names in os.walk(server.folder) for name in names if "someone" in name]
 
     assert len(left()) == 1
-    context.close()
+    viewer.page.close(run_before_unload=True)  # as a person closes a tab
     limit = time.monotonic() + 30
     while left() and time.monotonic() < limit:
         time.sleep(0.1)
+    context.close()
     assert left() == []
 
 
