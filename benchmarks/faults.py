@@ -154,12 +154,18 @@ def saved_ml(service: Service, place: Place) -> float:
     return visit.volume_ml
 
 
-def kill_command(place: Place) -> Outcome:
-    """Kill the command line while it writes over an earlier mask."""
-    outcome = Outcome("the command line killed while it writes over its mask")
+def earlier_mask(place: Place) -> tuple[Path, tuple[object, ...]]:
+    """A mask that the command line wrote, and the arguments by which it writes over it."""
     mask = place.folder / "mask.nii.gz"
     arguments = ("segment", place.scan, "--slice", SLICE, "--box", box_text(), "--out", mask)
     command(*arguments)
+    return mask, arguments
+
+
+def kill_command(place: Place) -> Outcome:
+    """Kill the command line while it writes over an earlier mask."""
+    outcome = Outcome("the command line killed while it writes over its mask")
+    mask, arguments = earlier_mask(place)
     was, parts = mask.read_bytes(), place.parts()
     line = [sys.executable, SLOW_DISK, "ichseg/__main__.py", *map(str, arguments)]
     process = subprocess.Popen([*line, "--model", "threshold"], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -360,9 +366,7 @@ def fill(visit: Visit, place: Place, do: Callable[[Visit], None]) -> list[str]:
 def fill_before_command(place: Place) -> Outcome:
     """Fill the disk before the command line writes over an earlier mask."""
     outcome = Outcome("the disk full while the command line writes over its mask")
-    mask = place.folder / "mask.nii.gz"
-    arguments = ("segment", place.scan, "--slice", SLICE, "--box", box_text(), "--out", mask)
-    command(*arguments)
+    mask, arguments = earlier_mask(place)
     was, before = mask.read_bytes(), place.sizes()
     with full(place.folder):
         ran = command(*arguments)
