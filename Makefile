@@ -5,6 +5,10 @@
 #
 # Both build .venv on their first run; after that they start at once, until a requirements file changes.
 
+# Nothing is compiled when it is installed (see PIP). Where the environment forbids to write what an import has compiled,
+# each process compiles torch and Gradio anew, for 6 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

@@ -71,6 +71,18 @@ def test_every_range_holds_what_is_pinned_and_ends_before_the_next_major_version
     assert page <= {name for extra in ("", "page", "train", "dataframe") for name in needed(extra)}
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not here")
+def test_what_python_has_compiled_is_kept_whatever_the_environment_says() -> None:
+    """What make installs is not compiled: without this each process would compile it anew."""
+    told = "told:\n\t@echo $${PYTHONDONTWRITEBYTECODE-kept}\n"
+    run = subprocess.run(
+        ["make", "-s", "-f", "Makefile", "-f", "-", "told"],
+        cwd=ROOT, input=told, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert run.stdout == "kept\n"
+
+
 @pytest.mark.parametrize("library", EXTRAS)
 def test_what_an_extra_brings_is_no_part_of_the_core(library: str) -> None:
     extra, place = EXTRAS[library]
