@@ -18,6 +18,7 @@ from ichseg.methods import detection
 from ichseg.methods.frame import FloatArray, SliceFrame
 from ichseg.methods.proposals import FindRule, Proposal, find
 from ichseg.scan.skull import intracranial
+from ichseg.scan.slabs import SliceOrSlab, slab_at, slabs_of
 from ichseg.scan.volume import CTVolume
 
 SURE = 0.9
@@ -47,6 +48,9 @@ class LightFinder:
     def of_slice(self, volume: CTVolume, k: int, embedding: Any) -> FloatArray:
         assert embedding is not None
         self.looked.append(k)
+        slabs = slabs_of(volume)
+        if slabs is not None:
+            volume, k = slabs.scan, slabs.number(k)
         hu = np.asarray(volume.hu_zyx[k], dtype=np.float32)
         smooth = ndimage.uniform_filter(hu, self.smooth_px)
         blood = (smooth >= self.low_hu) & (smooth <= 90)
@@ -58,7 +62,7 @@ class LightFinder:
     def probabilities(
         self,
         volume: CTVolume,
-        embed: Callable[[int], Any],
+        embed: Callable[[SliceOrSlab], Any],
         *,
         progress: Callable[[float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -68,7 +72,7 @@ class LightFinder:
         for k in range(depth):
             if cancelled is not None and cancelled():
                 break
-            out[k] = self.of_slice(volume, k, embed(k))
+            out[k] = self.of_slice(volume, k, embed(slab_at(volume, k)))
             if progress is not None:
                 progress((k + 1) / depth)
         return out

@@ -56,6 +56,9 @@ class BoxModel:
         self.embedded.append(float(slice_hu[0, 0]))
         return Embedding(slice_hu)
 
+    def cells(self, embedding: Embedding) -> None:
+        """It has none: propagation goes by the rule's thresholds."""
+
     def predict(
         self, embedding: Embedding, boxes: list[Box], *, second_look: bool | None = None
     ) -> SliceMasks:

@@ -11,6 +11,7 @@ from ichseg.marks.document import Segmentation
 from ichseg.measures.suggest import propose
 from ichseg.methods.automatic import Automatic
 from ichseg.methods.detection import load_proposals
+from ichseg.scan.slabs import SliceOrSlab
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def automatic_document(
     edge: bool = True,
     *,
     finder: str | BloodFinder | None = None,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[Segmentation, Automatic]:

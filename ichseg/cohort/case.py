@@ -33,7 +33,7 @@ from ichseg.methods.detection import no_proposals
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.follow_rule import Boxes, Stop
 from ichseg.methods.propagation import propagate_lesions
-from ichseg.scan.slabs import SliceOrSlab, hu_of
+from ichseg.scan.slabs import SliceOrSlab, hu_of, slabs_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -75,6 +75,15 @@ class Case:
     automatic: Automatic | None = None
     """Of boxes that the program itself proposed and took (``automatic.automatic_document``)."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether the lesions are followed from their boxes.
+
+        That is where it is asked, and for what was proposed in a thin series: its boxes are on one slice of each slab.
+        """
+        by_slabs = self.automatic is not None and slabs_of(self.volume) is not None
+        return bool(self.marked.prompts()) and (self.propagate or by_slabs)
+
     @cached_property
     def embed(self) -> Callable[[SliceOrSlab], SliceEmbedding]:
         """The embedding of a slice or a slab, made once."""
@@ -91,7 +100,7 @@ class Case:
         """
         marked, predictor, name = self.marked, self.predictor, self.predictor.name
         drawn = marked.prompts()
-        depth = len(self.volume.hu_zyx) if self.propagate else 0
+        depth = len(self.volume.hu_zyx) if self.follows else 0
         part = len(drawn) / max(1, len(drawn) + depth)
         for number, ((k, lesion), boxes) in enumerate(drawn.items(), 1):
             if cancelled():
@@ -100,7 +109,7 @@ class Case:
             marked.add_masks(k, {name: found.union}, lesion)
             progress(part * number / len(drawn))
         stops: tuple[Stop, ...] = ()
-        if self.propagate:
+        if self.follows:
             by_lesion: dict[Hashable, dict[int, Boxes]] = {
                 lesion: dict(one) for lesion, one in boxes_by_lesion(marked).items()
             }

@@ -21,6 +21,7 @@ from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.detection import load_proposals
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.proposals import Proposal, probability_in
+from ichseg.scan.slabs import Slab, SliceOrSlab, hu_of, slab_at
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ NOTHING_FOUND = (
     "see it."
 )
 
-Answer = Callable[[int, Sequence[Box]], BoolArray]
-"""A slice and its boxes to the mask [y, x] by which a method answers all of them."""
+Answer = Callable[[SliceOrSlab, Sequence[Box]], BoolArray]
+"""A slice or a slab and its boxes to the mask [y, x] by which a method answers all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,9 @@ class Suggestion:
 
     proposal: Proposal
     masks: Mapping[int, BoolArray] = field(repr=False)
-    """{slice from 0: bool [y, x]}"""
+    """{slice from 0: bool [y, x]}; of a thin series those of the slabs, each on its middle slice."""
     volume_ml: float
-    """Of the masks, by each slice's own height."""
+    """Of the masks, by each slice's own height; of a thin series by the slabs'."""
     probability: float
     """The mean probability of blood over the masks; NaN where they are empty or too small to say."""
 
@@ -77,7 +78,7 @@ def suggest(
     model: str | Predictor | None = None,
     finder: str | BloodFinder | None = None,
     edge: bool = True,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[Suggestion]:
@@ -89,7 +90,8 @@ def suggest(
             refinement.
         finder: as ``load_proposals`` takes it, or one that is loaded.
         edge: draw the edge at half height on the masks, where the method takes it.
-        embed: slice index to its embedding by ``finder.embedded_by``, for a caller that keeps them.
+        embed: a slice or, of a thin series, a slab to its embedding by ``finder.embedded_by``, for a caller that keeps
+            them.
         progress: called with the share that is done, 0 to 1, never falling.
         cancelled: asked before each slice; what was found until then is returned.
 
@@ -107,8 +109,8 @@ def suggest(
     )
     predictor = load_predictor(model) if model is None or isinstance(model, str) else model
 
-    def answer(k: int, boxes: Sequence[Box]) -> BoolArray:
-        return predictor.predict(predictor.embed(volume.hu_zyx[k]), boxes).union
+    def answer(where: SliceOrSlab, boxes: Sequence[Box]) -> BoolArray:
+        return predictor.predict(predictor.embed(hu_of(volume, where)), boxes).union
 
     suggestions = []
     for number, one in enumerate(found, 1):
@@ -126,7 +128,7 @@ def propose(
     volume: CTVolume,
     *,
     finder: str | BloodFinder | None = None,
-    embed: Callable[[int], SliceEmbedding] | None = None,
+    embed: Callable[[SliceOrSlab], SliceEmbedding] | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[list[Proposal], FloatArray]:
@@ -143,8 +145,8 @@ def propose(
     if embed is None:
         base = load_predictor(ready.embedded_by)
 
-        def embed(k: int) -> SliceEmbedding:
-            return base.embed(volume.hu_zyx[k])
+        def embed(where: SliceOrSlab) -> SliceEmbedding:
+            return base.embed(hu_of(volume, where))
 
     probability_zyx = ready.probabilities(volume, embed, progress=progress, cancelled=cancelled)
     return ready.find(probability_zyx, volume)[:MOST], probability_zyx
@@ -156,7 +158,8 @@ def slice_probability(volume: CTVolume, k: int) -> FloatArray:
     Raises WeightsError where its weights are not here.
     """
     finder = load_proposals()
-    return finder.of_slice(volume, k, load_predictor(finder.embedded_by).embed(volume.hu_zyx[k]))
+    seen = hu_of(volume, slab_at(volume, k))
+    return finder.of_slice(volume, k, load_predictor(finder.embedded_by).embed(seen))
 
 
 def answered(
@@ -174,7 +177,7 @@ def answered(
         proposal: as ``find`` gives it.
         volume: the scan.
         model: whose masks they are.
-        answer: that method's answer to the boxes of a slice.
+        answer: that method's answer to the boxes of a slice, or of a slab where there are any.
         probability_zyx: by slice, the probability of blood in its frame [256, 256].
         edge: whether the edge at half height is on.
 
@@ -182,9 +185,9 @@ def answered(
     alone = Segmentation(volume.shape_zyx, edge_step=step_of(volume), edge=edge)
     (lesion,) = accept(alone, [proposal.boxes])
     for k, boxes in proposal.boxes.items():
-        alone.add_masks(k, {model: answer(k, boxes)}, lesion)
+        alone.add_masks(k, {model: answer(slab_at(volume, k), boxes)}, lesion)
     masks = {k: alone.slice_mask(model, k, lesion) for k in proposal.slices}
-    ml = {k: slice_ml(mask, volume, k) for k, mask in masks.items()}
+    ml = {k: _ml(mask, volume, slab_at(volume, k)) for k, mask in masks.items()}
     chances = {k: probability_in(probability_zyx[k], mask) for k, mask in masks.items()}
     known = [k for k, chance in chances.items() if not np.isnan(chance)]
     mean = (
@@ -193,3 +196,9 @@ def answered(
         else float("nan")
     )
     return Suggestion(proposal, masks, sum(ml.values()), mean)
+
+
+def _ml(mask_yx: BoolArray, volume: CTVolume, where: SliceOrSlab) -> float:
+    """The millilitres of a mask on a slice, or on all slices of a slab."""
+    slices = where.slices if isinstance(where, Slab) else (where,)
+    return sum(slice_ml(mask_yx, volume, k) for k in slices)

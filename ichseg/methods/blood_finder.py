@@ -28,6 +28,7 @@ from ichseg.methods.torch_backend import pick_device
 from ichseg.methods.weights import sha256, verified_folder
 from ichseg.methods.whole_slice import WholeSlicePredictor
 from ichseg.scan.skull import intracranial
+from ichseg.scan.slabs import SliceOrSlab, slabs_of
 from ichseg.scan.volume import CTVolume
 
 ARCHITECTURE = "detection-head"
@@ -98,20 +99,37 @@ class BloodFinder:
     def probabilities(
         self,
         volume: CTVolume,
-        embed: Callable[[int], SliceEmbedding],
+        embed: Callable[[SliceOrSlab], SliceEmbedding],
         *,
         progress: Callable[[float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> FloatArray:
         """The probability of blood on every slice of a scan, float32 [z, 256, 256]; 0 from where it was cancelled.
 
+        A thin series is looked at by its slabs (``scan.slabs``): all slices of a slab have what it has.
+
         Args:
             volume: the scan.
-            embed: slice index to its embedding by ``embedded_by``, from a caller that keeps them.
+            embed: a slice or a slab to its embedding by ``embedded_by``, from a caller that keeps them.
             progress: called with the share that is done, 0 to 1.
-            cancelled: asked before each slice.
+            cancelled: asked before each slice or slab.
 
         """
+        slabs = slabs_of(volume)
+        if slabs is None:
+            return self._each(volume, embed, progress, cancelled)
+        each = slabs.each
+        found = self._each(slabs.scan, lambda n: embed(each[n]), progress, cancelled)
+        return found.repeat([len(slab.slices) for slab in each], axis=0)
+
+    def _each(
+        self,
+        volume: CTVolume,
+        embed: Callable[[int], SliceEmbedding],
+        progress: Callable[[float], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> FloatArray:
+        """``probabilities`` slice by slice."""
         depth = volume.shape_zyx[0]
 
         @lru_cache(maxsize=32)  # a slice is its neighbours' neighbour, too
@@ -130,7 +148,13 @@ class BloodFinder:
         return out
 
     def of_slice(self, volume: CTVolume, k: int, embedding: SliceEmbedding) -> FloatArray:
-        """``probability`` of slice k of a scan, with its neighbours about 5 mm away."""
+        """``probability`` of slice k of a scan, with its neighbours about 5 mm away.
+
+        Of a thin series it is that of the slab that holds the slice; ``embedding`` is that of ``slab_at(volume, k)``.
+        """
+        slabs = slabs_of(volume)
+        if slabs is not None:
+            volume, k = slabs.scan, slabs.number(k)
         below, above = (
             None if other is None else volume.hu_zyx[other] for other in neighbours(volume, k)
         )

@@ -8,7 +8,7 @@ counts it before a person, or ``--auto``, has accepted it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ichseg.arrays import EIGHT_CONNECTED, BoolArray
 from ichseg.errors import InputError
 from ichseg.marks.box import Box
 from ichseg.methods.frame import MODEL_SIZE, FloatArray, SliceFrame
+from ichseg.scan.slabs import Slabs, slabs_of
 from ichseg.scan.volume import CTVolume
 
 #: Components are linked where their voxels touch, corners included, on a slice and over two slices.
@@ -57,7 +58,8 @@ class Proposal:
     """One suggestion: a three-dimensional component of likely blood. ``find`` makes them, strongest first."""
 
     boxes: Mapping[int, tuple[Box, ...]]
-    """{slice: boxes in native pixels}, one for each connected component on the slice, grown by the rule's margin."""
+    """{slice: boxes in native pixels}, one for each connected component on the slice, grown by the rule's margin. Of a
+    thin series on one slice for each slab: a lesion is followed from these."""
     score: float
     """By which proposals are ordered, 0 to 1: the mean probability of its TOP_PX likeliest pixels, with 0 for those
     that it lacks, so that a speck counts less than a clot."""
@@ -82,15 +84,26 @@ class Proposal:
         """The slice on which it is largest: the one to show first."""
         return max(self.slices, key=lambda k: (int(self.where[k].sum()), -k))
 
+    def region_zyx(self, shape_zyx: tuple[int, int, int]) -> BoolArray:
+        """Its own region at the scan's native size, bool [z, y, x]: rougher than the mask for its boxes."""
+        frame = SliceFrame(shape_zyx[1:])
+        out = np.zeros(shape_zyx, dtype=bool)
+        for k, part in self.where.items():
+            out[k] = frame.positive(part.astype(np.float32) - 0.5)
+        return out
+
 
 def find(
     probability_zyx: npt.ArrayLike, volume: CTVolume, rule: FindRule | None = None
 ) -> list[Proposal]:
     """What a scan's probabilities of blood propose, strongest first; empty where nothing passes the rule.
 
+    A thin series is gone through by its slabs (``scan.slabs``), and a proposal then has its boxes on the middle slice
+    of each.
+
     Args:
-        probability_zyx: [z, 256, 256], each slice in its frame, as ``BloodFinder.probability`` gives it; 0 on slices
-            that were not looked at.
+        probability_zyx: [z, 256, 256], each slice in its frame, as ``BloodFinder.probabilities`` gives it; 0 on slices
+            that were not looked at. Of a thin series the middle slice of each slab is read.
         volume: the scan, for the boxes' native pixels and the millilitres.
         rule: the finder's own (``BloodFinder.rule``) or another.
 
@@ -105,6 +118,24 @@ def find(
             f"Probabilities are one 256 x 256 frame for each of the scan's {volume.shape_zyx[0]} slices; got "
             f"{probability.shape}; stack what the finder gives for each slice."
         )
+    slabs = slabs_of(volume)
+    if slabs is None:
+        return _found(probability, volume, rule)
+    middles = [slab.middle for slab in slabs.each]
+    return [_on_slices(one, slabs) for one in _found(probability[middles], slabs.scan, rule)]
+
+
+def _on_slices(on_slabs: Proposal, slabs: Slabs) -> Proposal:
+    """What was found on slabs, by the scan's own slices."""
+    return replace(
+        on_slabs,
+        boxes={slabs.each[n].middle: boxes for n, boxes in on_slabs.boxes.items()},
+        where={k: part for n, part in on_slabs.where.items() for k in slabs.each[n].slices},
+    )
+
+
+def _found(probability: FloatArray, volume: CTVolume, rule: FindRule) -> list[Proposal]:
+    """``find`` on the slices of a volume, whatever their thickness."""
     frame = SliceFrame(volume.shape_zyx[1:])
     px_ml = volume.voxel_volumes_ml / (frame.scale_yx[0] * frame.scale_yx[1])
     found = []

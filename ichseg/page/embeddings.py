@@ -148,8 +148,8 @@ class Embeddings:
     ) -> None:
         """Embed a scan's slices in the background, outward from ``centre``; replaces its last plan.
 
-        ``reader`` is given the slices' embeddings that it wants, those that are there already, too. Of a thin series
-        the ``slabs`` come first: they are what a hematoma is followed by.
+        ``reader`` is given the embeddings that it wants, those that are there already, too. Of a thin series the
+        ``slabs`` come first: they are what blood is looked for on, and what a hematoma is followed by.
         """
         wanted: list[tuple[int | range, npt.NDArray[np.number]]] = []
         if slabs is not None:
@@ -269,7 +269,7 @@ class Embeddings:
             try:
                 embedding = self._obtain(*job)
                 reader = self._readers.get(key.owner)
-                if reader is not None and isinstance(key.k, int) and reader.wants(key.model, key.k):
+                if reader is not None and reader.wants(key.model, key.k):
                     reader.take(key.k, embedding)
             except Exception:  # nobody asked yet: whoever asks for this model will be told
                 self._give_up(key)
@@ -294,12 +294,7 @@ class Embeddings:
                 if key not in self._kept and key not in self._running:
                     return key, slice_hu
                 reader = self._readers.get(owner)
-                if (
-                    reader is not None
-                    and isinstance(key.k, int)
-                    and key in self._kept
-                    and reader.wants(key.model, key.k)
-                ):
+                if reader is not None and key in self._kept and reader.wants(key.model, key.k):
                     return key, slice_hu
             del self._plans[owner]
             self._readers.pop(owner, None)

@@ -19,6 +19,7 @@ import numpy as np
 from ichseg.methods.detection import DETECTION, DETECTIONS, load_proposals, no_proposals
 from ichseg.methods.frame import MODEL_SIZE, FloatArray
 from ichseg.methods.proposals import top_mean
+from ichseg.scan.slabs import Slab, slab_at, slabs_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -75,14 +76,22 @@ class Likely:
         return flat.reshape(MODEL_SIZE, MODEL_SIZE).astype(np.float32)
 
     def look(self, owner: str, volume: CTVolume, k: int, embedding: SliceEmbedding) -> FloatArray:
-        """Look at a slice whose embedding by the finder's method is given, and keep its map."""
+        """Look at slice k, whose embedding by the finder's method is given, and keep its map.
+
+        Of a thin series it is the slab that holds the slice (``slab_at``), whose map is that of all its slices.
+        """
         found = np.asarray(self.finder.of_slice(volume, k, embedding), dtype=np.float16)
         found = np.where(found < _NOTHING, np.float16(0), found)
         one = _Map(zlib.compress(found.tobytes(), 1), top_mean(found.astype(np.float32)))
+        where = slab_at(volume, k)
         with self._lock:
-            held = sum(len(each.deflated) for maps in self._maps.values() for each in maps.values())
-            if held + len(one.deflated) <= self.budget_bytes:
-                self._maps.setdefault(owner, {})[k] = one
+            held = {id(each): each for maps in self._maps.values() for each in maps.values()}
+            if (
+                sum(len(each.deflated) for each in held.values()) + len(one.deflated)
+                <= self.budget_bytes
+            ):
+                slices = where.slices if isinstance(where, Slab) else (where,)
+                self._maps.setdefault(owner, {}).update(dict.fromkeys(slices, one))
         return found.astype(np.float32)
 
     def reader(self, owner: str, volume: CTVolume) -> Reader | None:
@@ -117,15 +126,21 @@ class Reader:
     owner: str
     volume: CTVolume
 
-    def wants(self, model: str, k: int) -> bool:
-        """Whether slice k's embedding by a model is of use."""
-        if self.likely.is_failed or self.likely.has_map(self.owner, k):
+    def wants(self, model: str, k: int | range) -> bool:
+        """Whether the embedding of slice k, or of a slab of these slices, by a model is of use."""
+        if isinstance(k, int) is not (slabs_of(self.volume) is None):
+            return False
+        if self.likely.is_failed or self.likely.has_map(self.owner, _first(k)):
             return False
         return model == DETECTIONS[DETECTION].embedded_by
 
-    def take(self, k: int, embedding: SliceEmbedding) -> None:
-        """Look at slice k."""
+    def take(self, k: int | range, embedding: SliceEmbedding) -> None:
+        """Look at slice k, or at a slab of these slices."""
         try:
-            self.likely.look(self.owner, self.volume, k, embedding)
+            self.likely.look(self.owner, self.volume, _first(k), embedding)
         except Exception:
             self.likely.fail()
+
+
+def _first(k: int | range) -> int:
+    return k if isinstance(k, int) else k[0]

@@ -17,7 +17,7 @@ from ichseg.methods.catalogue import title_of
 from ichseg.page.case import BoolArray, Case
 from ichseg.page.embeddings import Embeddings, Key
 from ichseg.page.sessions import Session
-from ichseg.scan.slabs import SliceOrSlab, hu_of
+from ichseg.scan.slabs import Slab, SliceOrSlab, hu_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -79,10 +79,13 @@ class Masks:
         return any(case.recall(k, model, box) is None for box in boxes)
 
     def answer(
-        self, case: Case, volume: CTVolume, k: int, boxes: Sequence[Box], model: str
+        self, case: Case, volume: CTVolume, where: SliceOrSlab, boxes: Sequence[Box], model: str
     ) -> BoolArray:
-        """A model's first answer to boxes on slice k together, remembered; nothing is marked."""
-        return self._mask(case, volume, k, boxes, model)
+        """A model's first answer to boxes on a slice, remembered, or on a slab, together; nothing is marked."""
+        if not isinstance(where, Slab):
+            return self._mask(case, volume, where, boxes, model)
+        embedding = self.embedding(case, volume, model, where)
+        return self.embeddings.load(model).predict(embedding, boxes, second_look=False).union
 
     def complete(self, case: Case, volume: CTVolume, k: int, trouble: Trouble) -> None:
         """Show the best masks that are known of slice k's boxes, and make those that a shown model lacks."""

@@ -39,6 +39,11 @@ class Slab:
     hu_yx: Hounsfield = field(compare=False, repr=False)
     """[y, x] in HU."""
 
+    @property
+    def middle(self) -> int:
+        """The slice that stands for it."""
+        return self.slices[len(self.slices) // 2]
+
 
 #: Where an embedding is of: a slice's number from 0, or a slab.
 SliceOrSlab: TypeAlias = int | Slab
@@ -82,6 +87,12 @@ def slabs_of(volume: CTVolume, slab_mm: float = SLAB_MM) -> Slabs | None:
         groups = _groups(volume.slice_heights_mm, slab_mm)
         known[slab_mm] = _slabs(volume, groups) if len(groups) >= LEAST_SLABS else None
     return known[slab_mm]
+
+
+def slab_at(volume: CTVolume, k: int) -> SliceOrSlab:
+    """Where slice k is looked at as the networks know slices: the slab that holds it, or k where there are no slabs."""
+    slabs = slabs_of(volume)
+    return k if slabs is None else slabs.each[slabs.number(k)]
 
 
 def mean_about(volume: CTVolume, k: int) -> NDArray[np.float32]:

@@ -86,6 +86,18 @@ def test_auto_takes_what_is_sure_and_says_everywhere_that_nobody_marked_it(
     assert "Automatic: no person marked" in " ".join(capsys.readouterr().out.split())
 
 
+def test_what_is_taken_in_a_thin_series_is_followed_by_its_slabs() -> None:
+    volume = phantoms.scan(tuple(0.5 * np.arange(60)), (96, 96))  # six slabs of ten slices
+    volume.hu_zyx[20:45, 30:60, 30:60] = 65
+    marked, told = cohort.automatic_document(volume, edge=False)
+    assert {k for k, _ in marked.prompts()} == {25, 35}
+    case = cohort.Case(volume, marked, load_predictor("threshold"), automatic=told)
+    assert case.follows
+    blood = case.segmented().mask_zyx
+    true = volume.hu_zyx == 65
+    assert blood.sum() == pytest.approx(true.sum(), rel=0.06)
+
+
 def test_a_report_says_in_its_first_lines_that_it_is_automatic(head: Path) -> None:
     volume = read_volume(head)
     marked, how = cohort.automatic_document(volume, edge=False)

@@ -33,6 +33,7 @@ from ichseg.methods.proposals import (
     top_mean,
 )
 from ichseg.scan.geometry import Geometry
+from ichseg.scan.slabs import SliceOrSlab, hu_of, slabs_of
 from ichseg.scan.volume import CTVolume
 
 RULE = FindRule(0.3, 0.15, least_score=0.1, accept_score=0.7, least_px=4, margin_px=3)
@@ -66,6 +67,25 @@ def test_components_are_linked_over_slices_and_come_strongest_first() -> None:
     assert weak.largest_slice == 1
     assert (strong.is_accepted, weak.is_accepted) == (True, False)
     assert weak.where[2].sum() == 100
+    region = weak.region_zyx(volume().shape_zyx)
+    assert region[2, 200:220, 100:120].all() and region.sum() == 3 * 20 * 20
+
+
+def test_a_thin_series_is_gone_through_by_its_slabs() -> None:
+    thin = volume(40, 128, 0.5)  # four slabs of ten slices
+    probability = blank(40)
+    probability[0:20, 100:110, 50:60] = 0.6
+    probability[7, 200:220, 200:220] = 0.9  # between the middles of slabs: not looked at
+    (one,) = find(probability, thin, RULE)
+    assert one.slices == (5, 15) and sorted(one.where) == list(range(20))
+    assert one.score == pytest.approx(0.6)
+    # A pixel of the frame is a quarter of a square millimetre here, and 20 slices are 10 mm.
+    assert one.volume_ml == pytest.approx(100 * 0.25**2 * 10 / 1000)
+    # A speck of one slab is no larger for the ten slices that it is the mean of.
+    speck = blank(40)
+    speck[10:20, 100:104, 50:55] = 0.9
+    (small,) = find(speck, thin, FindRule(extent=0.5, least_score=0.3))
+    assert small.score == pytest.approx(0.9 * 20 / TOP_PX)
 
 
 def test_a_component_of_two_arms_has_two_boxes_on_the_slice_where_they_are_apart() -> None:
@@ -219,6 +239,27 @@ def test_a_finder_takes_the_pages_embeddings_and_a_whole_scan(tmp_path: Path) ->
     assert found[1] == pytest.approx(mine.probability(features, *[scan.hu_zyx[0]] * 3))
     assert not found[2].any()
     assert all(isinstance(one, Proposal) for one in mine.find(found, scan))
+
+
+def test_a_finder_looks_at_the_slabs_of_a_thin_series(tmp_path: Path) -> None:
+    mine = finder(tmp_path)
+    features = np.random.default_rng(0).normal(size=(256, 64, 64)).astype(np.float16)
+    thin = volume(40, 64, 0.5)
+    thin.hu_zyx[:] = np.arange(40)[:, None, None]
+    slabs = slabs_of(thin)
+    assert slabs is not None
+    asked: list[SliceOrSlab] = []
+
+    def embed(where: SliceOrSlab) -> SliceEmbedding:
+        asked.append(where)
+        return SliceEmbedding(hu_of(thin, where), features)
+
+    found = mine.probabilities(thin, embed)
+    assert asked == list(slabs.each) and found.shape == (40, 256, 256)
+    second = mine.of_slice(slabs.scan, 1, SliceEmbedding(slabs.scan.hu_zyx[1], features))
+    for k in (10, 19):
+        assert found[k] == pytest.approx(second)
+        assert mine.of_slice(thin, k, embed(slabs.each[1])) == pytest.approx(second)
 
 
 def test_what_is_no_embedding_of_the_slice_is_refused(tmp_path: Path) -> None:

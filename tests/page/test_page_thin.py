@@ -13,6 +13,7 @@ from ichseg.page.controller import Controller
 from ichseg.page.embeddings import Embeddings, Key
 from ichseg.scan.slabs import slabs_of
 from ichseg.scan.volume import CTVolume
+from tests.light_finder import LightFinder, use
 from tests.pages import BoxModel, BrightModel, Page, wait_until
 
 MIDDLE = [12, 12, 69, 69]
@@ -38,6 +39,45 @@ def controller(models: dict[str, BoxModel], tmp_path: Path, ball: CTVolume) -> I
     made = Controller(tmp_path, embeddings=embeddings, read=lambda path, **_: ball)
     yield made
     made.close()
+
+
+@pytest.fixture
+def finder(monkeypatch: pytest.MonkeyPatch) -> LightFinder:
+    return use(LightFinder(skull=False, embedded_by="two"), monkeypatch)
+
+
+def test_blood_is_looked_for_on_slabs_and_what_is_accepted_is_followed_by_them(
+    finder: LightFinder, controller: Controller, models: dict[str, BoxModel], ball: CTVolume
+) -> None:
+    slabs = slabs_of(ball)
+    assert slabs is not None
+    page = Page(controller, "x")
+    page.ask("sample")
+
+    def likely() -> dict[str, float]:
+        asked = {"case": page.case, "aside": {"slice": 0, "likely": True}}
+        slices: dict[str, float] = controller.aside(page.name, asked)["likely"]["slices"]
+        return slices
+
+    wait_until(lambda: len(likely()) == len(ball.hu_zyx))
+    assert {k for k, share in likely().items() if share > 0.5} > {"30", "40", "50"}
+    assert sorted(finder.looked) == [slab.slices[0] for slab in slabs.each]
+    (told,) = page.ask("suggest")["proposals"]["found"]
+    assert len(finder.looked) == len(slabs.each), "what was looked at is not looked at again"
+    assert {int(k) for k in told["slices"]} <= {slab.middle for slab in slabs.each}
+    whole = ball.hu_zyx == 65
+    true_ml = float((whole.sum(axis=(1, 2)) * ball.voxel_volumes_ml).sum())
+    assert told["ml"] == pytest.approx(true_ml, rel=0.15)
+
+    slices = [{"slice": int(k), "boxes": boxes} for k, boxes in told["slices"].items()]
+    reply = page.ask("accept", proposals=[{"key": 1, "slices": slices}])
+    assert reply["error"] is None and reply["accepted"] == [(1, 1)]
+    for model in ("one", "two"):
+        assert reply["totals"][model] == pytest.approx(true_ml, rel=0.05)
+    marked = {int(k) for k in reply["slices"]}
+    assert marked == set(range(min(marked), max(marked) + 1))
+    undone = page.ask("undo")
+    assert undone["totals"] == {"one": 0, "two": 0} and not undone["undo"]
 
 
 def test_slabs_are_embedded_first_then_slices_outward(ball: CTVolume) -> None:

@@ -21,10 +21,12 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.methods.blood_finder import EMBEDDED_BY, as_grid, reflection_of
+from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.frame import MODEL_SIZE, SliceFrame
 from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.random_forest import SEEN
 from ichseg.scan.skull import intracranial
+from ichseg.scan.slabs import Slab, SliceOrSlab
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Mask, Prepared, Slice
 from train.data.files import replace_file, write_json
@@ -113,11 +115,17 @@ class Features:
         array: Array = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return array
 
-    def embeddings(self, scan_id: str, volume: CTVolume) -> Callable[[int], SliceEmbedding]:
-        """A scan's embeddings that are kept, by slice."""
+    def embeddings(self, scan_id: str, volume: CTVolume) -> Callable[[SliceOrSlab], SliceEmbedding]:
+        """A scan's embeddings that are kept, by slice; those of a thin series' slabs are made."""
         kept = self.array("emb")
         first = next(row for row, (name, _, _) in enumerate(self.rows) if name == scan_id)
-        return lambda k: SliceEmbedding(volume.hu_zyx[k], np.asarray(kept[first + k]))
+
+        def embedding(where: SliceOrSlab) -> SliceEmbedding:
+            if isinstance(where, Slab):
+                return load_predictor(EMBEDDED_BY).embed(where.hu_yx)
+            return SliceEmbedding(volume.hu_zyx[where], np.asarray(kept[first + where]))
+
+        return embedding
 
     @property
     def implants(self) -> list[dict[str, Any]]:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 
-from ichseg.errors import BoxError, check_cancelled
+from ichseg.errors import BoxError
 from ichseg.marks.box import Box
-from ichseg.methods.catalogue import title_of
-from ichseg.methods.follow_rule import Rule
-from ichseg.methods.follow_slabs import follow_scan
 from ichseg.methods.propagation import Propagation
 from ichseg.page.case import Case
+from ichseg.page.following import follow_lesions
 from ichseg.page.panel import Operation
-from ichseg.page.progress import progress
 from ichseg.page.protocol import LesionId, Nothing, SliceIndex
 from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work
-from ichseg.scan.volume import CTVolume
-
-#: How long the background keeps still while what was followed is marked: the edge is drawn on each slice meanwhile.
-MARKING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +84,8 @@ def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Ite
     with session.lock:
         case, volume = work.case(session)
         prompts = _prompts(case, op.lesion)
-    names, found = list(dict.fromkeys(case.models)), {}
-    for number, model in enumerate(names):
-        text = f"Following the hematoma: {title_of(model)}"
-        # As it was measured best: by the default rule, without refinement.
-        found[model] = Propagation(volume.shape_zyx, Rule(), second_look=False)
-        shares = _follow(
-            work, case, volume, op.lesion, model, prompts, found[model], session.is_cancelled
-        )
-        for share in itertools.chain([0.0], shares):
-            yield progress(text, (number + share) / len(names), cancel=True)
-        check_cancelled()
-    work.embeddings.hold(MARKING_SECONDS)
+    found: dict[str, Propagation] = {}
+    yield from follow_lesions(work, session, case, volume, {op.lesion: prompts}, found)
     with (
         session.lock,
         work.showing_changes(session, reply) as (case, _),
@@ -124,29 +105,6 @@ def _prompts(case: Case, lesion: int) -> dict[int, tuple[Box, ...]]:
             "draw one on the slice where it is largest."
         )
     return boxes
-
-
-def _follow(
-    work: Work,
-    case: Case,
-    volume: CTVolume,
-    lesion: int,
-    model: str,
-    prompts: Mapping[int, Sequence[Box]],
-    done: Propagation,
-    cancelled: Callable[[], bool],
-) -> Iterator[float]:
-    """Follow a lesion from its boxes through the scan by one model into ``done``; gives the share that is done."""
-    shares = follow_scan(
-        work.embeddings.load(model),
-        volume,
-        {lesion: prompts},
-        rule=done.rule,
-        second_look=done.second_look,
-        embed=partial(work.masks.embedding, case, volume, model),
-        cancelled=cancelled,
-    )
-    return done.collect(shares, [lesion])
 
 
 def _undo(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[Reply]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -17,13 +17,16 @@ from ichseg.measures.looks import told_of
 from ichseg.measures.suggest import MAY_MISS, MOST, NOTHING_FOUND, Suggestion, answered
 from ichseg.methods.catalogue import title_of
 from ichseg.methods.frame import MODEL_SIZE, FloatArray
+from ichseg.methods.propagation import Propagation
 from ichseg.page.case import Case
+from ichseg.page.following import follow_lesions
 from ichseg.page.masks import MAX_BOXES
 from ichseg.page.panel import InPassing, Operation, Seen
 from ichseg.page.progress import progress
 from ichseg.page.protocol import Counter, Nothing, SliceIndex
 from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work, check_slice
+from ichseg.scan.slabs import Slab, SliceOrSlab, slab_at, slabs_of
 from ichseg.scan.volume import CTVolume
 
 #: Slices of one proposal: no scan has more.
@@ -63,13 +66,15 @@ def _suggest(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterabl
     text = "Looking for blood"
     yield progress(text, 0.0, cancel=True)
     maps = np.zeros((len(volume.hu_zyx), MODEL_SIZE, MODEL_SIZE), np.float32)
-    for k in range(len(maps)):
+    places = list(dict.fromkeys(slab_at(volume, k) for k in range(len(maps))))
+    for number, where in enumerate(places, 1):
         check_cancelled()
-        known = work.likely.of_slice(case.owner, k)
+        slices = where.slices if isinstance(where, Slab) else range(where, where + 1)
+        known = work.likely.of_slice(case.owner, slices[0])
         if known is None:
-            known = _look(work, case, volume, k)
-            yield progress(text, 0.9 * (k + 1) / len(maps), cancel=True)
-        maps[k] = known
+            known = _look(work, case, volume, slices[0])
+            yield progress(text, 0.9 * number / len(places), cancel=True)
+        maps[slices.start : slices.stop] = known
     found = work.likely.finder.find(maps, volume)
     suggestions = []
     for number, one in enumerate(found[:MOST]):
@@ -77,7 +82,7 @@ def _suggest(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterabl
         model = case.models[0]
         for k in one.boxes:  # what takes long is done before the session is held
             check_cancelled()
-            work.masks.embedding(case, volume, model, k)
+            work.masks.embedding(case, volume, model, slab_at(volume, k))
         with session.lock:
             answer = partial(_answer, work, case, volume, model)
             edge = case.segmentation.edge
@@ -91,14 +96,15 @@ def _suggest(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterabl
 
 def _look(work: Work, case: Case, volume: CTVolume, k: int) -> FloatArray:
     """Look at a slice for a person who waits."""
-    embedding = work.masks.embedding(case, volume, work.likely.finder.embedded_by, k)
+    where = slab_at(volume, k)
+    embedding = work.masks.embedding(case, volume, work.likely.finder.embedded_by, where)
     return work.likely.look(case.owner, volume, k, embedding)
 
 
 def _answer(
-    work: Work, case: Case, volume: CTVolume, model: str, k: int, boxes: Iterable[Box]
+    work: Work, case: Case, volume: CTVolume, model: str, where: SliceOrSlab, boxes: Sequence[Box]
 ) -> Any:
-    return work.masks.answer(case, volume, k, list(boxes), model)
+    return work.masks.answer(case, volume, where, boxes, model)
 
 
 def _summary(shown: int, found: int) -> str:
@@ -120,7 +126,7 @@ def _told(one: Suggestion) -> dict[str, Any]:
 
 
 def _accept(work: Work, session: Session, op: Accept, reply: Reply) -> Iterator[Reply]:
-    """Accept proposals; every shown method answers their boxes."""
+    """Accept proposals; every shown method answers their boxes, and follows them where they are on slabs."""
     with session.lock:
         case, volume = work.case(session)
         taken = [_boxes(one, volume) for one in op.proposals]
@@ -133,8 +139,18 @@ def _accept(work: Work, session: Session, op: Accept, reply: Reply) -> Iterator[
                 work.masks.embedding(case, volume, model, k)
             except InputError:
                 continue  # the masks' own answer will say so
-    with session.lock, work.showing_changes(session, reply) as (case, _):
+    found: dict[str, Propagation] = {}
+    if slabs_of(volume) is not None:
+        yield from follow_lesions(work, session, case, volume, dict(enumerate(taken)), found)
+    with (
+        session.lock,
+        work.showing_changes(session, reply) as (case, _),
+        case.segmentation.one_step(),
+    ):
         lesions = accept(case.segmentation, taken)
+        for model, one in found.items():
+            for number, lesion in enumerate(lesions):
+                one.mark(case.segmentation, lesion, model, number)
     keys = [one.key for one in op.proposals]
     reply["accepted"] = [*reply.get("accepted", ()), *zip(keys, lesions, strict=True)]
     if lesions:
