@@ -275,13 +275,28 @@ def propagate_command(
         ),
     ] = False,
     sample: Annotated[bool, typer.Option(help="Measure the synthetic sample, too.")] = True,
+    finders: Annotated[
+        Path | None,
+        typer.Option(help="A run of `proposals`: with what it proposes and a reference confirms."),
+    ] = None,
+    finder_rules: Annotated[
+        Path, typer.Option(help="The summary.json of `froc`, with each fold's rule.")
+    ] = Path("docs/proposals/summary.json"),
 ) -> None:
     """Measure how much of a hematoma one box finds, beside a box on every slice; resumable scan by scan."""
+    from ichseg.errors import InputError
     from ichseg.methods.catalogue import load_predictor
-    from train.scores.propagation import measure_run, measure_sample, rules_tried
+    from train.scores.confirmed import Finders
+    from train.scores.likeness import rules_tried
+    from train.scores.propagation import measure_run, measure_sample
     from train.scores.runs import parts
     from train.write.propagation import write_propagation
 
+    if finders is not None and run is None:
+        raise InputError(
+            "Proposals are measured by folds, each on the patients it never saw; got no --run; give the adapters' "
+            "run, e.g. --run weights/folds/litemedsam-rslora."
+        )
     prepared = Prepared(data)
     chosen = parts(prepared, model=model, run=run, folds=fold, patients=patient)
     if model is not None:
@@ -294,6 +309,7 @@ def propagate_command(
             chosen,
             load_predictor,
             rules=rules_tried(),
+            finders=None if finders is None or run is None else Finders(finders, finder_rules, run),
             refinement=refinement,
             on_scan=lambda _: progress.advance(task),
         )

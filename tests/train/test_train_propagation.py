@@ -15,24 +15,28 @@ from ichseg.marks.box import Box
 from ichseg.methods import identity
 from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.follow_rule import Rule
+from ichseg.methods.frame import SliceFrame
+from ichseg.methods.proposals import Proposal, find
+from ichseg.scan.volume import CTVolume
 from tests.train.scans import write_scan
 from train.__main__ import app
 from train.data.cache import Prepared, prepare
 from train.scores import cache
 from train.scores.cache import read_rows
+from train.scores.confirmed import confirmed
+from train.scores.likeness import best_likeness, by_likeness, likeness_by_part, rules_tried
 from train.scores.propagation import (
     CHOSEN_ON,
     EVERY_SLICE,
     WAYS,
+    WITH_PROPOSALS,
+    Asked,
     Remembering,
     Row,
-    best_likeness,
-    by_likeness,
     lesions_of,
-    likeness_by_part,
     measure_run,
+    measure_scan,
     prompts_of,
-    rules_tried,
     sample_boxes,
     volume_of,
 )
@@ -93,6 +97,57 @@ def test_one_box_finds_one_rod_and_a_box_a_lesion_both(rows: list[Row]) -> None:
     assert two.boxes == two.lesions == 2
     assert [float(value) > 0.98 for value in two.lesion_dice.split()] == [True, True]
     assert two.marked_px == pytest.approx(two.reference_px, rel=0.02)
+
+
+def proposed(volume: CTVolume, inside: dict[int, tuple[slice, slice]]) -> list[Proposal]:
+    """What a finder would propose that sees blood in these places: {slice: native rows and columns}."""
+    chance = np.zeros((len(volume.hu_zyx), 256, 256), np.float32)
+    for k, (rows, columns) in inside.items():
+        native = np.zeros(volume.shape_zyx[1:], bool)
+        native[rows, columns] = True
+        chance[k][SliceFrame(native.shape).mask(native)] = 0.9
+    return list(find(chance, volume))
+
+
+def test_accepted_proposals_are_followed_as_lesions(prepared: Prepared) -> None:
+    def propose(volume: CTVolume) -> list[Proposal]:
+        first, second, tissue = (
+            (slice(40, 70),) * 2,
+            (slice(40, 60), slice(90, 110)),
+            slice(90, 110),
+        )
+        places = {2: first, 6: (tissue, tissue)}
+        return proposed(volume, places) + proposed(volume, {1: second})
+
+    asked = {"key": Asked(Rule(), refinement=False)}
+    predictor, scan = load_predictor("threshold"), prepared.scans["two"]
+    rows = {
+        row.way: row for row in measure_scan(predictor, prepared, scan, "fold-0", asked, propose)
+    }
+    assert set(rows) == {*WAYS, *WITH_PROPOSALS} - {EVERY_SLICE}
+    # The box of both is around all blood of slice 2; one box a lesion leaves nothing to accept.
+    assert [rows[way].accepted for way in WITH_PROPOSALS] == [2, 0, 0]
+    none = rows["proposals"]
+    assert none.boxes == 0 and none.dice > 0.98 and not none.missed_slices
+    lesser = measure_scan(predictor, prepared, prepared.scans["one"], "fold-0", asked, lambda _: [])
+    assert [(row.marked_px, row.dice) for row in lesser if row.way == "proposals"] == [(0, 0.0)]
+
+
+def test_a_proposal_is_confirmed_where_it_is_mostly_blood_that_is_not_marked(
+    prepared: Prepared,
+) -> None:
+    volume = volume_of(prepared, prepared.scans["two"])
+    reference = np.stack([prepared.mask("two", k) for k in range(9)])
+    (right,) = proposed(volume, {4: (slice(40, 70), slice(40, 70))})
+    (wide,) = proposed(volume, {4: (slice(20, 90), slice(20, 90))})
+    nothing = np.zeros_like(reference)
+    assert confirmed([right, wide], reference, nothing) == [right]
+    assert confirmed([right], reference, reference) == []
+    half = nothing.copy()
+    half[4, 40:56, 40:70] = True
+    assert confirmed([right], reference, half) == []
+    half[4, 54:56] = False
+    assert confirmed([right], reference, half) == [right]
 
 
 def test_false_voxels_are_each_counted_in_one_place(rows: list[Row]) -> None:
@@ -199,7 +254,7 @@ def test_a_parts_least_likeness_is_chosen_on_the_other_parts() -> None:
     assert [row.dice for row in now if row.way == "one box"] == [0.2, 0.6, 0.5]
     assert [row.dice for row in now if row.way == EVERY_SLICE] == [0.9, 0.8, 0.8]
     text = report(rows, "run")
-    assert "Chosen: fold-0 0.10, fold-1 0.20; on all patients it would be 0.20." in text
+    assert "Chosen: fold-0 0.10, fold-1 0.20; on all patients 0.20." in text
     assert "| 0.10 | 0.467 | 0.467 | 0.467 |" in text
     assert "| one box | all (3) | 0.990 ± 0.000 | 0.433 ± 0.208 | -0.557 (-0.790 to" in text
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,3 +128,17 @@ def _set_aside(patients: Mapping[str, str], share: float, rng: np.random.Generat
     chosen = _deal(patients, hands, rng)
     with_blood = [hand for hand in chosen if any(patients[name] != "none" for name in hand)]
     return set((with_blood or chosen)[0])
+
+
+def check_same_test(fold: Path, adapter: Path) -> tuple[str, ...]:
+    """The patients that a fold of one run and that of another held out; raises DataError where they differ."""
+    mine, its = (
+        json.loads((one / "split.json").read_text(encoding="utf-8"))["test"]
+        for one in (fold, adapter)
+    )
+    if mine != its:
+        raise DataError(
+            f"Proposals and masks are by folds that held out the same patients; {fold.name} of '{fold.parent.name}' "
+            f"and of '{adapter.parent.name}' did not; train both with one --split-seed."
+        )
+    return tuple(mine)

@@ -25,6 +25,7 @@ from ichseg.methods.frame import MODEL_SIZE
 from ichseg.methods.likeness import Cells
 from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.methods.propagation import Propagation, propagate_lesions
+from ichseg.methods.proposals import Proposal
 from ichseg.sample import sample_paths
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.limits import HIGHEST_BLOOD_HU
@@ -34,6 +35,7 @@ from train.data.cache import Prepared, ScanEntry
 from train.data.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.data.slices import keep_large
 from train.scores.cache import KeptRows, cache_key
+from train.scores.confirmed import Finders, Propose, confirmed
 from train.scores.metrics import dice
 
 Mask = npt.NDArray[np.bool_]
@@ -51,9 +53,6 @@ ASSUMED_GAP_MM = 5.0
 #: As in ``native_slices``: the margin of the boxes at 256 x 256, the least component at 512 x 512.
 BOX_MARGIN_PX, LEAST_COMPONENT_PX = 3.0, 10.0
 
-#: The least likenesses that are tried.
-LIKENESSES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-
 EVERY_SLICE = "every slice"
 
 WAYS = {
@@ -61,6 +60,13 @@ WAYS = {
     "one slice": "one box per connected component on the slice with most blood, no other",
     "one box": "one box around all blood of the slice with most blood, no other",
     "slice per lesion": "one box per component on the largest slice of each lesion (a 3D component of the reference)",
+}
+
+#: The ways that go on with proposals, and the way that each begins with: none, or one of WAYS.
+WITH_PROPOSALS = {
+    "proposals": None,
+    "one box, proposals": "one box",
+    "slice per lesion, proposals": "slice per lesion",
 }
 
 
@@ -104,6 +110,8 @@ class Row:
     scan: str = ""
     least_likeness: str = ""
     """Of the rule, e.g. "0.25"; empty for a rule without one, and where no rule has a part."""
+    accepted: int = 0
+    """Proposals that were accepted after the boxes."""
 
 
 class Remembering(Predictor):
@@ -174,46 +182,90 @@ def measure_scan(
     scan: ScanEntry,
     part: str,
     asked: Mapping[str, Asked],
+    propose: Propose | None = None,
 ) -> list[Row]:
     """Every way of prompting one scan, as it is asked for under each key."""
-    volume = volume_of(prepared, scan)
-    reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
-    lesions = lesions_of(reference, scan)
-    near = _Surroundings(volume)
+    measured = _Measured(Remembering(predictor), prepared, scan, part)
+    proposals = None if propose is None else propose(measured.volume)
     rows = []
-    asking = Remembering(predictor)
     for key, one in asked.items():
-        rule, refinement = one.rule, one.refinement
+        masks: dict[str | None, Mask] = {None: np.zeros_like(measured.reference)}
         for way in one.ways:
-            started, before = time.perf_counter(), asking.answered
-            prompts = prompts_of(way, reference, lesions, scan)
-            if rule is None:
-                found, mask = None, _answered(asking, volume, prompts[0], refinement)
-            else:
-                boxes: dict[Hashable, Any] = dict(prompts.items())
-                found = propagate_lesions(asking, volume, boxes, rule=rule, second_look=refinement)
-                mask = found.mask_zyx()
-            rows.append(
-                Row(
-                    patient=scan.patient_id,
-                    kind=scan.kind,
-                    part=part,
-                    key=key,
-                    way=way,
-                    refinement=int(refinement),
-                    dice=dice(mask, reference),
-                    boxes=sum(len(boxes) for one in prompts.values() for boxes in one.values()),
-                    lesions=len(lesions),
-                    lesion_dice=_lesion_dice(found, lesions) if way == "slice per lesion" else "",
-                    stops=_counted(found),
-                    answered=asking.answered - before,
-                    seconds=time.perf_counter() - started,
-                    scan=scan.scan_id,
-                    least_likeness=as_text(rule),
-                    **_against(mask, reference, near),
-                )
-            )
+            prompts = prompts_of(way, measured.reference, measured.lesions, scan)
+            row, masks[way] = measured.row(key, way, one, prompts)
+            rows.append(row)
+        if proposals is None or one.rule is None:
+            continue
+        for way, first in WITH_PROPOSALS.items():
+            accepted = confirmed(proposals, measured.reference, masks[first])
+            prompts = {}
+            if first is not None:
+                prompts = prompts_of(first, measured.reference, measured.lesions, scan)
+            rows.append(measured.row(key, way, one, prompts, accepted)[0])
     return rows
+
+
+class _Measured:
+    """One scan, its reference, and the rows that are made of them."""
+
+    def __init__(
+        self, predictor: Remembering, prepared: Prepared, scan: ScanEntry, part: str
+    ) -> None:
+        self.predictor, self.scan, self.part = predictor, scan, part
+        self.volume = volume_of(prepared, scan)
+        self.reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
+        self.lesions = lesions_of(self.reference, scan)
+        self._near = _Surroundings(self.volume)
+
+    def row(
+        self,
+        key: str,
+        way: str,
+        asked: Asked,
+        prompts: Mapping[int, Mapping[int, list[Box]]],
+        accepted: Sequence[Proposal] = (),
+    ) -> tuple[Row, Mask]:
+        """The row of boxes by lesion and slice, and of accepted proposals, each a lesion; and its mask."""
+        started, before = time.perf_counter(), self.predictor.answered
+        found, mask = self._found(asked, prompts, accepted)
+        row = Row(
+            patient=self.scan.patient_id,
+            kind=self.scan.kind,
+            part=self.part,
+            key=key,
+            way=way,
+            refinement=int(asked.refinement),
+            dice=dice(mask, self.reference),
+            boxes=sum(len(boxes) for one in prompts.values() for boxes in one.values()),
+            lesions=len(self.lesions),
+            lesion_dice=_lesion_dice(found, self.lesions) if way == "slice per lesion" else "",
+            stops=_counted(found),
+            answered=self.predictor.answered - before,
+            seconds=time.perf_counter() - started,
+            scan=self.scan.scan_id,
+            least_likeness=as_text(asked.rule),
+            accepted=len(accepted),
+            **_against(mask, self.reference, self._near),
+        )
+        return row, mask
+
+    def _found(
+        self,
+        asked: Asked,
+        prompts: Mapping[int, Mapping[int, list[Box]]],
+        accepted: Sequence[Proposal],
+    ) -> tuple[Propagation | None, Mask]:
+        if asked.rule is None:
+            mask = _answered(self.predictor, self.volume, prompts[0], asked.refinement)
+            return None, mask
+        lesions: dict[Hashable, Any] = dict(prompts.items())
+        lesions |= {("proposal", number): one.boxes for number, one in enumerate(accepted)}
+        if not lesions:
+            return None, np.zeros_like(self.reference)
+        found = propagate_lesions(
+            self.predictor, self.volume, lesions, rule=asked.rule, second_look=asked.refinement
+        )
+        return found, found.mask_zyx()
 
 
 def volume_of(prepared: Prepared, scan: ScanEntry) -> CTVolume:
@@ -389,26 +441,30 @@ def measure_run(
     load: Callable[[str], Predictor],
     *,
     rules: Sequence[Rule] = (Rule(),),
+    finders: Finders | None = None,
     refinement: bool = False,
     on_scan: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Measure each part (name, model or adapter's folder, patients), writing ``path`` (CSV) after each scan.
 
-    Each scan by each rule; ``refinement`` measures with it, too, where the model has it. What is there from the same
-    model, code, data and rule (``cache_key``) is not measured again; what came from others leaves the file.
+    Each scan by each rule, and with the proposals of ``finders`` where they are given; ``refinement`` measures with
+    it, too, where the model has it. What is there from the same model, code, data, rule and proposals (``cache_key``)
+    is not measured again; what came from others leaves the file.
     """
     kept = KeptRows(path, Row, lambda row: (row.patient, row.scan, -row.refinement))
     wanted: list[Row] = []
     for part, source, patients in parts:
         predictor = load(source)
         looks = [True, False] if refinement and predictor.second_look else [False]
+        propose = None if finders is None else finders.of(part)
+        by = {} if finders is None else {"proposals": finders.identity(part)}
         asked = {
             cache_key(
                 predictor,
                 prepared,
                 refinement=look,
                 code=("scores/propagation.py",),
-                asked={} if rule is None else dataclasses.asdict(rule),
+                asked={} if rule is None else dataclasses.asdict(rule) | by,
             ): Asked(rule, look)
             for look in looks
             for rule in (None, *rules)
@@ -417,7 +473,7 @@ def measure_run(
             there = [row for row in kept.rows if row.scan == scan.scan_id and row.key in asked]
             done = {row.key for row in there}
             if missing := {key: one for key, one in asked.items() if key not in done}:
-                found = measure_scan(predictor, prepared, scan, part, missing)
+                found = measure_scan(predictor, prepared, scan, part, missing, propose)
                 kept.add(found)
                 there += found
             wanted += [dataclasses.replace(row, part=part) for row in there]
@@ -426,30 +482,3 @@ def measure_run(
     measured = {row.key for row in wanted}
     kept.keep(lambda row: row.key in measured)
     return wanted
-
-
-def rules_tried() -> tuple[Rule, ...]:
-    """The rules that are measured side by side: the thresholds alone, and each least likeness."""
-    return tuple(Rule(least_likeness=least) for least in (None, *LIKENESSES))
-
-
-def best_likeness(rows: Sequence[Row]) -> str:
-    """Of the least likenesses that were tried, the one by which one box has the best mean Dice; the lower of equals."""
-    dice_of: dict[str, list[float]] = {}
-    for row in rows:
-        if row.way == "one box" and not row.refinement and row.least_likeness:
-            dice_of.setdefault(row.least_likeness, []).append(row.dice)
-    return max(sorted(dice_of), key=lambda tried: float(np.mean(dice_of[tried])))
-
-
-def likeness_by_part(rows: Sequence[Row]) -> dict[str, str]:
-    """For each part the best of the other parts' patients: those to be scored have no say in their own rule."""
-    parts = sorted({row.part for row in rows})
-    return {part: best_likeness([row for row in rows if row.part != part]) for part in parts}
-
-
-def by_likeness(rows: Sequence[Row], likeness: Mapping[str, str]) -> list[Row]:
-    """The rows by the rule with this least likeness, by part, and those of a box on every slice."""
-    return [
-        row for row in rows if row.way == EVERY_SLICE or row.least_likeness == likeness[row.part]
-    ]

@@ -8,7 +8,6 @@ the proposals of the other folds, each on its own held-out patients.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ import numpy.typing as npt
 
 from ichseg.errors import InputError
 from ichseg.methods.detection import load_proposals
-from ichseg.methods.frame import SliceFrame
 from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.proposals import FindRule, Proposal, find, top_mean
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
+from train.data.split import check_same_test
 from train.scores.cache import KeptRows, cache_key
 from train.scores.propagation import lesions_of, volume_of
 
@@ -113,17 +112,9 @@ def folds_of(run: Path, adapters: Path) -> list[Fold]:
             raise InputError(
                 f"A run is scored when it is finished; '{run.name}/{folder.name}' is not; resume it first."
             )
-        mine, its = (
-            json.loads((one / "split.json").read_text(encoding="utf-8"))["test"]
-            for one in (folder, adapter)
-        )
-        if mine != its:
-            raise InputError(
-                f"Proposals and masks are by folds that held out the same patients; {folder.name} of '{run.name}' and "
-                f"of '{adapters.name}' did not; train both with one --split-seed."
-            )
+        mine = check_same_test(folder, adapter)
         hashes = load_proposals(str(folder / "model")).weights_sha256
-        out.append(Fold(folder.name, hashes, held_out, str(adapter / "adapter"), tuple(mine)))
+        out.append(Fold(folder.name, hashes, held_out, str(adapter / "adapter"), mine))
     if not out:
         raise InputError(
             f"A cross-validated run holds fold-0, fold-1, ...; '{run.name}' has none; train it with --folds 5."
@@ -233,7 +224,7 @@ def _measure_scan(
     for extent in EXTENTS:
         taken = np.zeros_like(reference)
         for number, one in enumerate(_proposals(probability, volume, extent), 1):
-            region = native(one, volume)
+            region = one.region_zyx(volume.shape_zyx)
             taken |= region
             covered = {n: int((region & lesion).sum()) for n, lesion in enumerate(lesions)}
             proposed.append(
@@ -282,15 +273,6 @@ def _with_masks(
 
 def _proposals(probability: Probability, volume: CTVolume, extent: float) -> list[Proposal]:
     return find(probability, volume, FindRule(extent, least_score=LEAST_SCORE))
-
-
-def native(proposal: Proposal, volume: CTVolume) -> Mask:
-    """A proposal's own region at native size, bool [z, y, x]."""
-    frame = SliceFrame(volume.shape_zyx[1:])
-    out = np.zeros(volume.shape_zyx, dtype=bool)
-    for k, part in proposal.where.items():
-        out[k] = frame.positive(part.astype(np.float32) - 0.5)
-    return out
 
 
 # What the rows say

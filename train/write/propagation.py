@@ -9,16 +9,10 @@ from pathlib import Path
 
 from ichseg.methods.follow_rule import Rule
 from ichseg.replace_file import write_whole
+from train.scores.confirmed import CONFIRMED_SHARE
+from train.scores.likeness import best_likeness, by_likeness, likeness_by_part
 from train.scores.metrics import Summary, paired_difference, summarise
-from train.scores.propagation import (
-    CHOSEN_ON,
-    EVERY_SLICE,
-    WAYS,
-    Row,
-    best_likeness,
-    by_likeness,
-    likeness_by_part,
-)
+from train.scores.propagation import CHOSEN_ON, EVERY_SLICE, WAYS, WITH_PROPOSALS, Row, as_text
 
 
 def write_propagation(
@@ -42,13 +36,16 @@ def report(
     """The document: how it was measured, then held-out patients, then those the rule was chosen on, then each.
 
     Args:
-        rows: by the rules of ``rules_tried``; the tables are of the thresholds alone, as the library has them.
+        rows: by the rules of ``rules_tried``. The tables are of the least likeness that was chosen for each part on the
+            others; where there is one part alone, of the rule that the library has.
         title: of the model or the run.
         sample: what ``measure_sample`` gave.
 
     """
     rule = dataclasses.asdict(Rule())
-    now = [row for row in rows if not row.least_likeness]
+    names = {row.part for row in rows}
+    likeness = likeness_by_part(rows) if len(names) > 1 else dict.fromkeys(names, as_text(Rule()))
+    now = by_likeness(rows, likeness)
     held_out = [row for row in now if row.patient not in CHOSEN_ON]
     chosen_on = [row for row in now if row.patient in CHOSEN_ON]
     lines = [
@@ -63,17 +60,21 @@ def report(
         *_INTRODUCTION,
         "",
         *(f"- {way}: {text}" for way, text in WAYS.items()),
+        *(_PROPOSED if any(row.way in WITH_PROPOSALS for row in rows) else ()),
         "",
         f"The rule: {', '.join(f'{k} {v:g}' for k, v in rule.items() if v is not None)}.",
     ]
+    if len(names) > 1:
+        chosen = ", ".join(f"{part} {tried}" for part, tried in likeness.items())
+        lines += ["", *_LIKENESS, "", f"Chosen: {chosen}; on all patients {best_likeness(rows)}."]
     for heading, some in (
         ("Patients that the rule was not chosen on", held_out),
         ("Patients that the rule was chosen on", chosen_on),
     ):
         lines += ["", f"## {heading}: {title}", ""]
         lines += list(_summary(some)) if some else ["None is measured yet."]
-    if len({row.part for row in rows}) > 1:
-        lines += ["", "## Ended by a discriminant", "", *_LIKENESS, "", *_likeness_lines(rows)]
+    if len(names) > 1:
+        lines += ["", "## The discriminant and the thresholds", "", *_likeness_lines(rows, now)]
     if sample:
         lines += ["", "## The sample", "", *_sample_lines(sample)]
     lines += ["", "## Each patient", "", *_patients(now)]
@@ -90,26 +91,31 @@ _INTRODUCTION = (
 )
 
 
-_LIKENESS = (
-    "Not how the library does it by default. A mask goes on where it looks like the prompted blood: where the mean in",
-    "it of a linear discriminant in the embedding, 1 in the prompted blood and -1 in a ring around it, is the least",
-    "likeness or more, and its area is least_area_mm2 or more. Growth, contrast, bone, overlap and IoU are asked only",
-    "where the prompted blood is too small for a discriminant. Each fold's patients are scored with the least likeness",
-    "by which one box has the best mean Dice on the patients of the other folds. Those were followed by adapters that",
-    "had not trained on them, though on the patients that are scored. Better and worse are patients whose Dice differs",
-    "by over 0.005.",
+_PROPOSED = (
+    "- proposals: no box; the proposals that the reference mask confirms are accepted, each with its boxes",
+    f"- ..., proposals: the same after those boxes. Confirmed is a proposal of which {CONFIRMED_SHARE:.0%} or more is",
+    "  blood, that much of it not marked yet. Proposals are by the fold's finder, which never saw the patient, and",
+    "  shown by the rule that was chosen for it on the other folds",
 )
 
 
-def _likeness_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """What was chosen for each part, what it gives, and what each likeness would give on all patients."""
-    likeness = likeness_by_part(rows)
-    by_part = ", ".join(f"{part} {tried}" for part, tried in likeness.items())
-    yield f"Chosen: {by_part}; on all patients it would be {best_likeness(rows)}."
+_LIKENESS = (
+    "A mask goes on where it looks like the prompted blood: where the mean in it of a linear discriminant in the",
+    "embedding, 1 in the prompted blood and -1 in a ring around it, is least_likeness or more, and its area is",
+    "least_area_mm2 or more. Growth, contrast, bone, overlap and IoU are asked only where the prompted blood is too",
+    "small for a discriminant. Each fold's patients are scored with the least likeness by which one box has the best",
+    "mean Dice on the patients of the other folds, which were followed by adapters that had not trained on them, but",
+    "on the patients that are scored. Not blind: how small the prompted blood may be was lowered after a first run.",
+)
+
+
+def _likeness_lines(rows: Sequence[Row], now: Sequence[Row]) -> Iterator[str]:
+    """What the discriminant gives beside the thresholds, and what each likeness would give on all patients."""
+    yield "Better and worse are patients whose Dice differs by over 0.005."
     yield ""
-    yield from _gain_lines(rows, by_likeness(rows, likeness))
+    yield from _gain_lines(rows, now)
     yield ""
-    ways = [way for way in WAYS if way != EVERY_SLICE]
+    ways = [way for way in _ways(now) if way != EVERY_SLICE]
     yield f"| least likeness, the same for all patients | {' | '.join(ways)} |"
     yield "|---" * (1 + len(ways)) + "|"
     for tried in sorted({row.least_likeness for row in rows}):
@@ -122,7 +128,7 @@ def _gain_lines(rows: Sequence[Row], now: Sequence[Row]) -> Iterator[str]:
     yield "| prompts | patients | the thresholds alone | with the discriminant | gain | better | worse |"
     yield "|---|---|---|---|---|---|---|"
     before = [row for row in rows if not row.least_likeness]
-    for way in WAYS:
+    for way in _ways(now):
         if way == EVERY_SLICE:
             continue
         for those, left_out in (("all", ()), ("not of the rule's choice", CHOSEN_ON)):
@@ -144,12 +150,12 @@ def _gain_lines(rows: Sequence[Row], now: Sequence[Row]) -> Iterator[str]:
 def _summary(rows: Sequence[Row]) -> Iterator[str]:
     yield (
         "| prompts | refinement | Dice per patient | 95 % | less than a box on every slice by | Dice per lesion "
-        "| boxes |"
+        "| boxes | proposals accepted |"
     )
-    yield "|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|"
     for refinement in sorted({row.refinement for row in rows}, reverse=True):
         every = _of(rows, EVERY_SLICE, refinement)
-        for way in WAYS:
+        for way in _ways(rows):
             mine = _of(rows, way, refinement)
             value = summarise(row.dice for row in mine)
             loss = paired_difference([r.dice for r in every], [r.dice for r in mine])
@@ -157,7 +163,8 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
                 f"| {way} | {'yes' if refinement else 'no'} | {_spread(value)} "
                 f"| {value.interval[0]:.3f} to {value.interval[1]:.3f} "
                 f"| {'' if way == EVERY_SLICE else _interval(loss)} "
-                f"| {_lesions(mine)} | {sum(row.boxes for row in mine) / len(mine):.1f} |"
+                f"| {_lesions(mine)} | {sum(row.boxes for row in mine) / len(mine):.1f} "
+                f"| {sum(row.accepted for row in mine) / len(mine):.1f} |"
             )
     yield ""
     yield (
@@ -198,8 +205,14 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
 
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
     for refinement in sorted({row.refinement for row in rows}, reverse=True):
-        for way in WAYS:
+        for way in _ways(rows):
             yield way, refinement, _of(rows, way, refinement)
+
+
+def _ways(rows: Sequence[Row]) -> list[str]:
+    """The ways of which there are rows, in their order."""
+    measured = {row.way for row in rows}
+    return [way for way in (*WAYS, *WITH_PROPOSALS) if way in measured]
 
 
 def _of(rows: Sequence[Row], way: str, refinement: int) -> list[Row]:
@@ -217,7 +230,8 @@ def _lesions(rows: Sequence[Row]) -> str:
 
 def _patients(rows: Sequence[Row]) -> Iterator[str]:
     looks = sorted({row.refinement for row in rows}, reverse=True)
-    names = [f"{way}{' (unrefined)' if not look else ''}" for look in looks for way in WAYS]
+    ways = _ways(rows)
+    names = [f"{way}{' (unrefined)' if not look else ''}" for look in looks for way in ways]
     yield f"| patient | kind | part | lesions | {' | '.join(names)} |"
     yield "|---" * (4 + len(names)) + "|"
     for patient in sorted({row.patient for row in rows}):
@@ -226,7 +240,7 @@ def _patients(rows: Sequence[Row]) -> Iterator[str]:
         cells = [
             f"{mine[way, look].dice:.3f}" if (way, look) in mine else ""
             for look in looks
-            for way in WAYS
+            for way in ways
         ]
         yield (
             f"| {patient} | {first.kind} | {first.part} | {first.lesions} | {' | '.join(cells)} |"

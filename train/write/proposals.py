@@ -93,6 +93,7 @@ def summary(
     point = at_false(froc(scans, rows), FALSE_A_SCAN)
     return {
         "rule": dataclasses.asdict(rule),
+        "rules": {name: dataclasses.asdict(one) for name, one in rules.items()},
         "patients": len(scans),
         "patients_with_blood": dice.n,
         "automatic_dice": {"mean": dice.mean, "sd": dice.sd, "interval": list(dice.interval)},
