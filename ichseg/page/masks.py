@@ -137,7 +137,8 @@ class Masks:
                     mask = self.embeddings.refine(key, volume.hu_zyx[k], box, patience_seconds)
                 except Exception as error:
                     _log.exception("the refinement by %s failed on slice %d", model, k)
-                    case.refinement_failed.add((k, model, box))
+                    with session.lock:
+                        case.refinement_failed.add((k, model, box))
                     trouble[model] = (
                         f"{title_of(model)} could not refine its mask on slice {k + 1} ({type(error).__name__}); "
                         "what is shown is its first answer; try again, or choose another method."
@@ -145,8 +146,8 @@ class Masks:
                     break
                 if mask is None:
                     return
-                case.remember(k, model, box, mask, refined=True)
                 with session.lock:
+                    case.remember(k, model, box, mask, refined=True)
                     self._improve(case, k)
 
     def _improve(self, case: Case, k: int) -> None:

@@ -16,7 +16,7 @@ def refined(
     """Refine a method's masks where that is still to come; InputError where it fails."""
     with session.lock:
         case, volume = work.case(session)
-    rough = [k for k in slices if work.masks.rough(case, k, model, again=True)]
+        rough = [k for k in slices if work.masks.rough(case, k, model, again=True)]
     for number, k in enumerate(rough):
         yield progress(f"Refining the mask on slice {k + 1}", number / len(rough), cancel=True)
         work.masks.refine(session, case, volume, k, [model], reply["trouble"], None)

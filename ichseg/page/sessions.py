@@ -195,8 +195,6 @@ class Session:
             place = folder / str(number)
             place.mkdir()
             taken.append(Path(shutil.move(path, place / name)))
-            with suppress(OSError):
-                path.parent.rmdir()  # Gradio made it for this one file
         return Upload(folder, taken)
 
     def write_voxels(self, volume: CTVolume) -> Path:

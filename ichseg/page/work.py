@@ -225,7 +225,11 @@ class Work:
                 f"An upload is at most {MAX_UPLOAD_BYTES >> 20} MB in {MAX_UPLOAD_FILES} files; got "
                 f"{size >> 20} MB in {len(paths)}; give one series."
             )
-        return session.take(paths, [safe_name(file.name) for file in files])
+        upload = session.take(paths, [safe_name(file.name) for file in files])
+        for folder in {path.parent for path in paths} - {self.upload_root}:
+            with suppress(OSError):
+                folder.rmdir()  # Gradio made it for one file
+        return upload
 
 
 def check_slice(volume: CTVolume, k: int) -> None:

@@ -125,6 +125,20 @@ def test_files_from_elsewhere_are_not_opened(controller: Controller, tmp_path: P
     assert outside.exists()
 
 
+def test_the_folder_of_all_uploads_stays_when_a_file_is_taken_out_of_it(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """Gradio gives each file a folder of its own, which goes; the one above them is every page's."""
+    own = tmp_path / "hash" / "scan.nii"
+    own.parent.mkdir()
+    for path in (own, tmp_path / "scan.nii"):
+        path.write_bytes(b"x")
+        page = Page(controller, "x")
+        assert "scan" in page.ask("open", files=[{"path": str(path), "name": "scan.nii"}])
+        controller.drop("x")
+    assert tmp_path.is_dir() and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["mask", "table", "record", "picture", "csv", "stl", "seg.nrrd"])
 def test_files_are_called_what_a_person_types(controller: Controller, kind: str) -> None:
     page = Page(controller, "x")

@@ -75,7 +75,9 @@ def _send(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterable[R
         marked = case.segmentation.marked_slices()
     yield from refined(work, session, model, marked, reply)
     yield progress("Measuring", cancel=True)
-    measured = work.measured(session, case, volume, work.method(case, model))
+    with session.lock:
+        method = work.method(case, model)
+    measured = work.measured(session, case, volume, method)
     with case.measuring.lock:
         found = case.measuring.assessment(measured)
     with session.lock:

@@ -76,7 +76,8 @@ def _models(work: Work, session: Session, op: Models, reply: Reply) -> Iterable[
             for k in slices:
                 work.show(case, volume, k, reply)
         raise
-    work.tell_method(case, reply)
+    with session.lock:
+        work.tell_method(case, reply)
     centre = len(volume.hu_zyx) // 2 if op.slice is None else op.slice
     work.plan(case, volume, centre)
 

@@ -101,7 +101,8 @@ def _export(work: Work, session: Session, op: Export, reply: Reply) -> Iterable[
     called = with_label(volume, op.label)
     wanted = [op.slice] if kind == "picture" else marked
     yield from refined(work, session, model, [k for k in wanted if k in marked], reply)
-    method = work.method(case, model)
+    with session.lock:
+        method = work.method(case, model)
     if (row := by_key(kind)) is not None:
         yield progress("Measuring", cancel=True)
         measured = work.measured(session, case, volume, method)

@@ -68,7 +68,7 @@ def _fetched(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterabl
         session.discard_voxels()
         session.discard_view()
         case, _ = work.case(session)
-    work.tell_method(case, reply)
+        work.tell_method(case, reply)
     return ()
 
 
