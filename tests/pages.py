@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -128,6 +129,13 @@ class Page:
         assert reply["done"] == self.last
         self.case = reply.get("case")
         return reply
+
+
+def a_file(folder: Path, name: str = "scan.nii") -> dict[str, str]:
+    """An uploaded file, as the page names it."""
+    path = folder / name
+    path.write_bytes(b"")
+    return {"path": str(path), "name": name}
 
 
 def area_ml(pixels: int) -> float:

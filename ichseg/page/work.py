@@ -59,6 +59,7 @@ class Work:
         self.asked = 0
         """How often people asked for something that they wait for."""
         self._reading = threading.Lock()
+        self._samples: dict[Path, CTVolume] = {}
         self._replies = itertools.count(1)
         self._states = itertools.count(1)
 
@@ -70,6 +71,12 @@ class Work:
             return self.read(*paths, **how)
         finally:
             self._reading.release()
+
+    def read_sample(self, path: Path) -> CTVolume:
+        """The sample or its follow-up, read once for everybody who opens it: voxels are read-only."""
+        if path not in self._samples:
+            self._samples[path] = self.read_scan(path)
+        return self._samples[path]
 
     # The open scan. Hold the session's lock.
 

@@ -25,7 +25,7 @@ from ichseg.page.folders import ServerFolder
 from ichseg.page.leases import GONE_VARIABLE, Rate, Terms
 from ichseg.page.routes import MAX_MESSAGE_BYTES, BoundedBodies, BrokenUploads, lease_route
 from ichseg.page.sessions import MAX_DOWNLOADS
-from tests.pages import SLICES, BoxModel, Page, awaited, numbered_scan, wait_until
+from tests.pages import SLICES, BoxModel, Page, a_file, awaited, numbered_scan, wait_until
 
 MINUTE = 60.0
 
@@ -443,7 +443,7 @@ def test_nothing_is_computed_ahead_for_a_page_that_says_nothing(
 
 
 def test_a_scan_is_read_one_at_a_time_and_the_page_is_free_meanwhile(
-    served: Callable[..., Controller],
+    served: Callable[..., Controller], tmp_path: Path
 ) -> None:
     controller = served()
     page, _ = opened(controller)
@@ -459,12 +459,11 @@ def test_a_scan_is_read_one_at_a_time_and_the_page_is_free_meanwhile(
         return numbered_scan()
 
     controller.shared.read = read
-    threads = [
-        threading.Thread(
-            target=controller.answer, args=(name, {"ops": [{"op": "sample", "id": 9}]})
-        )
-        for name in ("x", "y", "z")
-    ]
+    threads = []
+    for name in ("x", "y", "z"):
+        files = [a_file(tmp_path, f"{name}.nii")]
+        message = {"ops": [{"op": "open", "id": 9, "files": files}]}
+        threads.append(threading.Thread(target=controller.answer, args=(name, message)))
     for thread in threads:
         thread.start()
     assert begun.wait(10)

@@ -20,6 +20,7 @@ from tests.pages import (
     SLICES,
     BoxModel,
     Page,
+    a_file,
     area_ml,
     numbered_scan,
     wait_until,
@@ -44,6 +45,23 @@ def test_the_one_that_rested_longest_is_put_aside_and_rebuilt() -> None:
     assert store.volume(sessions[0]).hu_zyx[2, 0, 0] == 2
     assert sessions[1].case is not None and sessions[1].case.volume is None
     store.close()
+
+
+def test_the_sample_is_read_once_for_everybody(controller: Controller) -> None:
+    read: list[Path] = []
+
+    def scan(path: Path) -> CTVolume:
+        read.append(path)
+        return numbered_scan()
+
+    controller.shared.read = scan
+    volumes = []
+    for name in "xyz":
+        Page(controller, name).ask("sample")
+        case = controller.store.get(name).case
+        assert case is not None
+        volumes.append(case.volume)
+    assert len(read) == 1 and len({*map(id, volumes)}) == 1
 
 
 def test_an_evicted_scan_whose_upload_is_gone_says_so() -> None:
@@ -117,13 +135,13 @@ def test_runs_turn_on_and_off() -> None:
 
 
 def test_two_pages_know_nothing_of_each_other(
-    controller: Controller, fakes: dict[str, BoxModel]
+    controller: Controller, fakes: dict[str, BoxModel], tmp_path: Path
 ) -> None:
     scans = iter([numbered_scan(0), numbered_scan(100)])
     controller.shared.read = lambda path, **_: next(scans)
     x, y = Page(controller, "x"), Page(controller, "y")
     x.ask("sample")
-    y.ask("sample")
+    y.ask("open", files=[a_file(tmp_path)])
     x.ask("boxes", slice=1, boxes=[[0, 0, 4, 4]])
     y.ask("boxes", slice=1, boxes=[[0, 0, 2, 2]])
     assert {1.0, 101.0} <= set(fakes["one"].embedded)
@@ -157,13 +175,6 @@ def test_who_closes_the_sample_leaves_it_to_the_others(
     y.ask("sample")
     controller.drop("x")
     wait_until(lambda: sorted(fakes["one"].embedded) == list(range(SLICES)))
-
-
-def a_file(folder: Path) -> dict[str, str]:
-    """An uploaded file, as the page names it."""
-    path = folder / "scan.nii"
-    path.write_bytes(b"")
-    return {"path": str(path), "name": path.name}
 
 
 def test_a_dropped_session_is_forgotten_everywhere(controller: Controller, tmp_path: Path) -> None:

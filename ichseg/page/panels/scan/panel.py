@@ -35,7 +35,7 @@ def _sample(work: Work, session: Session, op: Sample, reply: Reply) -> Iterable[
     yield progress("Reading the scan", cancel=True)
     check_role(session, op.role)
     path, _ = sample_paths(op.role == "followup")
-    case = Case(partial(work.read_scan, path), methods(session), is_sample=True)
+    case = Case(partial(work.read_sample, path), methods(session), is_sample=True)
     yield from show(work, session, op.role, case, reply)
 
 
