@@ -1,26 +1,37 @@
 """The one writer of files: whole or not at all, and never onto an input of the run.
 
 A file is written under a temporary name in the folder that it belongs to, and then takes its place in one step. Who
-is killed in between leaves the old file, or none, and a leftover whose name begins with ``PART``.
+is killed in between leaves the old file, or none, and a leftover whose name begins with ``PART``. Who writes holds a
+lock on it: ``sweep_parts`` deletes those that nobody holds, in folders of the program's own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 from ichseg.errors import InputError
+from ichseg.file_lock import hold, is_held
 
 #: A file or folder, whatever it is called: device and number on it.
 _Id = tuple[int, int]
 
 #: How the name of a file that is not finished begins. No reader of a folder takes such a file for a result.
 PART = ".part-"
+
+#: The whole name: the writer's process, eight digits by chance, and how the finished file's name ends.
+_PART_NAME = re.compile(re.escape(PART) + r"\d+-[0-9a-f]{8}.{0,16}", re.DOTALL)
+
+#: A leftover has not been written to for so long. A disk that several machines share may not tell of their locks.
+UNTOUCHED_SECONDS = 60.0
 
 
 def write_whole(path: Path, content: bytes, *, inputs: Iterable[Path] = ()) -> None:
@@ -54,17 +65,48 @@ def replacing(path: Path, *, inputs: Iterable[Path] = ()) -> Iterator[Path]:
     ending = "".join(target.suffixes[-2:])
     part = target.with_name(f"{PART}{os.getpid()}-{secrets.token_hex(4)}{ending[-16:]}")
     try:
-        yield part
+        with _made(part, path):
+            yield part
+            try:
+                with suppress(FileNotFoundError):
+                    shutil.copymode(target, part)
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise _unwritable(path, error) from error
         try:
-            with suppress(FileNotFoundError):
-                shutil.copymode(target, part)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
             part.replace(target)
         except OSError as error:
             raise _unwritable(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made(part: Path, path: Path) -> Iterator[None]:
+    """Make the temporary file for ``path``, and hold its lock: who sweeps the folder meanwhile leaves it."""
+    try:
+        file = part.open("xb")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        hold(file.fileno())
+        yield
+
+
+def sweep_parts(folder: Path) -> None:
+    """Delete what killed writers left in a folder of the program's own.
+
+    That is: an ordinary file with the exact name of such a leftover, which nobody has written to for a minute, and
+    whose lock nobody holds. A folder that is not there has none, and what cannot be deleted stays.
+    """
+    limit = time.time() - UNTOUCHED_SECONDS
+    for path in folder.glob(f"{PART}*"):
+        with suppress(OSError):
+            found = path.lstat()
+            ours = stat.S_ISREG(found.st_mode) and _PART_NAME.fullmatch(path.name)
+            if ours and found.st_mtime < limit and not is_held(path):
+                path.unlink(missing_ok=True)
 
 
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:

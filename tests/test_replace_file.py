@@ -7,12 +7,13 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ichseg.errors import InputError
-from ichseg.replace_file import check_output, is_part, replacing, write_whole
+from ichseg.replace_file import PART, check_output, is_part, replacing, sweep_parts, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,3 +151,72 @@ def test_a_kill_in_the_middle_leaves_the_old_file_or_none(
     assert (path.read_bytes() if path.exists() else None) == before
     (left,) = (one for one in tmp_path.iterdir() if one != path)
     assert is_part(left) and left.read_bytes() == b"01234"
+
+
+# What killed writers leave
+
+#: Has half written a file, says so, and ends it once it is told to.
+WRITING = """
+import sys
+from pathlib import Path
+from ichseg.replace_file import replacing
+
+with replacing(Path(sys.argv[1])) as part, part.open("wb") as file:
+    file.write(b"01234")
+    file.flush()
+    print(part, flush=True)
+    sys.stdin.readline()
+    file.write(b"56789")
+"""
+
+
+def age(path: Path, seconds: float = 3600.0) -> None:
+    """Make it look as if it was written so long ago."""
+    then = time.time() - seconds
+    os.utime(path, (then, then), follow_symlinks=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a file that is open cannot be deleted at all")
+def test_what_a_killed_writer_left_is_swept_and_what_a_running_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    line = [sys.executable, "-c", WRITING]
+    targets = [tmp_path / "killed.json", tmp_path / "running.json"]
+    writers = [
+        subprocess.Popen([*line, str(one)], cwd=ROOT, stdin=-1, stdout=-1, text=True)
+        for one in targets
+    ]
+    killed, running = (Path(one.stdout.readline().strip()) for one in writers if one.stdout)
+    writers[0].kill()
+    writers[0].wait()
+    sweep_parts(tmp_path)
+    assert killed.exists()  # on a disk that tells of no locks another machine may be writing it
+    for part in (killed, running):
+        age(part)
+    sweep_parts(tmp_path)
+    assert not killed.exists() and running.exists()
+    writers[1].communicate("go on")
+    assert targets[1].read_bytes() == b"0123456789" and list(tmp_path.iterdir()) == [targets[1]]
+
+
+def test_nothing_is_swept_that_is_not_ours_by_its_whole_name(tmp_path: Path) -> None:
+    ours = (f"{PART}7-0123abcd.nii.gz", f"{PART}12345-00000000")
+    others = (
+        f"{PART}7-0123abcd-and-somebodys-own-words",
+        f"{PART}7-ABCD0123.json",
+        f"{PART}seven-0123abcd",
+        f"{PART}7",
+        f"my{PART}7-0123abcd.json",
+        "scan-0001.json",
+    )
+    for name in (*ours, *others):
+        (tmp_path / name).write_bytes(b"x")
+        age(tmp_path / name)
+    (tmp_path / f"{PART}8-0123abcd").mkdir()
+    (tmp_path / f"{PART}9-0123abcd").symlink_to(tmp_path / "scan-0001.json")
+    for name in (f"{PART}8-0123abcd", f"{PART}9-0123abcd"):
+        age(tmp_path / name)
+    sweep_parts(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, f"{PART}8-0123abcd", f"{PART}9-0123abcd"}
+    sweep_parts(tmp_path / "not there")

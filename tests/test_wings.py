@@ -11,7 +11,7 @@ from tests.import_graph import ROOT, circles, import_graph
 #: From the lowest up; each imports only what stands before it.
 WINGS = ("scan", "marks", "methods", "measures", "files", "archive", "cohort", "cli", "page")
 #: Below all wings: they import nothing of the package but each other.
-GROUND = ("", "arrays", "commit", "errors", "json_fields", "replace_file", "sample")
+GROUND = ("", "arrays", "commit", "errors", "file_lock", "json_fields", "replace_file", "sample")
 
 LONGEST = 500
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from ichseg.cohort.corrections import CORRECTED_NAME
 from ichseg.cohort.jobs import Compare, Measure, Outcome, Segment
 from ichseg.cohort.pool import Failure, each
 from ichseg.errors import InputError
-from ichseg.replace_file import Inputs, check_not_an_input, output_key
+from ichseg.replace_file import Inputs, check_not_an_input, output_key, sweep_parts
 
 Job: TypeAlias = Segment | Compare | Measure
 
@@ -38,6 +39,7 @@ def run(
     refused = _refused(jobs, read)
     for folder in {job.folder for job in jobs}:
         _make(folder)
+    _sweep(jobs)
     here = {job.folder: _inside(job.folder, read) for job in jobs}
     todo = [i for i in range(len(jobs)) if i not in refused]
     outcomes: dict[int, Outcome] = {}
@@ -85,6 +87,14 @@ def _inside(folder: Path, read: Inputs) -> tuple[Path, ...]:
 
 def _do(job: Job) -> Outcome:
     return job()
+
+
+def _sweep(jobs: Sequence[Job]) -> None:
+    """Delete what a killed run, or a killed page that corrects its results, left half written in the jobs' folders."""
+    written = {(job.folder, output.parent) for job in jobs for output in job.outputs}
+    below = {one for own, one in written if one.resolve().is_relative_to(own.resolve())}
+    for folder in below | {job.folder / CORRECTED_NAME for job in jobs}:
+        sweep_parts(folder)
 
 
 def _make(folder: Path) -> None:

@@ -16,7 +16,7 @@ from ichseg.cohort.folders import RECORD_ENDING
 from ichseg.cohort.jobs import record_path
 from ichseg.cohort.manifest import inputs_of_many, read_manifest
 from ichseg.errors import InputError
-from ichseg.replace_file import write_whole
+from ichseg.replace_file import sweep_parts, write_whole
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Study:
         Raises InputError where there is no manifest, or the folder has no record of any of its scans.
         """
         self._scans, self._results = scans, results
+        sweep_parts(results / CORRECTED_NAME)  # what a page that was killed has left
         self._entries = read_manifest(scans)
         self._rows = rows_of(self._entries, results)
         if not self._rows:

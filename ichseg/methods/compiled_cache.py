@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from ichseg.errors import InputError
-from ichseg.replace_file import write_whole
+from ichseg.replace_file import sweep_parts, write_whole
 
 #: Another place for ``cache_folder``.
 CACHE_VARIABLE = "ICHSEG_CACHE"
@@ -58,6 +58,7 @@ class CompiledCache:
             if not self._is_private():
                 _log.warning("compiled models are not kept: others can write to the cache's folder")
                 return
+            sweep_parts(self.folder)
             write_whole(path, hashlib.sha256(blob).digest() + blob)
             kept = sorted(self.folder.glob("*.blob"), key=lambda one: one.stat().st_mtime)
             for old in kept[: -self.most]:

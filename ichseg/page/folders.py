@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ichseg.file_lock import hold, is_held
+
 _PREFIX = "ichseg-page-"
 _LOCK = "lock"
 
@@ -32,7 +34,7 @@ class ServerFolder:
         sweep(parent)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
         self._lock = (self.path / _LOCK).open("wb")
-        _hold(self._lock.fileno())
+        hold(self._lock.fileno())
         self.uploads, self.public = self.path / "uploads", self.path / "public"
         self.uploads.mkdir()
         self.public.mkdir()
@@ -85,7 +87,7 @@ def sweep(parent: Path) -> None:
         lock = folder / _LOCK
         with suppress(OSError):
             if lock.is_file():
-                if not _is_held(lock):
+                if not is_held(lock):
                     _delete(folder)
             elif folder.stat().st_mtime < time.time() - _STARTING_SECONDS:
                 folder.rmdir()  # killed before it had a lock, or at the end of ``_delete``; refused where not empty
@@ -97,27 +99,3 @@ def _delete(folder: Path) -> None:
         if path.name != _LOCK:
             shutil.rmtree(path, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _hold(descriptor: int) -> bool:
-    """Lock an open file; False where another process has."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where nobody deletes a file that is open
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_held(lock: Path) -> bool:
-    if os.name == "nt":
-        try:
-            lock.unlink()
-        except OSError:
-            return True
-        return False
-    with lock.open("rb") as file:
-        return not _hold(file.fileno())

@@ -338,6 +338,14 @@ def test_the_cache_gives_back_what_was_written_and_nothing_that_was_changed(
     assert cache.read("key") is None
 
 
+def test_what_a_kill_left_in_the_cache_goes_with_the_next_model(tmp_path: Path) -> None:
+    left = tmp_path / ".part-7-0123abcd.blob"
+    left.write_bytes(b"half a mod")
+    os.utime(left, (0, 0))
+    CompiledCache(tmp_path).write("key", b"a model")
+    assert [path.name for path in tmp_path.iterdir()] == ["key.blob"]
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="a folder's rights are POSIX's")
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
     cache = CompiledCache(tmp_path / "cache")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -86,6 +87,21 @@ def test_a_link_of_the_report_opens_the_scan_as_it_was_and_its_correction_change
     assert files == {path.name: path.read_bytes() for path in out.glob("scan-0001*")}
     assert float(after[1]["volume_ml"]) == pytest.approx(corrected_ml, abs=1e-3)
     assert json.loads((out / "scan-0002.json").read_text())["same_mask"] is True
+
+
+def test_a_page_deletes_what_a_killed_one_left_of_a_correction(tmp_path: Path) -> None:
+    manifest, out = study_of(tmp_path, "a.nii.gz")
+    rows(out, manifest)
+    (out / "corrected").mkdir()
+    old, new = (out / "corrected" / f".part-{pid}-0123abcd.ichseg.json" for pid in (7, 8))
+    for path in (old, new):
+        path.write_bytes(b'{"half')
+    os.utime(old, (0, 0))
+    Study(manifest, out)
+    assert [*(out / "corrected").iterdir()] == [new]  # that one may be another machine's, at work
+    os.utime(new, (0, 0))
+    rows(out, manifest)  # so does the next run
+    assert not [*(out / "corrected").iterdir()]
 
 
 def test_a_correction_may_be_that_there_is_no_blood(tmp_path: Path) -> None:
