@@ -20,6 +20,12 @@ def network() -> LiteMedSAM:
     return load_litemedsam()[0]
 
 
+@pytest.fixture(scope="module")
+def answered(network: LiteMedSAM) -> make_golden.Answer:
+    """What it says of the synthetic slice, which takes seconds, once for all tests."""
+    return make_golden.answer(network)
+
+
 def test_a_real_slice_gives_the_reference_output(network: LiteMedSAM, shared_data: Path) -> None:
     golden = np.load(shared_data / "litemedsam_golden.npz")
     with torch.inference_mode():
@@ -31,8 +37,8 @@ def test_a_real_slice_gives_the_reference_output(network: LiteMedSAM, shared_dat
     np.testing.assert_allclose(iou, golden["iou"], atol=1e-4)
 
 
-def test_a_synthetic_slice_gives_the_committed_output() -> None:
-    golden, got = np.load(make_golden.PATH), make_golden.answers()
+def test_a_synthetic_slice_gives_the_committed_output(answered: make_golden.Answer) -> None:
+    golden, got = np.load(make_golden.PATH), make_golden.sampled(answered)
     for name in ("embedding", "logits", "iou"):
         np.testing.assert_allclose(got[name], golden[name], atol=1e-4, err_msg=name)
 
@@ -41,22 +47,20 @@ def test_the_checkpoint_has_the_published_size(network: LiteMedSAM) -> None:
     assert sum(p.numel() for p in network.parameters()) == 9_791_300
 
 
-def test_folding_batch_norms_changes_nothing_but_rounding(network: LiteMedSAM) -> None:
+def test_folding_batch_norms_changes_nothing_but_rounding(answered: make_golden.Answer) -> None:
     folded = load_litemedsam()[0].fold_batch_norm()
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
-    image = torch.from_numpy(make_golden.image())[None, None].expand(1, 3, -1, -1)
     box = torch.tensor([make_golden.BOX])
     with torch.inference_mode():
-        torch.testing.assert_close(folded(image, box)[0], network(image, box)[0], atol=1e-3, rtol=0)
+        logits = folded(make_golden.batch(), box)[0]
+    torch.testing.assert_close(logits, answered.logits, atol=1e-3, rtol=0)
 
 
-def test_stem_and_body_are_the_encoder(network: LiteMedSAM) -> None:
-    image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+def test_stem_and_body_are_the_encoder(network: LiteMedSAM, answered: make_golden.Answer) -> None:
     with torch.inference_mode():
-        encoder = network.image_encoder
-        stem = encoder.stem(image)
+        stem = network.image_encoder.stem(make_golden.batch())
         assert stem.shape == (1, 128, 128, 128)
-        torch.testing.assert_close(encoder.body(stem), encoder(image))
+        torch.testing.assert_close(network.image_encoder.body(stem), answered.embedding)
 
 
 def test_many_boxes_on_one_embedding_are_as_many_single_boxes(network: LiteMedSAM) -> None:
@@ -104,7 +108,9 @@ def test_the_paper_adapts_24_layers_and_8_percent_of_the_parameters() -> None:
 
 
 @pytest.mark.parametrize("rslora", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_merging_an_adapter_is_what_peft_computes(tmp_path: Path, rslora: bool) -> None:
+def test_merging_an_adapter_is_what_peft_computes(
+    tmp_path: Path, answered: make_golden.Answer, rslora: bool
+) -> None:
     adapted = _with_adapter(load_litemedsam()[0], 4, rslora)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -116,10 +122,8 @@ def test_merging_an_adapter_is_what_peft_computes(tmp_path: Path, rslora: bool) 
 
     merged, _ = load_litemedsam()
     merge_adapter(merged, tmp_path)
-    image = torch.from_numpy(make_golden.image())[None, None].expand(1, 3, -1, -1)
-    box = torch.tensor([make_golden.BOX])
+    image, box = make_golden.batch(), torch.tensor([make_golden.BOX])
     with torch.inference_mode():
         expected = adapted.eval()(image, box)[0]
-        plain = load_litemedsam()[0](image, box)[0]
         torch.testing.assert_close(merged(image, box)[0], expected, atol=2e-3, rtol=0)
-    assert (plain - expected).abs().max() > 0.1
+    assert (answered.logits - expected).abs().max() > 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import phantoms
@@ -51,8 +52,14 @@ def predictor(request: pytest.FixtureRequest) -> Predictor:
     return load_predictor(name, backend=backend)
 
 
+@cache
+def embedding_of(predictor: Predictor) -> SliceEmbedding:
+    """The slice, embedded once for all tests: a network takes a second for it."""
+    return predictor.embed(slice_hu())
+
+
 def test_a_plain_hematoma_is_found_at_native_size(predictor: Predictor) -> None:
-    embedding = predictor.embed(slice_hu())
+    embedding = embedding_of(predictor)
     result = predictor.predict(embedding, [BLOOD])
     assert result.masks.shape == (1, *SHAPE)
     assert result.masks.dtype == bool
@@ -61,7 +68,7 @@ def test_a_plain_hematoma_is_found_at_native_size(predictor: Predictor) -> None:
 
 
 def test_two_boxes_give_two_masks_in_their_order(predictor: Predictor) -> None:
-    embedding = predictor.embed(slice_hu())
+    embedding = embedding_of(predictor)
     left, right = Box(140, 110, 190, 210), Box(190, 110, 240, 210)
     both = predictor.predict(embedding, [left, right]).masks
     for mask, box in zip(both, (left, right), strict=True):
@@ -70,20 +77,20 @@ def test_two_boxes_give_two_masks_in_their_order(predictor: Predictor) -> None:
 
 
 def test_no_boxes_are_no_masks(predictor: Predictor) -> None:
-    result = predictor.predict(predictor.embed(slice_hu()), [])
+    result = predictor.predict(embedding_of(predictor), [])
     assert result.masks.shape == (0, *SHAPE)
     assert not result.union.any()
 
 
 def test_whole_numbers_and_arrays_of_boxes_are_taken(predictor: Predictor) -> None:
-    rounded = slice_hu().round().astype(np.int16)
-    from_array = predictor.predict(predictor.embed(rounded), np.array([BLOOD.xyxy])).union
-    from_box = predictor.predict(predictor.embed(rounded), [BLOOD]).union
+    rounded = predictor.embed(slice_hu().round().astype(np.int16))
+    from_array = predictor.predict(rounded, np.array([BLOOD.xyxy])).union
+    from_box = predictor.predict(rounded, [BLOOD]).union
     assert (from_array == from_box).all()
 
 
 def test_a_box_off_the_slice_is_refused(predictor: Predictor) -> None:
-    embedding = predictor.embed(slice_hu())
+    embedding = embedding_of(predictor)
     with pytest.raises(BoxError, match="400 columns by 320 rows"):
         predictor.predict(embedding, [Box(500, 10, 600, 50)])
 
@@ -112,7 +119,7 @@ def test_users_at_once_get_each_their_own_answer() -> None:
 
 def test_a_second_look_answers_at_the_same_place() -> None:
     predictor = load_predictor("litemedsam")
-    embedding = predictor.embed(slice_hu())
+    embedding = embedding_of(predictor)
     looked = predictor.predict(embedding, [BLOOD], second_look=True)
     assert looked.masks.shape == (1, *SHAPE)
     assert dice(looked.union, truth()) > 0.9
@@ -193,7 +200,7 @@ def test_half_precision_agrees_with_full_precision() -> None:
 
 
 def test_an_embedding_says_what_it_costs() -> None:
-    embedding = load_predictor("litemedsam").embed(slice_hu())
+    embedding = embedding_of(load_predictor("litemedsam"))
     assert embedding.shape_yx == SHAPE
     assert embedding.nbytes == 2 * 256 * 64 * 64
 
