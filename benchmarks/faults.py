@@ -127,15 +127,15 @@ def kill(
         do(visit)
         end(service, signal.SIGKILL)
     else:
-        parts = place.parts()
-        step = threading.Thread(target=quietly, args=(partial(do, visit),))
-        step.start()
-        if do in WRITING:
-            wait_until(lambda: len(place.parts()) > len(parts), "no file is being written")
-        else:
-            time.sleep(moment)
-        end(service, signal.SIGKILL)
-        step.join()
+        with place.writing() as wait_for_half:
+            step = threading.Thread(target=quietly, args=(partial(do, visit),))
+            step.start()
+            if do in WRITING:
+                wait_for_half()
+            else:
+                time.sleep(moment)
+            end(service, signal.SIGKILL)
+            step.join()
     may_be = {was_ml}
     if do is Visit.save:  # which may have been done; and was, where it was answered
         may_be = {visit.volume_ml} if moment is None else {was_ml, visit.volume_ml}
@@ -166,12 +166,14 @@ def kill_command(place: Place) -> Outcome:
     """Kill the command line while it writes over an earlier mask."""
     outcome = Outcome("the command line killed while it writes over its mask")
     mask, arguments = earlier_mask(place)
-    was, parts = mask.read_bytes(), place.parts()
-    line = [sys.executable, SLOW_DISK, "ichseg/__main__.py", *map(str, arguments)]
-    process = subprocess.Popen([*line, "--model", "threshold"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    wait_until(lambda: len(place.parts()) > len(parts), "no file is being written")
-    process.kill()
-    process.wait()
+    was = mask.read_bytes()
+    program = [sys.executable, SLOW_DISK, place.hold, "ichseg/__main__.py", *arguments]
+    line = [*map(str, program), "--model", "threshold"]
+    with place.writing() as wait_for_half:
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL)
+        wait_for_half()
+        process.kill()
+        process.wait()
     outcome.add(["the mask changed"] * (mask.read_bytes() != was))
     return outcome
 

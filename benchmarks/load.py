@@ -67,11 +67,7 @@ class Service:
 
     def files(self) -> list[Path]:
         """Files of people that lie in the server's folder."""
-        return [
-            one
-            for one in self.folder.rglob("*")
-            if one.is_file() and one.name not in ("log", "lock")
-        ]
+        return [one for one in files_below(self.folder) if one.name not in ("log", "lock")]
 
 
 class Person:
@@ -121,13 +117,14 @@ class Person:
             "fn_index": self.service.lanes["work"],
             "session_hash": self.hash,
         }
-        self.http.post("/queue/join", json=body).raise_for_status()
+        joined = self.http.post("/queue/join", json=body).raise_for_status().json()["event_id"]
         with self.http.stream("GET", "/queue/data", params={"session_hash": self.hash}) as stream:
             for line in stream.iter_lines():
                 if not line.startswith("data:"):
                     continue
                 said = json.loads(line[5:])
-                if said["msg"] == "process_completed":
+                # The end of an earlier request, whose stream was cut, may still be told here.
+                if said["msg"] == "process_completed" and said["event_id"] == joined:
                     return dict(said["output"])
         raise RuntimeError("the stream ended without an answer")
 
@@ -149,6 +146,11 @@ class Person:
         if self.lease:
             self.http.post("/lease", json={"lease": self.lease, "closed": True})
         self.http.close()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, in order; what is deleted meanwhile is no error."""
+    return sorted(Path(below, name) for below, _, names in os.walk(folder) for name in names)
 
 
 def make_scan(path: Path, number: int) -> Path:

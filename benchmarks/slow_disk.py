@@ -1,6 +1,7 @@
-"""A program on a slow disk: python benchmarks/slow_disk.py PROGRAM [ARGUMENTS]
+"""A program on a slow disk: python benchmarks/slow_disk.py HOLD PROGRAM [ARGUMENTS]
 
-A file is written in two halves with a pause in between, and takes its place after another one: time to be killed in.
+A file is written in two halves with a pause in between, and takes its place after another one. While there is a file
+HOLD the second half is not written: who waits for the first half may take their time to kill the program.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PAUSE_SECONDS = 0.3
 
 def main() -> None:
     """Run the program with such a disk for what ``replace_file`` writes."""
+    hold, *sys.argv = sys.argv[1:]
     at_once, sync = Path.write_bytes, os.fsync
 
     def in_halves(path: Path, content: Any) -> int:
@@ -31,6 +33,8 @@ def main() -> None:
             file.write(content[: len(content) // 2])
             file.flush()
             time.sleep(PAUSE_SECONDS)
+            while os.path.exists(hold):
+                time.sleep(0.01)
             file.write(content[len(content) // 2 :])
         return len(content)
 
@@ -39,7 +43,6 @@ def main() -> None:
         sync(descriptor)
 
     Path.write_bytes, os.fsync = in_halves, slowly  # type: ignore[method-assign, assignment]
-    sys.argv = sys.argv[1:]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

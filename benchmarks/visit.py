@@ -5,11 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import BOX, ROOT, SLICES, Person, Service, hash_of, make_scan
+from benchmarks.load import (
+    BOX,
+    ROOT,
+    SLICES,
+    Person,
+    Service,
+    files_below,
+    hash_of,
+    make_scan,
+)
 from ichseg.cohort.manifest import read_manifest
 from ichseg.cohort.study import rows_of
 from ichseg.replace_file import is_part
@@ -34,26 +44,39 @@ class Place:
         self.by_command = contents(self.results)
         self.server = folder / "server"
         self.server.mkdir()
+        self.hold = folder / "hold"
+        """While it is there, what writes on the slow disk stays in the middle of a file."""
 
     def serve(self, *, slowly: bool = False) -> Service:
         """The page for the study; ``slowly`` on a slow disk."""
-        program = [SLOW_DISK, self.app] if slowly else [self.app]
+        program = [SLOW_DISK, str(self.hold), self.app] if slowly else [self.app]
         study = ("--study", str(self.manifest), str(self.results))
         return Service(self.server, program[0], (*program[1:], *study))
 
     def sizes(self) -> list[int]:
         """The sizes in bytes of all files but the server's log, in order: an uploaded one may be moved."""
-        files = (path for path in self.folder.rglob("*") if path.is_file() and path.name != "log")
-        return sorted(path.stat().st_size for path in files)
+        return sorted(_size(path) for path in files_below(self.folder) if path.name != "log")
 
-    def parts(self) -> list[Path]:
+    def parts(self) -> set[Path]:
         """Files that are being written, or that a killed writer has left."""
-        return [path for path in self.folder.rglob(".*") if is_part(path)]
+        return set(filter(is_part, files_below(self.folder)))
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[], None]]:
+        """Keep what begins to write in here in the middle of its file; gives what waits for that."""
+        before = self.parts()
+        self.hold.touch()
+        try:
+            yield lambda: wait_until(
+                lambda: any(_size(path) for path in self.parts() - before),
+                "no file is being written",
+            )
+        finally:
+            self.hold.unlink()
 
     def left(self) -> list[str]:
         """What a server that has just started, or has ended, holds of earlier ones."""
-        found = [path for path in self.server.rglob("*") if path.is_file()]
-        kept = [path for path in found if path.name not in ("log", "lock")]
+        kept = [path for path in files_below(self.server) if path.name not in ("log", "lock")]
         folders = list(self.server.glob("gradio/*"))
         return [f"{len(kept)} files left in the temporary folder"] * bool(kept) + [
             f"{len(folders)} folders in the temporary folder"
@@ -159,6 +182,13 @@ def command(*arguments: object, program: Sequence[str] = ("-m", "ichseg")) -> An
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder, but for those in folders of it."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def _size(path: Path) -> int:
+    """A file's size in bytes; 0 where it has gone meanwhile."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def wait_until(true: Callable[[], Any], what: str) -> None:

@@ -22,7 +22,7 @@ from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from ichseg.arrays import BoolArray, Float
-from ichseg.errors import UnsureError, VolumeError, refusal
+from ichseg.errors import Cancelled, UnsureError, VolumeError, check_cancelled, refusal
 from ichseg.scan.inner_table import InnerTable, Match
 from ichseg.scan.limits import SOLID_BONE_HU, bone_above
 from ichseg.scan.volume import CTVolume
@@ -146,6 +146,8 @@ def register(
         followup: the other one, turned by up to 20 degrees and moved by up to some 60 mm.
         progress: called with the share that is done, 0 to 1, never falling.
 
+    It ends where ``check_cancelled`` says so.
+
     Raises:
         VolumeError: a scan with hardly any bone, or none.
 
@@ -156,8 +158,12 @@ def register(
     start = _chamfer(own, other)
     say(0.4)
     refined = _mutual_information(own, other, start, lambda share: say(0.4 + 0.4 * share))
-    tables = [InnerTable.of(one) for one in (baseline, followup)]
+    tables = []
+    for one in (baseline, followup):
+        check_cancelled()
+        tables.append(InnerTable.of(one))
     say(0.9)
+    check_cancelled()
     # What blurs a base or crops a vault may lead one of the two astray: the skulls say which.
     found = [
         Registration(motion, tables[0].match(tables[1], motion)) for motion in (refined, start)
@@ -256,6 +262,7 @@ def _chamfer(baseline: _Head, followup: _Head) -> Float:
     least = min(len(own), len(other))
 
     def cost(pose: Float, count: int) -> float:
+        check_cancelled()
         matrix = _motion(pose, *middles)
         rotation, shift = matrix[:3, :3], matrix[:3, 3]
         a = other[:: max(1, len(other) // count)]
@@ -322,6 +329,7 @@ def _mutual_information(
 
     images = []
     for head in (baseline, followup):
+        check_cancelled()
         image = sitk.GetImageFromArray(head.hu)
         image.SetSpacing([_STEP_MM] * 3)
         image.SetOrigin(head.origin_mm.tolist())
@@ -358,9 +366,15 @@ def _mutual_information(
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
-    method.AddCommand(
-        sitk.sitkIterationEvent, lambda: progress(min(1.0, method.GetOptimizerIteration() / 60))
-    )
+
+    def step() -> None:
+        progress(min(1.0, method.GetOptimizerIteration() / 60))
+        try:
+            check_cancelled()
+        except Cancelled:  # which cannot pass through the library: it is raised again below
+            method.StopRegistration()
+
+    method.AddCommand(sitk.sitkIterationEvent, step)
     with _ONE_THREAD:  # sums of several threads differ in their last digits from run to run
         before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -369,6 +383,7 @@ def _mutual_information(
             method.Execute(*images)
         finally:
             sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    check_cancelled()
     rotation = np.array(transform.GetMatrix()).reshape(3, 3)
     forward = np.eye(4)
     forward[:3, :3] = rotation

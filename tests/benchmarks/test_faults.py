@@ -6,6 +6,7 @@ import errno
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,13 +86,17 @@ def test_a_writer_on_a_slow_disk_can_be_killed_in_the_middle(root: Path, tmp_pat
         "import sys; from pathlib import Path; from ichseg.replace_file import write_whole\n"
         "write_whole(Path(sys.argv[1]), b'0123456789')\n"
     )
-    line = [sys.executable, visit.SLOW_DISK, str(program), str(target)]
+    hold = tmp_path / "hold"
+    hold.touch()
+    line = [sys.executable, visit.SLOW_DISK, *map(str, (hold, program, target))]
     process = subprocess.Popen(line, cwd=root)
     visit.wait_until(
         lambda: any(one.stat().st_size for one in tmp_path.glob(f"{PART}*")), "nothing is written"
     )
+    time.sleep(1.0)  # on a busy machine who waits sees it late
     process.kill()
     process.wait()
+    hold.unlink()
     assert not target.exists()
     assert [one.read_bytes() for one in tmp_path.glob(f"{PART}*")] == [b"01234"]
     assert subprocess.run(line, cwd=root, check=True).returncode == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ichseg.errors import UnsureError, VolumeError
+from ichseg.errors import Cancelled, UnsureError, VolumeError, cancelling
 from ichseg.scan import registration
 from ichseg.scan.geometry import Geometry
 from ichseg.scan.registration import Registration, register
@@ -26,6 +26,16 @@ def test_a_known_motion_is_found_through_other_slices_tilt_and_coverage() -> Non
     true = Registration(MOTION, None)
     assert found.angle_degrees == pytest.approx(true.angle_degrees, abs=1)
     assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("when", [0.1, 0.4, 0.42, 0.9])
+def test_it_ends_soon_after_it_is_cancelled(when: float) -> None:
+    """The first part alone takes seconds on a usual head: nobody waits for its end."""
+    shares: list[float] = []
+    asked = lambda: any(share >= when for share in shares)  # noqa: E731
+    with cancelling(asked), pytest.raises(Cancelled):
+        register(baseline()[0], followup()[0], progress=shares.append)
+    assert sum(share >= when for share in shares) <= 2
 
 
 def test_another_persons_head_is_unsure_and_the_sentence_says_what_to_do() -> None:
