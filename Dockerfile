@@ -11,9 +11,10 @@ RUN useradd --create-home --uid 1000 page
 WORKDIR /srv/ichseg
 
 # What changes seldom comes first. torch has an index of its own for the build without the libraries of a GPU.
-COPY requirements.txt ./
+# The client of an image archive is there, too, and off unless ICHSEG_DICOMWEB_URL says where one is.
+COPY requirements.txt requirements-archive.txt ./
 RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" "$(grep -o '^torch==[0-9.]*' requirements.txt)" \
-    && pip install --no-cache-dir -r requirements.txt
+    && pip install --no-cache-dir -r requirements.txt -r requirements-archive.txt
 
 COPY app.py LICENSE NOTICE README.md ./
 COPY weights ./weights

@@ -27,6 +27,7 @@ def test_all_that_is_copied_is_there_and_goes_to_the_builder(
 ) -> None:
     names = copied(steps)
     assert {"app.py", "ichseg", "weights", "requirements.txt"} <= set(names)
+    assert "requirements-archive.txt" in names  # which the page needs once an archive is named
     assert not [name for name in names if not (root / name).exists()]
     kept = (root / ".dockerignore").read_text(encoding="utf-8").split("\n")
     assert kept[1] == "*"  # nothing else: no scan, key or environment of the checkout
@@ -48,7 +49,9 @@ def test_an_ordinary_user_starts_the_page_and_the_check_asks_for_its_health(
 
 def test_it_installs_what_is_pinned(root: Path, steps: list[tuple[str, str]]) -> None:
     (installs,) = (rest for word, rest in steps if word == "RUN" and "pip install" in rest)
-    assert installs.endswith("pip install --no-cache-dir -r requirements.txt")
+    assert installs.endswith(
+        "pip install --no-cache-dir -r requirements.txt -r requirements-archive.txt"
+    )
     pattern = re.search(r"grep -o '(\S+)' requirements.txt", installs)
     assert pattern is not None
     text = (root / "requirements.txt").read_text(encoding="utf-8")

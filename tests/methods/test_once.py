@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ichseg.errors import WeightsError
 from ichseg.methods import catalogue
 from ichseg.methods.method import Method
 from ichseg.methods.threshold import ThresholdPredictor
+from ichseg.page.controller import Controller
+from ichseg.page.embeddings import Embeddings
+from tests.pages import Page, numbered_scan
 
 
 def test_a_model_that_loads_holds_nobody_up_and_loads_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +71,40 @@ def test_a_page_loads_the_catalogues_models_and_nothing_else(
     with pytest.raises(WeightsError, match="one of litemedsam-rslora") as refused:
         catalogue.load_listed(name)
     assert len(str(refused.value)) < 400
+
+
+def test_neither_a_record_nor_a_picture_makes_the_page_load_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a record names was downloaded from the hub, or looked for among the server's folders."""
+    monkeypatch.setattr(catalogue, "default_model", lambda: "threshold")
+    monkeypatch.setattr(catalogue, "default_baseline", lambda: "fcm")
+    controller = Controller(
+        tmp_path, embeddings=Embeddings(), read=lambda path, **_: numbered_scan()
+    )
+    loaded: list[str] = []
+    load = catalogue.load_predictor
+
+    def counted(name: str) -> object:
+        loaded.append(name)
+        return load(name)
+
+    monkeypatch.setattr(catalogue, "load_predictor", counted)
+    page = Page(controller, "x")
+    page.ask("sample")
+    page.ask("boxes", slice=1, boxes=[[2, 2, 9, 9]])
+    record = json.loads(Path(page.ask("export", kind="record")["download"]["path"]).read_text())
+    sent = tmp_path / "upload" / "session.json"
+    sent.parent.mkdir()
+    sent.write_text(json.dumps(record | {"model": "owner/name"}))
+    for op, fields in (
+        ("load", {"files": [{"path": str(sent), "name": "session.json"}]}),
+        ("export", {"kind": "picture", "slice": 1, "model": "owner/name"}),
+    ):
+        text = page.ask(op, **fields)["error"]["text"]
+        assert "is one of litemedsam-rslora" in text, text
+    assert set(loaded) == {"threshold", "fcm"}
+    controller.close()
 
 
 def test_an_absent_models_weights_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

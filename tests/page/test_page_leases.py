@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -390,6 +392,68 @@ def test_cancel_ends_work_between_two_slices_and_two_boxes(
     *_, last = replies
     assert last["cancelled"] and last["error"] is None and last["done"] == 4
     assert session.case.segmentation.state == before and slow.predicted - asked <= 2
+
+
+class Unwanted(Slow):
+    """A model whose person presses Cancel while it answers, where a test says so."""
+
+    press: Callable[[], None] | None = None
+
+    def predict(self, embedding: Any, boxes: Any, *, second_look: bool | None = None) -> Any:
+        found = super().predict(embedding, boxes, second_look=second_look)
+        if self.press is not None:
+            self.press()
+        return found
+
+
+def test_cancel_ends_whatever_says_that_it_can_be_cancelled(
+    served: Callable[..., Controller], fakes: dict[str, BoxModel], tmp_path: Path
+) -> None:
+    """Reading a scan, other methods' masks, a session made again: at once, and nothing has changed."""
+    model = fakes["three"] = Unwanted("three")
+    controller = served()
+    page, _ = opened(controller)
+    page.ask("models", models=["three", "two"])
+    for k in range(SLICES):
+        page.ask("boxes", slice=k, boxes=[[2, 2, 9, 9]])
+    record = Path(page.ask("export", kind="record")["download"]["path"]).read_bytes()
+    page.ask("models", models=["one", "two"])
+    for k in range(SLICES):
+        page.ask("boxes", slice=k, boxes=[[3, 3, 9, 9]])
+    case = controller.store.get("x").case
+    assert case is not None
+    files = []
+    for name in ("scan.nii", "session.json"):
+        place = tmp_path / name / name
+        place.parent.mkdir()
+        place.write_bytes(record)
+        files.append([{"path": str(place), "name": name}])
+
+    def read(path: Path, **_: Any) -> Any:
+        assert model.press is not None
+        model.press()
+        for _ in range(1000):
+            check_cancelled()
+            time.sleep(0.01)
+
+    controller.shared.read = read
+    asked: tuple[dict[str, Any], ...] = (
+        {"op": "open", "files": files[0]},
+        {"op": "models", "models": ["one", "three"]},
+        {"op": "load", "files": files[1]},
+    )
+    for op in asked:
+        page.last += 1
+        ops = [{**op, "id": page.last}]
+        message = {"case": page.case, "ops": ops}
+        model.press = partial(controller.look, "x", {**message, "cancel": True})
+        before, done = case.segmentation.labels_zyx("one"), model.predicted
+        *told, last = controller.work("x", message)
+        assert any(one["progress"]["cancel"] for one in told)
+        assert last.get("cancelled") and last["error"] is None, op["op"]
+        assert last["models"] == ["one", "two"] and last["case"] == page.case
+        assert np.array_equal(case.segmentation.labels_zyx("one"), before)
+        assert model.predicted - done <= 1, op["op"]
 
 
 def test_a_cancelled_operation_that_has_not_begun_never_does(
