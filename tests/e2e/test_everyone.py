@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,38 @@ BOX = (287, 172, 351, 294)
 WAITING = {"people": 4, "seconds": 6.2}
 IN_QUEUE = (
     'data: {"msg": "estimation", "event_id": "x", "rank": 2, "queue_size": 5, "rank_eta": 11.6}\n\n'
+)
+
+#: The same with its first progress.
+AT_WORK = IN_QUEUE + "".join(
+    f"data: {json.dumps(said)}\n\n"
+    for said in (
+        {"msg": "process_starts", "event_id": "x", "eta": None},
+        {
+            "msg": "process_generating",
+            "event_id": "x",
+            "output": {
+                "data": [
+                    {
+                        "__type__": "update",
+                        "props": {
+                            "reply": {
+                                "n": 1,
+                                "done": None,
+                                "progress": {
+                                    "text": "Reading the scan",
+                                    "part": None,
+                                    "cancel": True,
+                                },
+                            }
+                        },
+                    }
+                ],
+                "is_generating": True,
+            },
+            "success": True,
+        },
+    )
 )
 
 #: The contrast of two colours as WCAG 2.2 has it, in the page's own pixels: they may be of any notation.
@@ -232,9 +265,15 @@ def test_who_waits_while_others_do_is_told(viewer: Viewer) -> None:
     viewer.do("undo").settle()
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [(IN_QUEUE, "you are number 3 in the queue, about 12 s"), (AT_WORK, "Reading the scan")],
+    ids=["in the queue", "at work"],
+)
 def test_what_is_under_way_says_its_place_spares_open_and_goes_with_its_server(
-    browser: Browser, server: Server
+    browser: Browser, server: Server, told: str, shown: str
 ) -> None:
+    """Also where it has begun to tell of its progress: a server may go in the middle."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     viewer = Viewer(page, server.url)
@@ -243,13 +282,13 @@ def test_what_is_under_way_says_its_place_spares_open_and_goes_with_its_server(
     def stream(route: Route) -> None:
         streams.append(route)
         if len(streams) == 1:  # what comes after says nothing, as a server that is gone
-            route.fulfill(body=IN_QUEUE, content_type="text/event-stream")
+            route.fulfill(body=told, content_type="text/event-stream")
 
     page.route("**/gradio_api/queue/join*", lambda route: route.fulfill(json={"event_id": "x"}))
     page.route("**/gradio_api/queue/data*", stream)
     viewer.do("sample")
     overlay = page.locator(".ich-busy")
-    overlay.get_by_text("you are number 3 in the queue, about 12 s").wait_for()
+    overlay.get_by_text(shown).wait_for()
     for name in ("open", "sample"):
         box = page.locator(f"[data-do={name}]").locator("visible=true").bounding_box()
         assert box
