@@ -27,16 +27,16 @@ def follow_lesions(
     session: Session,
     case: Case,
     volume: CTVolume,
+    models: Sequence[str],
     lesions: Mapping[int, Mapping[int, Sequence[Box]]],
     found: dict[str, Propagation],
 ) -> Iterable[Reply]:
-    """Follow lesions, {number: boxes by slice}, by every method shown; gives what people are told meanwhile.
+    """Follow lesions, {number: boxes by slice}, by each of some methods; gives what people are told meanwhile.
 
     What each method found is in ``found`` then, by its name, and nothing is marked yet. Without the session's lock, for
     a person may look on. Raises InputError where the person stops it.
     """
-    names = list(dict.fromkeys(case.models))
-    for number, model in enumerate(names):
+    for number, model in enumerate(models):
         text = f"Following the hematoma: {title_of(model)}"
         # As it was measured best: by the default rule, without refinement.
         found[model] = Propagation(volume.shape_zyx, Rule(), second_look=False)
@@ -50,6 +50,6 @@ def follow_lesions(
             cancelled=session.is_cancelled,
         )
         for share in itertools.chain([0.0], found[model].collect(steps, lesions)):
-            yield progress(text, (number + share) / len(names), cancel=True)
+            yield progress(text, (number + share) / len(models), cancel=True)
         check_cancelled()
     work.embeddings.hold(MARKING_SECONDS)

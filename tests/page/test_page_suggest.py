@@ -154,6 +154,25 @@ def test_a_search_can_be_cancelled(page: Page, monkeypatch: pytest.MonkeyPatch) 
     assert seen == [0] and "proposals" not in reply
 
 
+def test_what_is_being_accepted_can_be_cancelled(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (large, _) = page.ask("suggest")["proposals"]["found"]
+    told = suggest.progress
+
+    def cancelling(*given: Any, **how: Any) -> Any:
+        session = page.controller.store.find(page.name)
+        assert session is not None and how["cancel"]
+        session.cancel(page.last)
+        return told(*given, **how)
+
+    monkeypatch.setattr(suggest, "progress", cancelling)
+    slices = [{"slice": int(k), "boxes": boxes} for k, boxes in large["slices"].items()]
+    reply = page.ask("accept", proposals=[{"key": 1, "slices": slices}])
+    assert len(slices) == 2 and "accepted" not in reply
+    assert not reply["undo"] and reply["totals"]["one"] == 0
+
+
 def test_a_box_on_tissue_that_is_no_blood_is_told_beside_its_mask(page: Page) -> None:
     wait_until(lambda: not passing(page, likely=True)["likely"]["more"])
     page.ask("boxes", slice=1, boxes=[[90, 90, 110, 110]])

@@ -84,8 +84,9 @@ def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Ite
     with session.lock:
         case, volume = work.case(session)
         prompts = _prompts(case, op.lesion)
+        models = tuple(dict.fromkeys(case.models))
     found: dict[str, Propagation] = {}
-    yield from follow_lesions(work, session, case, volume, {op.lesion: prompts}, found)
+    yield from follow_lesions(work, session, case, volume, models, {op.lesion: prompts}, found)
     with (
         session.lock,
         work.showing_changes(session, reply) as (case, _),

@@ -130,18 +130,22 @@ def _accept(work: Work, session: Session, op: Accept, reply: Reply) -> Iterator[
     with session.lock:
         case, volume = work.case(session)
         taken = [_boxes(one, volume) for one in op.proposals]
+        models = tuple(dict.fromkeys(case.models))
     slices = sorted({k for boxes in taken for k in boxes})
     for number, k in enumerate(slices):
         # What takes long is done before the session is held.
-        yield progress("Segmenting what was accepted", number / len(slices))
-        for model in dict.fromkeys(case.models):
+        check_cancelled()
+        yield progress("Segmenting what was accepted", number / len(slices), cancel=True)
+        for model in models:
             try:
                 work.masks.embedding(case, volume, model, k)
             except InputError:
                 continue  # the masks' own answer will say so
     found: dict[str, Propagation] = {}
     if slabs_of(volume) is not None:
-        yield from follow_lesions(work, session, case, volume, dict(enumerate(taken)), found)
+        yield from follow_lesions(
+            work, session, case, volume, models, dict(enumerate(taken)), found
+        )
     with (
         session.lock,
         work.showing_changes(session, reply) as (case, _),
