@@ -174,16 +174,16 @@ def segment(
     inputs = input_files(scan, session)
     check_out(out or (), volume, inputs)
     check_folder(regular_grid, inputs)
-    marked = cohort.prompted_document(volume, prompts, types, edge is not False)
     predictor = load_predictor(saved.model if saved else model)
-    automatic = saved.automatic if saved else None
-    if finder is not None:
+    on = edge is not False
+    if finder is None:
+        marked = cohort.prompted_document(volume, prompts, types, on)
+        case = cohort.Case(volume, marked, predictor, propagate, saved.automatic if saved else None)
+    else:
         with progress_bar(finder.title) as tell:
-            marked, automatic = cohort.automatic_document(
-                volume, edge is not False, finder=finder, progress=tell
+            case = cohort.automatic_case(
+                volume, predictor, on, propagate=propagate, finder=finder, progress=tell
             )
-    goes_on = propagate and bool(marked.prompts())
-    case = cohort.Case(volume, marked, predictor, goes_on, automatic)
     with progress_bar(predictor.title) as tell:
         done = case.run_again(saved, tell) if saved else case.segmented(tell)
     record = done.record()

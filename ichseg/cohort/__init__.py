@@ -5,7 +5,7 @@ passed over. Files that this writes have neutral names; the names in the manifes
 which is the user's own, and nowhere else.
 """
 
-from ichseg.cohort.automatic import automatic_document
+from ichseg.cohort.automatic import automatic_case, automatic_document
 from ichseg.cohort.case import Case, Segmented, prompted_document
 from ichseg.cohort.corrections import CORRECTED_NAME
 from ichseg.cohort.entry import COLUMNS, Entry, Prompts, parse_box, parse_boxes, parse_prompts
@@ -61,6 +61,7 @@ __all__ = [
     "Segmented",
     "Study",
     "add_masks",
+    "automatic_case",
     "automatic_document",
     "averages",
     "dictionary_json",

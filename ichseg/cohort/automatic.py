@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ichseg.cohort.case import Progress, prompted_document
+from ichseg.cohort.case import Case, Progress, embedder, prompted_document
 from ichseg.marks.accept import accept
 from ichseg.marks.document import Segmentation
 from ichseg.measures.suggest import propose
@@ -16,7 +16,7 @@ from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
     from ichseg.methods.blood_finder import BloodFinder
-    from ichseg.methods.predictor import SliceEmbedding
+    from ichseg.methods.predictor import Predictor, SliceEmbedding
 
 
 def automatic_document(
@@ -40,3 +40,27 @@ def automatic_document(
     lesions = accept(marked, [one.boxes for one in taken])
     scores = {lesion: one.score for lesion, one in zip(lesions, taken, strict=True)}
     return marked, Automatic(ready.name, dict(ready.weights_sha256), scores)
+
+
+def automatic_case(
+    volume: CTVolume,
+    predictor: Predictor,
+    edge: bool = True,
+    *,
+    propagate: bool = False,
+    finder: BloodFinder | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Case:
+    """That document, to be answered by a method: where the finder reads its embeddings, each is made once for both."""
+    ready = load_proposals() if finder is None else finder
+    embed = embedder(predictor, volume)
+    marked, automatic = automatic_document(
+        volume,
+        edge,
+        finder=ready,
+        embed=embed if ready.embedded_by == predictor.name else None,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    return Case(volume, marked, predictor, propagate, automatic, embed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,6 +64,15 @@ def _document(volume: CTVolume, lesions: Sequence[Lesion], edge: bool) -> Segmen
     return Segmentation.restored(volume.shape_zyx, lesions, {}, "", (), edge_step=step, edge=edge)
 
 
+#: So many embeddings of a scan are kept: all of a usual one, at 2 MB each.
+EMBEDDINGS = 64
+
+
+def embedder(predictor: Predictor, volume: CTVolume) -> Callable[[SliceOrSlab], SliceEmbedding]:
+    """A method's embedding of a slice or a slab of a scan, each made once while it is among the last EMBEDDINGS."""
+    return lru_cache(EMBEDDINGS)(lambda where: predictor.embed(hu_of(volume, where)))
+
+
 @dataclass(frozen=True)
 class Case:
     """One scan, what was drawn on it (``prompted_document``), and the model that answers."""
@@ -73,7 +82,9 @@ class Case:
     predictor: Predictor
     propagate: bool = False
     automatic: Automatic | None = None
-    """Of boxes that the program itself proposed and took (``automatic.automatic_document``)."""
+    """Of boxes that the program itself proposed and took (``automatic.automatic_case``)."""
+    embedded: Callable[[SliceOrSlab], SliceEmbedding] | None = None
+    """What gives the predictor's embeddings, where some are there already."""
 
     @property
     def follows(self) -> bool:
@@ -86,8 +97,8 @@ class Case:
 
     @cached_property
     def embed(self) -> Callable[[SliceOrSlab], SliceEmbedding]:
-        """The embedding of a slice or a slab, made once."""
-        return cache(lambda where: self.predictor.embed(hu_of(self.volume, where)))
+        """The embedding of a slice or a slab."""
+        return self.embedded or embedder(self.predictor, self.volume)
 
     def segmented(
         self,

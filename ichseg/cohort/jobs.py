@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg import NOTICE
-from ichseg.cohort.automatic import automatic_document
+from ichseg.cohort.automatic import automatic_case
 from ichseg.cohort.case import Case, prompted_document
 from ichseg.cohort.corrections import corrected_record, scan_of
 from ichseg.cohort.entry import DECIDES, Entry, Prompts, parse_prompts
@@ -104,13 +104,12 @@ class Segment:
         if saved:
             saved.check_scan(volume)
             saved.check_model(predictor)
-        automatic = saved.automatic if saved else None
+        goes_on = bool(entry.propagate and not saved)
         if finder is None:
             marked = prompted_document(volume, prompts, {} if saved else entry.types, on)
+            case = Case(volume, marked, predictor, goes_on, saved.automatic if saved else None)
         else:
-            marked, automatic = automatic_document(volume, on, finder=finder)
-        goes_on = bool(entry.propagate and not saved and marked.prompts())
-        case = Case(volume, marked, predictor, goes_on, automatic)
+            case = automatic_case(volume, predictor, on, propagate=goes_on, finder=finder)
         called = entry.out or f"{path.stem}-{mask_name(volume)}"
         mask_path = self.folder / called
         for output in (path, *write.outputs(mask_path)):

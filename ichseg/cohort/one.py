@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from ichseg.cohort.automatic import automatic_document
+from ichseg.cohort.automatic import automatic_case
 from ichseg.cohort.case import Case, Progress, Segmented, prompted_document, stopped
 from ichseg.cohort.entry import Prompts
 from ichseg.errors import BoxError, VolumeError
@@ -55,16 +55,16 @@ def segment(
             f"A segmentation is of a scan that was read; got {type(volume).__name__}; "
             "read it first: ichseg.read_volume(path)."
         )
-    automatic = None
-    if isinstance(boxes, str) and boxes == "auto":
-        marked, automatic = automatic_document(volume, edge, cancelled=cancelled)
+    auto = isinstance(boxes, str) and boxes == "auto"
+    prompts = {} if auto else _prompts(boxes, volume.shape_zyx[1:])
+    marked = prompted_document(volume, prompts, {}, edge)
+    predictor = load_predictor(model) if model is None or isinstance(model, str) else model
+    if auto:
+        case = automatic_case(volume, predictor, edge, propagate=propagate, cancelled=cancelled)
         if cancelled is not None and cancelled():
             raise stopped()  # what was found until then would pass for all
-        propagate = propagate and bool(marked.prompts())
     else:
-        marked = prompted_document(volume, _prompts(boxes, volume.shape_zyx[1:]), {}, edge)
-    predictor = load_predictor(model) if model is None or isinstance(model, str) else model
-    case = Case(volume, marked, predictor, propagate, automatic)
+        case = Case(volume, marked, predictor, propagate)
     return case.segmented(progress or (lambda share: None), cancelled or (lambda: False))
 
 

@@ -20,6 +20,8 @@ from ichseg.marks.box import Box
 from ichseg.methods import automatic
 from ichseg.methods.automatic import Automatic, detection_error
 from ichseg.methods.catalogue import load_predictor
+from ichseg.methods.predictor import SliceEmbedding
+from ichseg.methods.threshold import ThresholdPredictor
 from ichseg.scan.read import read_volume
 from tests import phantoms
 from tests.light_finder import LightFinder, use
@@ -86,13 +88,31 @@ def test_auto_takes_what_is_sure_and_says_everywhere_that_nobody_marked_it(
     assert "Automatic: no person marked" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_slice_is_embedded_once_for_the_finder_and_the_method(
+    head: Path, finder: LightFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, embedded = read_volume(head), []
+    predictor = ThresholdPredictor()
+    embed = predictor.embed
+
+    def counting(slice_hu: np.ndarray) -> SliceEmbedding:
+        embedded.append(1)
+        return embed(slice_hu)
+
+    monkeypatch.setattr(predictor, "embed", counting)
+    done = cohort.automatic_case(volume, predictor, edge=False).segmented()
+    assert done.volume_ml > 0 and len(embedded) == len(volume.hu_zyx)
+    # A method whose embeddings the finder does not read embeds what it answers itself.
+    finder.embedded_by = "fcm"
+    cohort.automatic_case(volume, predictor, edge=False).segmented()
+    assert len(embedded) == len(volume.hu_zyx) + 3
+
+
 def test_what_is_taken_in_a_thin_series_is_followed_by_its_slabs() -> None:
     volume = phantoms.scan(tuple(0.5 * np.arange(60)), (96, 96))  # six slabs of ten slices
     volume.hu_zyx[20:45, 30:60, 30:60] = 65
-    marked, told = cohort.automatic_document(volume, edge=False)
-    assert {k for k, _ in marked.prompts()} == {25, 35}
-    case = cohort.Case(volume, marked, load_predictor("threshold"), automatic=told)
-    assert case.follows
+    case = cohort.automatic_case(volume, load_predictor("threshold"), edge=False)
+    assert {k for k, _ in case.marked.prompts()} == {25, 35} and case.follows
     blood = case.segmented().mask_zyx
     true = volume.hu_zyx == 65
     assert blood.sum() == pytest.approx(true.sum(), rel=0.06)

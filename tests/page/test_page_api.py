@@ -158,10 +158,10 @@ def test_auto_takes_what_the_program_proposes_and_says_so(
     def lacks(*_: Any, **__: Any) -> None:
         raise WeightsError("The finder's weights are not here; train them.")
 
-    monkeypatch.setattr("ichseg.cohort.one.automatic_document", proposed)
+    monkeypatch.setattr("ichseg.cohort.automatic.automatic_document", proposed)
     record = json.loads(api.segment(upload(), "auto", "threshold", False, request())[0])
     assert record["automatic"]["lesions"] == [{"lesion": 1, "score": 0.9}] and record["volume_ml"]
-    monkeypatch.setattr("ichseg.cohort.one.automatic_document", lacks)
+    monkeypatch.setattr("ichseg.cohort.automatic.automatic_document", lacks)
     with pytest.raises(gr.Error, match="weights are not here"):
         api.segment(upload(), "auto", "threshold", False, request())
 
