@@ -1,7 +1,7 @@
 """The head that finds blood, trained on the adapter's own folds: python -m train proposals --data ... --out ...
 
-Only the head is trained: the embeddings are the un-tuned network's, computed once (``train.data.features``). A fold's
-folder holds what a baseline's does, and in ``model`` what ``load_proposals`` opens.
+Only the head is trained: the embeddings are those of the fold's own adapter, or of the un-tuned network, computed once
+(``train.data.features``). A fold's folder holds what a baseline's does, and in ``model`` what ``load_proposals`` opens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from ichseg.methods.blood_finder import (
     ARCHITECTURE,
-    EMBEDDED_BY,
     BloodFinder,
     DetectionPredictor,
 )
@@ -43,7 +42,7 @@ from train.data.features import Features, reflections
 from train.data.files import replace_file, write_json
 from train.data.split import check_leaks
 from train.loop import Learner, RunFolder, progress_bar, train
-from train.scores.propagation import volume_of
+from train.scores.scans import volume_of
 
 #: Of the frame: what shrinks the soft Dice's answer to a slice without blood, and to a speck.
 _SMOOTH_PX = 50.0
@@ -122,12 +121,7 @@ def train_proposals(
 
     """
     check_leaks(dict(split), features.prepared)
-    held_out = split["folds"][fold]
-    part = {
-        "train": sorted([*held_out["train"], *held_out["validation"]]),
-        "validation": [],
-        "test": held_out["test"],
-    }
+    part = part_of(split, fold)
     run = RunFolder(Path(out), config, features.prepared, part)
     run.check(resume=resume)
     run.describe()
@@ -135,6 +129,30 @@ def train_proposals(
         learner = HeadLearner(config, features, run, device)
         train(learner, run, progress, stop_after_steps=stop_after_steps)
     return run.out / "model"
+
+
+def part_of(split: Mapping[str, Any], fold: int) -> dict[str, list[str]]:
+    """Who trains a fold's head, and who is held out: its validation patients train, too."""
+    part = split["folds"][fold]
+    train = sorted([*part["train"], *part["validation"]])
+    return {"train": train, "validation": [], "test": list(part["test"])}
+
+
+#: Of the slices without blood of those who train so many are embedded by a fold's own adapter, drawn once.
+CLEAN_SLICES = 500
+
+
+def rows_of(features: Features, part: Mapping[str, Sequence[str]]) -> npt.NDArray[np.bool_]:
+    """The rows that a fold needs an embedding of: its blood, CLEAN_SLICES without, and all of whom it holds out."""
+    marked = np.asarray(features.array("mask")).any(axis=(1, 2))
+    trains, held_out = (np.isin(features.patients, list(part[name])) for name in ("train", "test"))
+    clean = np.array(
+        [features.prepared.scans[scan].slices[k].is_bloodless for scan, _, k in features.rows]
+    )
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(trains & clean))[:CLEAN_SLICES]
+    wanted = held_out | (trains & marked)
+    wanted[drawn] = True
+    return np.asarray(wanted)
 
 
 #: Beside a fold's model: its probabilities of the patients that it held out.
@@ -190,7 +208,12 @@ class HeadExamples:
             if entry.is_bloodless
         }
         self.clean = np.array(
-            [row for row, (scan, _, k) in enumerate(features.rows) if (scan, k) in clean], dtype=int
+            [
+                row
+                for row, (scan, _, k) in enumerate(features.rows)
+                if (scan, k) in clean and features.embedded[row]
+            ],
+            dtype=int,
         )
         self.implants = np.array(
             [
@@ -294,7 +317,7 @@ class HeadLearner(Learner):
     def predictor(self) -> Predictor:
         name = "in-training"
         finder = BloodFinder(name, name, self.network, FindRule(), {}, self.device)
-        return DetectionPredictor(finder, load_predictor(EMBEDDED_BY))
+        return DetectionPredictor(finder, load_predictor(self.features.network))
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.network.named_parameters())
@@ -333,6 +356,7 @@ class HeadLearner(Learner):
             {
                 "architecture": ARCHITECTURE,
                 "width": self.config.width,
+                "embedded_by": self.features.network,
                 "rule": dataclasses.asdict(FindRule()),
             },
         )

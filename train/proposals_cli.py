@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
 
 from train.data.cache import Prepared
 from train.data.files import write_json
-from train.data.split import make_split
+from train.data.split import check_same_test, make_split
 from train.options import Data, Folds, SplitSeed, console, folds_to_train
+
+if TYPE_CHECKING:
+    from train.data.features import Features
 
 FeaturesFolder = Annotated[
     Path | None,
@@ -27,6 +32,14 @@ def proposals_command(
     data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder; fold K goes to OUT/fold-K.")],
     features: FeaturesFolder = None,
+    embedded_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="The cross-validated run of the fine-tune whose fold K embeds for fold K; with --folds 0 the adapter "
+            "itself. Without it the un-tuned network embeds for all.",
+        ),
+    ] = None,
     folds: Folds = 5,
     fold: Annotated[list[int] | None, typer.Option(help="Train these folds alone.")] = None,
     split_seed: SplitSeed = 0,
@@ -42,7 +55,6 @@ def proposals_command(
     device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
 ) -> None:
     """Train the head that finds blood without a prompt, on the folds of the fine-tune. Interrupt it at any moment."""
-    from ichseg.methods.blood_finder import EMBEDDED_BY
     from ichseg.methods.catalogue import load_predictor
     from train.data.features import Features
     from train.proposals import ProposalsConfig, predict_held_out, train_proposals
@@ -51,22 +63,30 @@ def proposals_command(
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
     prepared = Prepared(data)
-    kept = Features(features or data / "features", prepared, implants)
-    with Progress(console=console) as progress:
-        task = progress.add_task("features", total=None)
-        kept.complete(
-            lambda: load_predictor(EMBEDDED_BY, device),
-            lambda name, done, total: progress.update(
-                task, completed=done, total=total, description=name
-            ),
-        )
+    shared = Features(features or data / "features", prepared, implants)
     split = make_split(prepared, folds, split_seed)
     incomplete = dict(folds_to_train(out, split, folds, fold, resume))
-    for number in fold if fold is not None else range(len(split["folds"])):
+    with Progress(console=console) as progress:
+        task = progress.add_task("features", total=None)
+
+        def tell(name: str, done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, description=name)
+
+        shared.complete_images(tell)
+        kept = {}
+        for number in fold if fold is not None else range(len(split["folds"])):
+            mine = (
+                shared
+                if embedded_by is None
+                else _by_adapter(shared, split, number, embedded_by, folds)
+            )
+            mine.complete(partial(load_predictor, mine.network, device), tell)
+            kept[number] = mine
+    for number, mine in kept.items():
         if number in incomplete:
             train_proposals(
                 config,
-                kept,
+                mine,
                 split,
                 number,
                 incomplete[number],
@@ -74,9 +94,32 @@ def proposals_command(
                 console=console,
                 device=device,
             )
-        predict_held_out(kept, out / f"fold-{number}" if folds else out, device=device)
+        predict_held_out(mine, out / f"fold-{number}" if folds else out, device=device)
     if folds:
         write_json(out / "split.json", split)
+
+
+def _by_adapter(
+    shared: Features, split: Mapping[str, Any], number: int, adapters: str, folds: int
+) -> Features:
+    """The features of a fold by its own adapter; with no folds by the adapter of all patients.
+
+    Raises:
+        InputError: an adapter that held out other patients.
+
+    """
+    from ichseg.methods.catalogue import load_predictor
+    from train.proposals import part_of, rows_of
+
+    part = part_of(split, number)
+    network, name = adapters, "all"
+    if folds:
+        run = Path(adapters) / f"fold-{number}"
+        name = run.name
+        network = (run / "adapter").as_posix()
+        check_same_test(run, part["test"])
+    rows = rows_of(shared, part)
+    return shared.by(network, load_predictor(network).weights_sha256, name, rows)
 
 
 def froc_command(

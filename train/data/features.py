@@ -1,18 +1,20 @@
-"""What proposals are trained on, computed once: each slice's embedding by the un-tuned network, its image and its mask.
+"""What proposals are trained on, computed once: each slice's embedding by a network, its image and its mask.
 
-    FOLDER/features.json   the network's hash, the data's, and how many implants: whose features these are
+    FOLDER/features.json   the network, the data's hash, and how many implants: whose features these are
     FOLDER/rows.json       [scan, patient, slice] of each row
     FOLDER/NAME.npy        an array whose first axis is the row, and NAME.done beside it, how many of them are made
     FOLDER/implants.json   {host, donor, row} of each implant: real blood of one patient laid into a slice of another
+    FOLDER/fold-K/emb.npy  the embedding by fold K's own adapter, of the rows that this fold trains on or holds out
 
-Interrupted, it goes on where it was. The network has seen no patient of any data set here, so that one set of features
-serves all folds.
+Interrupted, it goes on where it was. The un-tuned network has seen no patient of any data set here, so that one set of
+its embeddings serves all folds. An adapter has seen those that it was trained on, so that each fold has its own.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,9 @@ class Features:
                 f"{mine} was asked for; give another --features."
             )
         self.count_implants = implants
+        self.network = EMBEDDED_BY
+        """Whose embedding it is: a name of the catalogue, or an adapter's folder."""
+        self._embeddings = folder
         self.rows = [
             (scan.scan_id, scan.patient_id, k)
             for scan in prepared.scans.values()
@@ -72,17 +77,46 @@ class Features:
         starts = np.array([i == 0 or scans[i - 1] != scans[i] for i in here])
         ends = np.append(starts[1:], True)
         self.below, self.above = here - ~starts, here + ~ends
+        self.embedded = np.ones(len(self.rows), dtype=bool)
+        """The rows that have an embedding, once it is complete."""
 
-    def complete(
-        self, predictor: Callable[[], Predictor], told: Callable[[str, int, int], object]
-    ) -> None:
-        """Make what is not there yet.
+    def by(self, network: str, identity: Mapping[str, str], name: str, embedded: Mask) -> Features:
+        """The same features with the embedding by another network, in a folder of its own below this one.
 
         Args:
-            predictor: gives the method whose embeddings are kept.
-            told: called with the name of an array, how many of its rows are made, and of how many.
+            network: a name of the catalogue, or an adapter's folder.
+            identity: {file: hash} of its weights.
+            name: of the folder.
+            embedded: bool [rows], which of them are embedded.
+
+        Raises:
+            InputError: a folder with the embeddings of another network or of other rows; implants, which have none.
 
         """
+        if self.count_implants:
+            raise InputError(
+                f"Implants are embedded by the un-tuned network alone; got {self.count_implants} of them; leave "
+                "--implants out."
+            )
+        folder = self.folder / name
+        mine = {"network": dict(identity), "rows": int(embedded.sum())}
+        path = folder / "embeddings.json"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, mine)
+            np.save(folder / "embedded.npy", embedded)
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there != mine or not np.array_equal(np.load(folder / "embedded.npy"), embedded):
+            raise InputError(
+                f"A folder of embeddings is of one network and of the same slices; '{name}' has others; give another "
+                "--features."
+            )
+        other = copy.copy(self)
+        other.network, other._embeddings, other.embedded = network, folder, embedded
+        return other
+
+    def complete_images(self, told: Callable[[str, int, int], object]) -> None:
+        """Make what is not there yet and wants no network; ``told`` is as for ``complete``."""
         rows_file = self.folder / "rows.json"
         replace_file(rows_file, lambda part: part.write_text(json.dumps(self.rows)))
         square = (MODEL_SIZE, MODEL_SIZE)
@@ -94,26 +128,38 @@ class Features:
             self._fill(name, len(self.rows), square, dtype, self._of_row(make), told)
         if self.count_implants:
             self._implant(told)
-            hu = np.load(self.folder / "imp_hu.npy", mmap_mode="r")
-
-            def of_implant(make: Callable[[Slice], Array]) -> Callable[[int], Array]:
-                return lambda i: make(np.asarray(hu[i], dtype=np.float32))
-
             for name, dtype, of in (
                 ("imp_image", np.uint8, _image),
                 ("imp_inside", np.bool_, _inside),
             ):
-                self._fill(name, len(hu), square, dtype, of_implant(of), told)
+                self._fill(name, self.count_implants, square, dtype, self._of_implant(of), told)
+
+    def complete(
+        self, predictor: Callable[[], Predictor], told: Callable[[str, int, int], object]
+    ) -> None:
+        """Make what is not there yet.
+
+        Args:
+            predictor: gives the method whose embeddings are kept.
+            told: called with the name of an array, how many of its rows are made, and of how many.
+
+        """
+        self.complete_images(told)
         grid = (256, 64, 64)
         embed = _embedder(predictor)
-        self._fill("emb", len(self.rows), grid, np.float16, self._of_row(embed), told)
+        rows = np.flatnonzero(self.embedded)
+        self._fill("emb", len(self.rows), grid, np.float16, self._of_row(embed), told, rows)
         if self.count_implants:
-            self._fill("imp_emb", len(hu), grid, np.float16, of_implant(embed), told)
+            of = self._of_implant(embed)
+            self._fill("imp_emb", self.count_implants, grid, np.float16, of, told)
 
     def array(self, name: str) -> Array:
         """An array that is complete, mapped from disk."""
-        array: Array = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        array: Array = np.load(self._path(name), mmap_mode="r")
         return array
+
+    def _path(self, name: str) -> Path:
+        return (self._embeddings if name == "emb" else self.folder) / f"{name}.npy"
 
     def embeddings(self, scan_id: str, volume: CTVolume) -> Callable[[SliceOrSlab], SliceEmbedding]:
         """A scan's embeddings that are kept, by slice; those of a thin series' slabs are made."""
@@ -122,7 +168,7 @@ class Features:
 
         def embedding(where: SliceOrSlab) -> SliceEmbedding:
             if isinstance(where, Slab):
-                return load_predictor(EMBEDDED_BY).embed(where.hu_yx)
+                return load_predictor(self.network).embed(where.hu_yx)
             return SliceEmbedding(volume.hu_zyx[where], np.asarray(kept[first + where]))
 
         return embedding
@@ -135,6 +181,11 @@ class Features:
         text = (self.folder / "implants.json").read_text(encoding="utf-8")
         found: list[dict[str, Any]] = json.loads(text)
         return found
+
+    def _of_implant(self, make: Callable[[Slice], Array]) -> Callable[[int], Array]:
+        """What makes a row of an implant's array: of its slice in HU."""
+        hu = np.load(self.folder / "imp_hu.npy", mmap_mode="r")
+        return lambda i: make(np.asarray(hu[i], dtype=np.float32))
 
     def _of_row(self, make: Callable[[Slice], Array] | None) -> Callable[[int], Array]:
         """What makes a row: of its slice in HU, or without ``make`` its reference mask in the frame."""
@@ -156,10 +207,14 @@ class Features:
         dtype: npt.DTypeLike,
         make: Callable[[int], Array],
         told: Callable[[str, int, int], object],
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        path, done = self.folder / f"{name}.npy", self.folder / f"{name}.done"
+        """Make what an array of ``count`` rows lacks: all of them, or ``rows`` alone."""
+        path = self._path(name)
+        done = path.with_suffix(".done")
+        rows = np.arange(count) if rows is None else rows
         start = int(done.read_text()) if done.exists() else 0
-        if start == count and path.exists():
+        if start == len(rows) and path.exists():
             return
         array = np.lib.format.open_memmap(
             path,
@@ -167,13 +222,12 @@ class Features:
             dtype=dtype,
             shape=(count, *shape),
         )
-        for row in range(start, count):
+        for number, row in enumerate(map(int, rows[start:]), start + 1):
             array[row] = make(row)
-            if (row + 1) % _SAVE_EVERY == 0 or row + 1 == count:
+            if number % _SAVE_EVERY == 0 or number == len(rows):
                 array.flush()
-                made = str(row + 1)
-                replace_file(done, lambda part, made=made: part.write_text(made))  # type: ignore[misc]
-                told(name, row + 1, count)
+                replace_file(done, lambda part, made=str(number): part.write_text(made))  # type: ignore[misc]
+                told(name, number, len(rows))
 
     def _implant(self, told: Callable[[str, int, int], object]) -> None:
         """Implants of all patients into all others, drawn with one seed: a fold takes those that are all its own."""

@@ -130,15 +130,15 @@ def _set_aside(patients: Mapping[str, str], share: float, rng: np.random.Generat
     return set((with_blood or chosen)[0])
 
 
-def check_same_test(fold: Path, adapter: Path) -> tuple[str, ...]:
-    """The patients that a fold of one run and that of another held out; raises DataError where they differ."""
-    mine, its = (
-        json.loads((one / "split.json").read_text(encoding="utf-8"))["test"]
-        for one in (fold, adapter)
-    )
-    if mine != its:
+def held_out_by(fold: Path) -> tuple[str, ...]:
+    """The patients that a fold of a run held out."""
+    return tuple(json.loads((fold / "split.json").read_text(encoding="utf-8"))["test"])
+
+
+def check_same_test(adapter: Path, patients: Sequence[str]) -> None:
+    """Raise DataError where an adapter's fold held out others than these patients."""
+    if held_out_by(adapter) != tuple(patients):
         raise DataError(
-            f"Proposals and masks are by folds that held out the same patients; {fold.name} of '{fold.parent.name}' "
-            f"and of '{adapter.parent.name}' did not; train both with one --split-seed."
+            "Proposals and masks are by folds that held out the same patients; "
+            f"{adapter.name} of '{adapter.parent.name}' held out others; train both with one --split-seed."
         )
-    return tuple(mine)

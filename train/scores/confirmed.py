@@ -12,18 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ichseg.errors import InputError
-from ichseg.methods.blood_finder import EMBEDDED_BY, BloodFinder
-from ichseg.methods.catalogue import load_predictor
-from ichseg.methods.detection import load_proposals
 from ichseg.methods.proposals import FindRule, Proposal, find
-from ichseg.scan.slabs import hu_of
 from ichseg.scan.volume import CTVolume
-from train.data.split import check_same_test
+from train.data.cache import ScanEntry
+from train.scores.proposals import Fold, folds_of, held_out_of
 
 Mask = npt.NDArray[np.bool_]
 
 #: What is proposed for a scan, strongest first.
-Propose: TypeAlias = Callable[[CTVolume], Sequence[Proposal]]
+Propose: TypeAlias = Callable[[ScanEntry, CTVolume], Sequence[Proposal]]
 
 #: A person is taken to accept a proposal of which this share is blood, and of that blood this share not yet marked.
 CONFIRMED_SHARE = 0.5
@@ -52,33 +49,29 @@ class Finders:
         """Take a run's folder, the summary.json that ``train froc`` wrote of it, and the adapters' run.
 
         Raises:
-            InputError: no rule for a fold, or a fold whose adapter held out other patients.
+            InputError: a run that is not finished, or whose adapter held out other patients; no rule for a fold.
 
         """
         rules = json.loads(summary.read_text(encoding="utf-8"))["rules"]
-        self._folds: dict[str, tuple[BloodFinder, FindRule]] = {}
-        for folder in sorted(run.glob("fold-*")):
-            check_same_test(folder, adapters / folder.name)
-            if folder.name not in rules:
+        self._folds: dict[str, tuple[Fold, FindRule]] = {}
+        for fold in folds_of(run, adapters):
+            if fold.name not in rules:
                 raise InputError(
-                    f"Each fold has a rule of its own; '{summary.name}' has none for {folder.name}; run `train froc` "
+                    f"Each fold has a rule of its own; '{summary.name}' has none for {fold.name}; run `train froc` "
                     "on all folds."
                 )
-            rule = FindRule(**rules[folder.name])
-            self._folds[folder.name] = load_proposals(str(folder / "model")), rule
+            self._folds[fold.name] = fold, FindRule(**rules[fold.name])
 
     def identity(self, part: str) -> Mapping[str, Any]:
         """What a part's proposals come from, as JSON takes it."""
-        finder, rule = self._folds[part]
-        return {"finder": dict(finder.weights_sha256), "rule": asdict(rule)}
+        fold, rule = self._folds[part]
+        return {"finder": dict(fold.weights_sha256), "rule": asdict(rule)}
 
     def of(self, part: str) -> Propose:
         """What a part's finder proposes, shown to a person by its rule."""
-        finder, rule = self._folds[part]
-        base = load_predictor(EMBEDDED_BY)
+        fold, rule = self._folds[part]
 
-        def propose(volume: CTVolume) -> Sequence[Proposal]:
-            chance = finder.probabilities(volume, lambda where: base.embed(hu_of(volume, where)))
-            return find(chance, volume, rule)
+        def propose(scan: ScanEntry, volume: CTVolume) -> Sequence[Proposal]:
+            return find(held_out_of(fold, scan)[0], volume, rule)
 
         return propose

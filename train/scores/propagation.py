@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,15 @@ from ichseg.methods.predictor import Predictor, SliceEmbedding, SliceMasks
 from ichseg.methods.propagation import Propagation, propagate_lesions
 from ichseg.methods.proposals import Proposal
 from ichseg.sample import sample_paths
-from ichseg.scan.geometry import Geometry
 from ichseg.scan.limits import HIGHEST_BLOOD_HU
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
-from train.data.cases import CT_ICH_ASSUMED_PIXEL_MM
 from train.data.slices import keep_large
 from train.scores.cache import KeptRows, cache_key
 from train.scores.confirmed import Finders, Propose, confirmed
 from train.scores.metrics import dice
+from train.scores.scans import LEAST_COMPONENT_PX, lesions_of, volume_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -47,11 +46,8 @@ SAMPLE_IPH = 1
 #: have blood, each by the adapter of its own fold. Figures of the others are those to quote.
 CHOSEN_ON = ("049", "051", "053", "067", "068", "069", "072", "075", "079", "088", "089")
 
-#: CT-ICH's slices are about 5 mm apart; the release gives no positions.
-ASSUMED_GAP_MM = 5.0
-
-#: As in ``native_slices``: the margin of the boxes at 256 x 256, the least component at 512 x 512.
-BOX_MARGIN_PX, LEAST_COMPONENT_PX = 3.0, 10.0
+#: As in ``native_slices``: the margin of the boxes at 256 x 256.
+BOX_MARGIN_PX = 3.0
 
 EVERY_SLICE = "every slice"
 
@@ -105,7 +101,7 @@ class Row:
     false_pale: int
     false_rest: int
     answered: int
-    """Boxes that the model answered."""
+    """Boxes that the model answered for this row, and for none before it of the same scan."""
     seconds: float
     scan: str = ""
     least_likeness: str = ""
@@ -160,14 +156,17 @@ class Remembering(Predictor):
 
 @dataclass(frozen=True)
 class Asked:
-    """How scans are propagated: by which rule, None for a box on every slice, and whether with refinement."""
+    """How scans are propagated: by which rule (None: a box on every slice), with refinement or not, and proposals."""
 
     rule: Rule | None
     refinement: bool
+    proposals: bool = False
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Of WAYS, those that this is about."""
+        """Of WAYS or WITH_PROPOSALS, those that this is about."""
+        if self.proposals:
+            return tuple(WITH_PROPOSALS)
         return tuple(way for way in WAYS if (way == EVERY_SLICE) == (self.rule is None))
 
 
@@ -186,22 +185,19 @@ def measure_scan(
 ) -> list[Row]:
     """Every way of prompting one scan, as it is asked for under each key."""
     measured = _Measured(Remembering(predictor), prepared, scan, part)
-    proposals = None if propose is None else propose(measured.volume)
+    proposals = [] if propose is None else propose(scan, measured.volume)
     rows = []
     for key, one in asked.items():
-        masks: dict[str | None, Mask] = {None: np.zeros_like(measured.reference)}
         for way in one.ways:
-            prompts = prompts_of(way, measured.reference, measured.lesions, scan)
-            row, masks[way] = measured.row(key, way, one, prompts)
-            rows.append(row)
-        if proposals is None or one.rule is None:
-            continue
-        for way, first in WITH_PROPOSALS.items():
-            accepted = confirmed(proposals, measured.reference, masks[first])
+            first = WITH_PROPOSALS[way] if one.proposals else way
             prompts = {}
             if first is not None:
                 prompts = prompts_of(first, measured.reference, measured.lesions, scan)
-            rows.append(measured.row(key, way, one, prompts, accepted)[0])
+            accepted: list[Proposal] = []
+            if one.proposals:
+                _, marked = measured.found(one, prompts)
+                accepted = confirmed(proposals, measured.reference, marked)
+            rows.append(measured.row(key, way, one, prompts, accepted))
     return rows
 
 
@@ -223,12 +219,12 @@ class _Measured:
         way: str,
         asked: Asked,
         prompts: Mapping[int, Mapping[int, list[Box]]],
-        accepted: Sequence[Proposal] = (),
-    ) -> tuple[Row, Mask]:
-        """The row of boxes by lesion and slice, and of accepted proposals, each a lesion; and its mask."""
+        accepted: Sequence[Proposal],
+    ) -> Row:
+        """The row of boxes by lesion and slice, and of accepted proposals, each a lesion."""
         started, before = time.perf_counter(), self.predictor.answered
-        found, mask = self._found(asked, prompts, accepted)
-        row = Row(
+        found, mask = self.found(asked, prompts, accepted)
+        return Row(
             patient=self.scan.patient_id,
             kind=self.scan.kind,
             part=self.part,
@@ -247,14 +243,14 @@ class _Measured:
             accepted=len(accepted),
             **_against(mask, self.reference, self._near),
         )
-        return row, mask
 
-    def _found(
+    def found(
         self,
         asked: Asked,
         prompts: Mapping[int, Mapping[int, list[Box]]],
-        accepted: Sequence[Proposal],
+        accepted: Sequence[Proposal] = (),
     ) -> tuple[Propagation | None, Mask]:
+        """What these boxes and proposals give, and its mask."""
         if asked.rule is None:
             mask = _answered(self.predictor, self.volume, prompts[0], asked.refinement)
             return None, mask
@@ -266,29 +262,6 @@ class _Measured:
             self.predictor, self.volume, lesions, rule=asked.rule, second_look=asked.refinement
         )
         return found, found.mask_zyx()
-
-
-def volume_of(prepared: Prepared, scan: ScanEntry) -> CTVolume:
-    """A prepared scan as the library has it; 0.35 mm and 5 mm are assumed where the set gives no spacing."""
-    hu = np.stack([prepared.slice_hu(scan.scan_id, k) for k in range(len(scan.slices))])
-    dy, dx = scan.pixel_spacing_mm or (CT_ICH_ASSUMED_PIXEL_MM, CT_ICH_ASSUMED_PIXEL_MM)
-    heights = np.array(scan.slice_heights_mm or [ASSUMED_GAP_MM] * len(hu))
-    positions = np.concatenate([[0], np.cumsum((heights[1:] + heights[:-1]) / 2)])
-    origins = np.stack([0 * positions, 0 * positions, positions], axis=1)
-    geometry = Geometry(origins, np.array([0, -dy, 0]), np.array([-dx, 0, 0]))
-    return CTVolume(hu, geometry, name=scan.scan_id)
-
-
-def lesions_of(reference_zyx: Mask, scan: ScanEntry) -> list[Mask]:
-    """The reference mask's 26-connected components that have, on some slice, one large enough for a box."""
-    labels, count = ndimage.label(reference_zyx, np.ones((3, 3, 3)))
-    least_px = LEAST_COMPONENT_PX * scan.reference_scale**2
-    components = (labels == number for number in range(1, count + 1))
-    return [
-        component
-        for component in components
-        if any(keep_large(m, least_px).any() for m in component)
-    ]
 
 
 def prompts_of(
@@ -434,6 +407,14 @@ def measure_sample(
     return out
 
 
+def _asked(rules: Sequence[Rule], refinement: bool, proposals: bool) -> Iterator[Asked]:
+    """All that is asked of each scan."""
+    for rule in (None, *rules):
+        yield Asked(rule, refinement)
+        if proposals and rule is not None:
+            yield Asked(rule, refinement, proposals=True)
+
+
 def measure_run(
     prepared: Prepared,
     path: Path,
@@ -457,17 +438,17 @@ def measure_run(
         predictor = load(source)
         looks = [True, False] if refinement and predictor.second_look else [False]
         propose = None if finders is None else finders.of(part)
-        by = {} if finders is None else {"proposals": finders.identity(part)}
         asked = {
             cache_key(
                 predictor,
                 prepared,
-                refinement=look,
-                code=("scores/propagation.py",),
-                asked={} if rule is None else dataclasses.asdict(rule) | by,
-            ): Asked(rule, look)
+                refinement=one.refinement,
+                code=("scores/propagation.py", "scores/confirmed.py", "scores/scans.py"),
+                asked=({} if one.rule is None else dataclasses.asdict(one.rule))
+                | ({"proposals": finders.identity(part)} if finders and one.proposals else {}),
+            ): one
             for look in looks
-            for rule in (None, *rules)
+            for one in _asked(rules, look, finders is not None)
         }
         for scan in prepared.scans_of(patients):
             there = [row for row in kept.rows if row.scan == scan.scan_id and row.key in asked]

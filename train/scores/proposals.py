@@ -21,9 +21,9 @@ from ichseg.methods.predictor import Predictor, SliceEmbedding
 from ichseg.methods.proposals import FindRule, Proposal, find, top_mean
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
-from train.data.split import check_same_test
+from train.data.split import check_same_test, held_out_by
 from train.scores.cache import KeptRows, cache_key
-from train.scores.propagation import lesions_of, volume_of
+from train.scores.scans import lesions_of, volume_of
 
 Mask = npt.NDArray[np.bool_]
 Probability = npt.NDArray[np.float32]
@@ -112,7 +112,8 @@ def folds_of(run: Path, adapters: Path) -> list[Fold]:
             raise InputError(
                 f"A run is scored when it is finished; '{run.name}/{folder.name}' is not; resume it first."
             )
-        mine = check_same_test(folder, adapter)
+        mine = held_out_by(folder)
+        check_same_test(adapter, mine)
         hashes = load_proposals(str(folder / "model")).weights_sha256
         out.append(Fold(folder.name, hashes, held_out, str(adapter / "adapter"), mine))
     if not out:
@@ -186,7 +187,7 @@ def measure(
 
 def _key(fold: Fold, prepared: Prepared, load: Callable[[str], Predictor], refinement: bool) -> str:
     asked = {"finder": dict(fold.weights_sha256), "least": LEAST_SCORE}
-    code = ("scores/proposals.py", "scores/propagation.py", "data/features.py")
+    code = ("scores/proposals.py", "scores/scans.py", "data/features.py")
     return cache_key(load(fold.adapter), prepared, refinement=refinement, code=code, asked=asked)
 
 

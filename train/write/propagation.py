@@ -172,10 +172,8 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
         "bootstrap over patients."
     )
     yield ""
-    yield (
-        "| prompts | refinement | false slices | missed slices | of slices with blood | stops | boxes answered |"
-    )
-    yield "|---|---|---|---|---|---|---|"
+    yield ("| prompts | refinement | false slices | missed slices | of slices with blood | stops |")
+    yield "|---|---|---|---|---|---|"
     for way, refinement, mine in _groups(rows):
         stops: Counter[str] = Counter()
         for row in mine:
@@ -183,7 +181,7 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
         yield (
             f"| {way} | {'yes' if refinement else 'no'} | {sum(r.false_slices for r in mine)} "
             f"| {sum(r.missed_slices for r in mine)} | {sum(r.reference_slices for r in mine)} "
-            f"| {', '.join(f'{k} {v}' for k, v in stops.most_common())} | {sum(r.answered for r in mine)} |"
+            f"| {', '.join(f'{k} {v}' for k, v in stops.most_common())} |"
         )
     yield ""
     yield "Where the false voxels lie (shares of all false voxels):"

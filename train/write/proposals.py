@@ -37,9 +37,9 @@ SIZES = (
 _FALSE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 _INTRODUCTION = (
-    "Every patient by a head, and an adapter, that never saw them; real patients alone. The head reads the un-tuned",
-    "network's embedding, which saw no patient of this data set. CT-ICH gives no spacing: 0.35 mm a pixel and 5 mm",
-    "between slices are assumed for all millilitres.",
+    "Every patient by a head, and an adapter, that never saw them; real patients alone. The embedding that the head",
+    "reads is by a network that never saw them, either. CT-ICH gives no spacing: 0.35 mm a pixel and 5 mm between",
+    "slices are assumed for all millilitres.",
     "",
     f"- A lesion is a 3D component of the reference mask, and is found where proposals cover {LEAST_SHARE:.0%} of it.",
     f"- A proposal is false where less than {LEAST_SHARE:.0%} of it is blood.",

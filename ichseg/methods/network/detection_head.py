@@ -68,7 +68,7 @@ class DetectionHead(nn.Module):
         """The log odds of blood [n, 256, 256].
 
         Args:
-            embedding: of the un-tuned encoder, [n, 256, 64, 64].
+            embedding: of LiteMedSAM's encoder, [n, 256, 64, 64].
             images: [n, 4, 256, 256], the CHANNELS in [0, 1].
             reflection: [n, 2, 3], from a place to its mirror place, as ``torch.nn.functional.affine_grid`` has it.
 
