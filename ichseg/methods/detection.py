@@ -28,7 +28,7 @@ class Detection:
     weights: tuple[str, ...]
     load: Callable[[str, str], BloodFinder] = _load
     """Of a name and a device."""
-    embedded_by: str = "litemedsam"
+    embedded_by: str = "litemedsam-rslora"
     """The method of the catalogue whose embeddings it reads (``BloodFinder.embedded_by``)."""
 
 

@@ -1,8 +1,8 @@
 """Proposals: where blood is likely, as three-dimensional components with the boxes that a person would have drawn.
 
 A ``BloodFinder`` (``detection.load_proposals``) gives the probability of blood at each pixel of a slice from its
-embedding by the un-tuned LiteMedSAM; ``find`` links what is likely over the slices. A proposal is a suggestion: nothing
-counts it before a person, or ``--auto``, has accepted it.
+embedding by the fine-tuned LiteMedSAM; ``find`` links what is likely over the slices. A proposal is a suggestion:
+nothing counts it before a person, or ``--auto``, has accepted it.
 """
 
 from __future__ import annotations
