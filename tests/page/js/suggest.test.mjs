@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 const at = new URL("../../../ichseg/page/panels/suggest/proposals.js", import.meta.url);
-const { isAccepted, likelyText, nextOpen, slicesText } = await import(at.href);
+const { extentText, isAccepted, likelyText, nextOpen, slicesText, sureText } = await import(at.href);
 
 test("runs of slices are named from 1", () => {
   assert.equal(slicesText([]), "");
@@ -12,6 +12,16 @@ test("runs of slices are named from 1", () => {
   assert.equal(slicesText([4, 5]), "5 and 6");
   assert.equal(slicesText([11, 12, 13, 19]), "12 to 14 and 20");
   assert.equal(slicesText([0, 1, 2, 4, 5, 9, 10, 11]), "1 to 3, 5, 6 and 10 to 12");
+});
+
+test("a proposal goes from its first slice to its last, and is never wholly sure", () => {
+  assert.equal(extentText([4]), "slice 5");
+  assert.equal(extentText([5, 4]), "slices 5 and 6");
+  assert.equal(extentText([85, 95, 105]), "slices 86 to 106");
+  assert.equal(sureText(0.874), "87 % sure");
+  assert.equal(sureText(0.994), "99 % sure");
+  assert.equal(sureText(0.9951), "over 99 % sure");
+  assert.equal(sureText(1), "over 99 % sure");
 });
 
 test("the next open one is found around the end", () => {

@@ -10,7 +10,7 @@ import { ask, isAsked } from "../../viewer/server.js";
 import { state } from "../../viewer/state.js";
 import { looksWanted, showLooks, takeLooks } from "./looks.js";
 import { drawProposals } from "./paint.js";
-import { isAccepted, nextOpen, slicesText, suggesting } from "./proposals.js";
+import { extentText, isAccepted, nextOpen, suggesting, sureText } from "./proposals.js";
 import { forgetLikely, likelyWanted, lookAgain, showLikely, takeLikely, tintStrip } from "./strip.js";
 
 const REACH_PX = { touch: 20, mouse: 7 };
@@ -147,7 +147,7 @@ function grab(from, _, event) {
 // What is shown
 
 function described({ score, ml, slices }) {
-  return (ml === null ? "adjusted" : number(ml) + " mL") + ", " + Math.round(100 * score) + " % sure, on " + (slices.size > 1 ? "slices " : "slice ") + slicesText([...slices.keys()].sort((a, b) => a - b));
+  return (ml === null ? "adjusted" : number(ml) + " mL") + ", " + sureText(score) + ", on " + extentText([...slices.keys()]);
 }
 
 function rowOf(proposal, index) {

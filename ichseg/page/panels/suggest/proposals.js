@@ -60,6 +60,26 @@ export function slicesText(slices) {
   return parts.length > 1 ? parts.slice(0, -1).join(", ") + " and " + parts.at(-1) : parts.join("");
 }
 
+/**
+ * The slices that a proposal goes over: it has no gap, but boxes on every tenth of them, say, in a thin series.
+ *
+ * @param {number[]} slices with boxes, from 0
+ */
+export function extentText(slices) {
+  const first = Math.min(...slices) + 1, last = Math.max(...slices) + 1;
+  return first === last ? "slice " + first : "slices " + first + (last === first + 1 ? " and " : " to ") + last;
+}
+
+/**
+ * How sure a finder is; never wholly.
+ *
+ * @param {number} score 0 to 1
+ */
+export function sureText(score) {
+  const percent = Math.round(100 * score);
+  return (percent > 99 ? "over 99" : percent) + " % sure";
+}
+
 /** Slices this suspicious and more are named, and are what the strip shows in full. */
 export const LIKELY = 0.5;
 
