@@ -14,7 +14,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint lint-python lint-scripts compiled format coverage bench screenshot hooks space clean
+.PHONY: help demo test test-all check lint ready lint-python lint-scripts format coverage bench screenshot hooks space clean
 
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
@@ -32,24 +32,29 @@ demo: $(VENV)/.installed
 
 # Files in their own order: the long ones, which have few tests, would come last by the number of tests.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-test: lint
+test: ready
 	$(BIN)/python -m tools.browser
 	$(PYTEST) -m "not network and not slow" --durations 15
 
-test-all: lint
+test-all: ready
 	$(BIN)/python -m tools.browser
 	$(PYTEST) -m "not network" --durations 15
 
-check: lint
+check: ready
 	$(PYTEST) -m "not network and not slow and not e2e" --durations 5
 
-# All parts at once: each keeps one core busy.
+# Both parts at once: each keeps one core busy.
 lint: $(VENV)/.installed-dev
-	+@$(MAKE) --no-print-directory -j3 --output-sync lint-python lint-scripts compiled
+	+@$(MAKE) --no-print-directory -j2 --output-sync lint-python lint-scripts
 
-# What the tests import is compiled once, beside mypy; else each of their processes would compile it for itself.
-compiled: $(VENV)/.installed-dev
+# The lint, and once after an installation what the tests import, compiled beside it; else each of their processes
+# would compile it for itself.
+ready: $(VENV)/.installed-dev
+	+@$(MAKE) --no-print-directory -j3 --output-sync lint-python lint-scripts $(VENV)/.compiled
+
+$(VENV)/.compiled: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null
+	@touch $@
 
 lint-python: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
