@@ -144,14 +144,10 @@ CLEAN_SLICES = 500
 
 def rows_of(features: Features, part: Mapping[str, Sequence[str]]) -> npt.NDArray[np.bool_]:
     """The rows that a fold needs an embedding of: its blood, CLEAN_SLICES without, and all of whom it holds out."""
-    marked = np.asarray(features.array("mask")).any(axis=(1, 2))
     trains, held_out = (np.isin(features.patients, list(part[name])) for name in ("train", "test"))
-    clean = np.array(
-        [features.prepared.scans[scan].slices[k].is_bloodless for scan, _, k in features.rows]
-    )
-    drawn = np.random.default_rng(0).permutation(np.flatnonzero(trains & clean))[:CLEAN_SLICES]
-    wanted = held_out | (trains & marked)
-    wanted[drawn] = True
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(trains & features.bloodless))
+    wanted = held_out | (trains & features.marked)
+    wanted[drawn[:CLEAN_SLICES]] = True
     return np.asarray(wanted)
 
 
@@ -199,22 +195,8 @@ class HeadExamples:
     ) -> None:
         self.config, self.features = config, features
         mine = np.isin(features.patients, list(patients))
-        marked = np.asarray(features.array("mask")).any(axis=(1, 2))
-        self.blood = np.flatnonzero(mine & marked)
-        clean = {
-            (scan.scan_id, k)
-            for scan in features.prepared.scans_of(patients)
-            for k, entry in enumerate(scan.slices)
-            if entry.is_bloodless
-        }
-        self.clean = np.array(
-            [
-                row
-                for row, (scan, _, k) in enumerate(features.rows)
-                if (scan, k) in clean and features.embedded[row]
-            ],
-            dtype=int,
-        )
+        self.blood = np.flatnonzero(mine & features.marked)
+        self.clean = np.flatnonzero(mine & features.bloodless & features.embedded)
         self.implants = np.array(
             [
                 len(features.rows) + number

@@ -55,11 +55,11 @@ def segment(
             f"A segmentation is of a scan that was read; got {type(volume).__name__}; "
             "read it first: ichseg.read_volume(path)."
         )
-    auto = isinstance(boxes, str) and boxes == "auto"
-    prompts = {} if auto else _prompts(boxes, volume.shape_zyx[1:])
-    marked = prompted_document(volume, prompts, {}, edge)
+    marked = None
+    if not (isinstance(boxes, str) and boxes == "auto"):
+        marked = prompted_document(volume, _prompts(boxes, volume.shape_zyx[1:]), {}, edge)
     predictor = load_predictor(model) if model is None or isinstance(model, str) else model
-    if auto:
+    if marked is None:
         case = automatic_case(volume, predictor, edge, propagate=propagate, cancelled=cancelled)
         if cancelled is not None and cancelled():
             raise stopped()  # what was found until then would pass for all

@@ -21,7 +21,7 @@ from ichseg.methods.catalogue import load_predictor
 from ichseg.methods.detection import load_proposals
 from ichseg.methods.edge_step import step_of
 from ichseg.methods.proposals import Proposal, probability_in
-from ichseg.scan.slabs import Slab, SliceOrSlab, hu_of, slab_at
+from ichseg.scan.slabs import SliceOrSlab, hu_of, slab_at, slices_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -200,5 +200,4 @@ def answered(
 
 def _ml(mask_yx: BoolArray, volume: CTVolume, where: SliceOrSlab) -> float:
     """The millilitres of a mask on a slice, or on all slices of a slab."""
-    slices = where.slices if isinstance(where, Slab) else (where,)
-    return sum(slice_ml(mask_yx, volume, k) for k in slices)
+    return sum(slice_ml(mask_yx, volume, k) for k in slices_of(where))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 
 from ichseg.errors import check_cancelled
@@ -29,13 +29,13 @@ def follow_lesions(
     volume: CTVolume,
     models: Sequence[str],
     lesions: Mapping[int, Mapping[int, Sequence[Box]]],
-    found: dict[str, Propagation],
-) -> Iterable[Reply]:
+) -> Generator[Reply, None, dict[str, Propagation]]:
     """Follow lesions, {number: boxes by slice}, by each of some methods; gives what people are told meanwhile.
 
-    What each method found is in ``found`` then, by its name, and nothing is marked yet. Without the session's lock, for
-    a person may look on. Raises InputError where the person stops it.
+    Returns what each method found, by its name; nothing is marked yet. Without the session's lock, for a person may
+    look on. Raises InputError where the person stops it.
     """
+    found = {}
     for number, model in enumerate(models):
         text = f"Following the hematoma: {title_of(model)}"
         # As it was measured best: by the default rule, without refinement.
@@ -53,3 +53,4 @@ def follow_lesions(
             yield progress(text, (number + share) / len(models), cancel=True)
         check_cancelled()
     work.embeddings.hold(MARKING_SECONDS)
+    return found

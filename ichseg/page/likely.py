@@ -19,7 +19,7 @@ import numpy as np
 from ichseg.methods.detection import DETECTION, DETECTIONS, load_proposals, no_proposals
 from ichseg.methods.frame import MODEL_SIZE, FloatArray
 from ichseg.methods.proposals import top_mean
-from ichseg.scan.slabs import Slab, slab_at, slabs_of
+from ichseg.scan.slabs import slab_at, slabs_of, slices_of
 from ichseg.scan.volume import CTVolume
 
 if TYPE_CHECKING:
@@ -83,14 +83,13 @@ class Likely:
         found = np.asarray(self.finder.of_slice(volume, k, embedding), dtype=np.float16)
         found = np.where(found < _NOTHING, np.float16(0), found)
         one = _Map(zlib.compress(found.tobytes(), 1), top_mean(found.astype(np.float32)))
-        where = slab_at(volume, k)
         with self._lock:
             held = {id(each): each for maps in self._maps.values() for each in maps.values()}
             if (
                 sum(len(each.deflated) for each in held.values()) + len(one.deflated)
                 <= self.budget_bytes
             ):
-                slices = where.slices if isinstance(where, Slab) else (where,)
+                slices = slices_of(slab_at(volume, k))
                 self._maps.setdefault(owner, {}).update(dict.fromkeys(slices, one))
         return found.astype(np.float32)
 

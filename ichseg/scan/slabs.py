@@ -107,6 +107,15 @@ def hu_of(volume: CTVolume, where: SliceOrSlab) -> Hounsfield:
     return where.hu_yx if isinstance(where, Slab) else volume.hu_zyx[where]
 
 
+def slices_of(where: SliceOrSlab) -> range:
+    """The scan's slices that a slab is the mean of, or the one slice.
+
+    >>> slices_of(7)
+    range(7, 8)
+    """
+    return where.slices if isinstance(where, Slab) else range(where, where + 1)
+
+
 def _groups(heights_mm: Float, slab_mm: float) -> list[range]:
     """Which slices make a slab, by the slices' heights; nothing where they are too few or too thick for slabs."""
     if len(heights_mm) < LEAST_SLABS or np.median(heights_mm) > 0.499 * slab_mm:

@@ -21,7 +21,7 @@ from ichseg.methods.blood_finder import (
     neighbours,
     reflection_of,
 )
-from ichseg.methods.detection import load_proposals
+from ichseg.methods.detection import DETECTION, DETECTIONS, load_proposals, no_proposals
 from ichseg.methods.network.detection_head import DetectionHead, across
 from ichseg.methods.predictor import SliceEmbedding
 from ichseg.methods.proposals import (
@@ -260,6 +260,12 @@ def test_a_finder_looks_at_the_slabs_of_a_thin_series(tmp_path: Path) -> None:
     for k in (10, 19):
         assert found[k] == pytest.approx(second)
         assert mine.of_slice(thin, k, embed(slabs.each[1])) == pytest.approx(second)
+
+
+def test_the_table_says_whose_embedding_the_finder_that_ships_reads() -> None:
+    if why := no_proposals():
+        pytest.skip(why)
+    assert load_proposals().embedded_by == DETECTIONS[DETECTION].embedded_by
 
 
 def test_what_is_no_embedding_of_the_slice_is_refused(tmp_path: Path) -> None:

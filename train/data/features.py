@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,19 @@ class Features:
         other = copy.copy(self)
         other.network, other._embeddings, other.embedded = network, folder, embedded
         return other
+
+    @cached_property
+    def marked(self) -> Mask:
+        """The rows with blood in the frame, bool [rows]; once the images are complete."""
+        return np.asarray(np.any(self.array("mask"), axis=(1, 2)))
+
+    @cached_property
+    def bloodless(self) -> Mask:
+        """The rows that are told to have no blood, bool [rows]."""
+        scans = self.prepared.scans
+        return np.array(
+            [scans[scan].slices[k].is_bloodless for scan, _, k in self.rows], dtype=bool
+        )
 
     def complete_images(self, told: Callable[[str, int, int], object]) -> None:
         """Make what is not there yet and wants no network; ``told`` is as for ``complete``."""

@@ -35,7 +35,7 @@ from train.data.slices import keep_large
 from train.scores.cache import KeptRows, cache_key
 from train.scores.confirmed import Finders, Propose, confirmed
 from train.scores.metrics import dice
-from train.scores.scans import LEAST_COMPONENT_PX, lesions_of, volume_of
+from train.scores.scans import LEAST_COMPONENT_PX, lesions_of, reference_of, volume_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -209,7 +209,7 @@ class _Measured:
     ) -> None:
         self.predictor, self.scan, self.part = predictor, scan, part
         self.volume = volume_of(prepared, scan)
-        self.reference = np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
+        self.reference = reference_of(prepared, scan)
         self.lesions = lesions_of(self.reference, scan)
         self._near = _Surroundings(self.volume)
 

@@ -23,7 +23,7 @@ from ichseg.scan.volume import CTVolume
 from train.data.cache import Prepared, ScanEntry
 from train.data.split import check_same_test, held_out_by
 from train.scores.cache import KeptRows, cache_key
-from train.scores.scans import lesions_of, volume_of
+from train.scores.scans import lesions_of, reference_of, volume_of
 
 Mask = npt.NDArray[np.bool_]
 Probability = npt.NDArray[np.float32]
@@ -170,7 +170,7 @@ def measure(
                 found = _proposals(probability, volume, extents[fold.name])
                 proposals.add(
                     _with_masks(
-                        asked, found, volume, _reference(prepared, scan), adapter, refinement
+                        asked, found, volume, reference_of(prepared, scan), adapter, refinement
                     )
                 )
             on_scan(f"{fold.name} masks")
@@ -197,16 +197,12 @@ def held_out_of(fold: Fold, scan: ScanEntry) -> tuple[Probability, float]:
         return kept[scan.scan_id].astype(np.float32), float(kept[f"seconds {scan.scan_id}"])
 
 
-def _reference(prepared: Prepared, scan: ScanEntry) -> Mask:
-    return np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
-
-
 def _measure_scan(
     fold: Fold, prepared: Prepared, scan: ScanEntry, key: str
 ) -> tuple[ScanRow, list[ProposalRow]]:
     """A scan's row and those of its proposals for each extent."""
     volume = volume_of(prepared, scan)
-    reference = _reference(prepared, scan)
+    reference = reference_of(prepared, scan)
     lesions = lesions_of(reference, scan)
     probability, seconds = held_out_of(fold, scan)
     row = ScanRow(

@@ -32,6 +32,11 @@ def volume_of(prepared: Prepared, scan: ScanEntry) -> CTVolume:
     return CTVolume(hu, geometry, name=scan.scan_id)
 
 
+def reference_of(prepared: Prepared, scan: ScanEntry) -> Mask:
+    """A scan's reference mask, bool [z, y, x]."""
+    return np.stack([prepared.mask(scan.scan_id, k) for k in range(len(scan.slices))])
+
+
 def lesions_of(reference_zyx: Mask, scan: ScanEntry) -> list[Mask]:
     """The reference mask's 26-connected components that have, on some slice, one large enough for a box."""
     labels, count = ndimage.label(reference_zyx, np.ones((3, 3, 3)))

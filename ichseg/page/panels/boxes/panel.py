@@ -10,7 +10,6 @@ from pydantic import Field
 
 from ichseg.errors import BoxError
 from ichseg.marks.box import Box
-from ichseg.methods.propagation import Propagation
 from ichseg.page.case import Case
 from ichseg.page.following import follow_lesions
 from ichseg.page.panel import Operation
@@ -85,8 +84,7 @@ def _propagate(work: Work, session: Session, op: Propagate, reply: Reply) -> Ite
         case, volume = work.case(session)
         prompts = _prompts(case, op.lesion)
         models = tuple(dict.fromkeys(case.models))
-    found: dict[str, Propagation] = {}
-    yield from follow_lesions(work, session, case, volume, models, {op.lesion: prompts}, found)
+    found = yield from follow_lesions(work, session, case, volume, models, {op.lesion: prompts})
     with (
         session.lock,
         work.showing_changes(session, reply) as (case, _),

@@ -26,7 +26,7 @@ from ichseg.page.progress import progress
 from ichseg.page.protocol import Counter, Nothing, SliceIndex
 from ichseg.page.sessions import Session
 from ichseg.page.work import Reply, Work, check_slice
-from ichseg.scan.slabs import Slab, SliceOrSlab, slab_at, slabs_of
+from ichseg.scan.slabs import SliceOrSlab, slab_at, slabs_of, slices_of
 from ichseg.scan.volume import CTVolume
 
 #: Slices of one proposal: no scan has more.
@@ -69,7 +69,7 @@ def _suggest(work: Work, session: Session, op: Nothing, reply: Reply) -> Iterabl
     places = list(dict.fromkeys(slab_at(volume, k) for k in range(len(maps))))
     for number, where in enumerate(places, 1):
         check_cancelled()
-        slices = where.slices if isinstance(where, Slab) else range(where, where + 1)
+        slices = slices_of(where)
         known = work.likely.of_slice(case.owner, slices[0])
         if known is None:
             known = _look(work, case, volume, slices[0])
@@ -143,8 +143,8 @@ def _accept(work: Work, session: Session, op: Accept, reply: Reply) -> Iterator[
                 continue  # the masks' own answer will say so
     found: dict[str, Propagation] = {}
     if slabs_of(volume) is not None:
-        yield from follow_lesions(
-            work, session, case, volume, models, dict(enumerate(taken)), found
+        found = yield from follow_lesions(
+            work, session, case, volume, models, dict(enumerate(taken))
         )
     with (
         session.lock,
