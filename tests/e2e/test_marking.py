@@ -33,6 +33,17 @@ def test_lesions_are_added_named_typed_and_locked(
     name.press("Enter")
     viewer.answered()
     assert page.inner_text(".ich-lesion-name") == "Left ventricle"
+    # What is being typed outlives an answer that comes meanwhile, and what is selected stays so.
+    name.fill("Fourth")
+    page.locator(".ich-lesion-list select").nth(1).evaluate(
+        "node => node.dispatchEvent(new Event('change'))"
+    )
+    viewer.answered()
+    assert name.input_value() == "Fourth"
+    name.fill("Left ventricle")
+    name.press("Enter")
+    viewer.answered()
+    assert page.inner_text(".ich-lesion-name") == "Left ventricle"
 
     rest = [
         piece.grow(3, truth.shape[1:])

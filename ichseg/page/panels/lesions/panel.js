@@ -24,10 +24,15 @@ function show() {
   if (!isOpen()) return;
   const want = JSON.stringify([state.lesions, state.lesion]);
   if (want === listed) return;
+  const active = /** @type {HTMLInputElement} */ (document.activeElement), focus = active?.dataset?.focus;
+  const isName = Boolean(focus?.startsWith("name-"));
+  if (isName && active.value !== active.defaultValue) return; // a name is being typed: an answer does not take it away
   listed = want;
-  const focus = /** @type {HTMLElement} */ (document.activeElement)?.dataset?.focus;
+  const selected = isName ? [active.selectionStart, active.selectionEnd] : null;
   one(".ich-lesion-list").replaceChildren(...state.lesions.map(lesionRow));
-  if (focus) one("[data-focus='" + focus + "']")?.focus();
+  const again = focus ? one("[data-focus='" + focus + "']") : null;
+  again?.focus();
+  if (again && selected) again.setSelectionRange(...selected);
 }
 
 function lesionRow({ id, name, type, colour, locked, visible, ml }) {
@@ -45,8 +50,8 @@ function lesionRow({ id, name, type, colour, locked, visible, ml }) {
   current.checked = id === state.lesion;
   current.addEventListener("change", () => { state.lesion = id; state.selected = -1; showAll(); });
   const title = part("name");
-  title.value = name;
-  title.addEventListener("change", () => change({ name: title.value }));
+  title.defaultValue = name;
+  title.addEventListener("change", () => { title.defaultValue = title.value; change({ name: title.value }); });
   const kind = part("type");
   kind.append(...host.props.types.map((known) => new Option(known.title, known.name)));
   kind.value = type;
