@@ -62,11 +62,11 @@ class Sample:
     """The sample scan, its reference mask, and a box around the blood of the slice with most of it."""
 
     def __init__(self) -> None:
-        scan, truth = sample_paths()
+        scan, reference = sample_paths()
         self.volume = read_volume(scan)
-        self.truth_zyx = read_mask(truth, self.volume) != 0
-        self.k = int(self.truth_zyx.sum(axis=(1, 2)).argmax())
-        box = box_from_mask(self.truth_zyx[self.k], margin_px=3)
+        self.reference_zyx = read_mask(reference, self.volume) != 0
+        self.k = int(self.reference_zyx.sum(axis=(1, 2)).argmax())
+        box = box_from_mask(self.reference_zyx[self.k], margin_px=3)
         assert box is not None
         self.box: Box = box
         self.slice_hu = self.volume.hu_zyx[self.k]
@@ -101,7 +101,9 @@ def agreements(
     real = ct_ich_slices(ROOT.parent / "shared" / "data", AGREEMENT_SLICES)
     cases = [(one.slice_hu, one.boxes) for one in real]
     if not cases:
-        boxed = [(k, box_from_mask(mask, margin_px=3)) for k, mask in enumerate(sample.truth_zyx)]
+        boxed = [
+            (k, box_from_mask(mask, margin_px=3)) for k, mask in enumerate(sample.reference_zyx)
+        ]
         cases = [(sample.volume.hu_zyx[k], [box]) for k, box in boxed if box is not None]
     found = []
     for slice_hu, boxes in cases:
@@ -353,7 +355,7 @@ def users_rows(sample: Sample, plain_ms: float) -> list[Row]:
 
     ``plain_ms``: what one box costs both models the plain way, which encodes the slice for each box.
     """
-    slices = [k for k, mask in enumerate(sample.truth_zyx) if mask.any()]
+    slices = [k for k, mask in enumerate(sample.reference_zyx) if mask.any()]
     rows, count = [], Counter()
 
     def own_scan(*_: object, **__: object) -> CTVolume:
@@ -372,7 +374,7 @@ def users_rows(sample: Sample, plain_ms: float) -> list[Row]:
             def draw(page: Page) -> None:
                 for turn in range(BOXES_A_USER):
                     k = slices[turn % len(slices)]
-                    box = box_from_mask(sample.truth_zyx[k], margin_px=3)
+                    box = box_from_mask(sample.reference_zyx[k], margin_px=3)
                     assert box is not None
                     start = time.perf_counter()
                     page.ask("boxes", slice=k, boxes=[box.xyxy])

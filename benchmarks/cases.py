@@ -12,7 +12,7 @@ from PIL import Image
 from ichseg.marks.box import Box, boxes_from_mask
 
 #: Components of blood that are smaller are left out: on these a pixel more or less is a tenth.
-LEAST_PIECE_PX = 100
+LEAST_COMPONENT_PX = 100
 MARGIN_PX = 6
 
 
@@ -35,7 +35,7 @@ def ct_ich_slices(root: Path, count: int) -> list[RealSlice]:
         boxes = [
             box.grow(MARGIN_PX, (blood.shape[0], blood.shape[1]))
             for box in boxes_from_mask(blood)
-            if blood[box.slices()].sum() >= LEAST_PIECE_PX
+            if blood[box.slices()].sum() >= LEAST_COMPONENT_PX
         ]
         if boxes:
             # The data set's rendering: level 40, width 120.

@@ -211,9 +211,9 @@ def find_chromium(given: str | None) -> str:
 
 def page_rows(chromium: str, runs: int, sessions: int) -> list[Row]:
     """What a person with a browser meets, and what the server's memory grows by: app.py from its start to its end."""
-    scan, truth = sample_paths()
+    scan, reference = sample_paths()
     volume = read_volume(scan)
-    blood_zyx = read_mask(truth, volume) != 0
+    blood_zyx = read_mask(reference, volume) != 0
     k = int(blood_zyx.sum(axis=(1, 2)).argmax())
     box = box_from_mask(blood_zyx[k], margin_px=3)
     assert box is not None

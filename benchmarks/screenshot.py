@@ -30,7 +30,7 @@ from ichseg.marks.box import boxes_from_mask  # noqa: E402
 from ichseg.sample import sample_paths  # noqa: E402
 from ichseg.scan.read import read_volume  # noqa: E402
 
-LEAST_PIECE_PX = 60
+LEAST_COMPONENT_PX = 60
 MARGIN_PX = 3
 
 
@@ -44,9 +44,9 @@ def main() -> None:
     chromium = find_chromium(options.chromium)
     width, height = map(int, options.size.split("x"))
 
-    scan, truth = sample_paths()
+    scan, reference = sample_paths()
     volume = read_volume(scan)
-    blood_zyx = read_mask(truth, volume) != 0
+    blood_zyx = read_mask(reference, volume) != 0
     largest = int(blood_zyx.sum(axis=(1, 2)).argmax())
     slices = [k for k in range(len(blood_zyx)) if blood_zyx[k].any() and k != largest]
 
@@ -60,10 +60,12 @@ def main() -> None:
         open_sample(page)
         for k in [*slices, largest]:
             go_to(page, k)
-            for piece in boxes_from_mask(blood_zyx[k]):
-                if blood_zyx[k][piece.slices()].sum() >= LEAST_PIECE_PX:
+            for component in boxes_from_mask(blood_zyx[k]):
+                if blood_zyx[k][component.slices()].sum() >= LEAST_COMPONENT_PX:
                     page.keyboard.press("Escape")  # the last box is no longer selected
-                    drag_box(page, piece.grow(MARGIN_PX, blood_zyx.shape[1:]), blood_zyx.shape[1:])
+                    drag_box(
+                        page, component.grow(MARGIN_PX, blood_zyx.shape[1:]), blood_zyx.shape[1:]
+                    )
                     settled(page)
         page.wait_for_selector(".ich[data-rough='0']", timeout=600_000)  # all looked at again
         page.mouse.move(2, 2)

@@ -58,11 +58,11 @@ class Run(NamedTuple):
 
 def study(folder: Path, scans: int) -> Path:
     """A manifest of so many scans: the sample, with a box that is wider by a pixel from one to the next."""
-    scan, truth = sample_paths()
+    scan, reference = sample_paths()
     volume = read_volume(scan)
-    truth_zyx = read_mask(truth, volume) != 0
-    k = int(truth_zyx.sum(axis=(1, 2)).argmax())
-    box = box_from_mask(truth_zyx[k], margin_px=3)
+    reference_zyx = read_mask(reference, volume) != 0
+    k = int(reference_zyx.sum(axis=(1, 2)).argmax())
+    box = box_from_mask(reference_zyx[k], margin_px=3)
     assert box is not None
     path = folder / "manifest.csv"
     with path.open("w", newline="") as file:

@@ -57,14 +57,14 @@ def compare(
     JSON keys: scan (as of info), boxes (slice, box_xyxy), models, caveat, versions, notice. Each of
     models has model, title, weights_sha256, identity, slices, boxed_slices and whole_scan; slices is a list
     with the slice's index. These three hold volume_ml, and with --truth truth_ml, difference_ml
-    (model less truth) and dice (null where both are empty).
+    (model less reference) and dice (null where both are empty).
     """
     use_backend(backend)
     prompts = boxes_by_slice(slices, boxes)
     names = model_names(models)
     volume = read_scan(place_of(scan, series).path, series, add_offset)
     reference = None if truth is None else read_labelled_mask(truth, volume)
-    truth_zyx = None if reference is None else reference.blood_zyx
+    reference_zyx = None if reference is None else reference.blood_zyx
     with_edge = edge is not False
     marked = cohort.prompted(volume, prompts, with_edge)
     predictors = [load_predictor(name) for name in names]
@@ -83,16 +83,16 @@ def compare(
                 "weights_sha256": dict(predictor.weights_sha256),
                 "identity": mask_identity(predictor, edge=with_edge).record(),
                 "slices": [
-                    {"slice": k, **cohort.score_slices(mask_zyx, truth_zyx, volume, [k])}
+                    {"slice": k, **cohort.score_slices(mask_zyx, reference_zyx, volume, [k])}
                     for k in boxed
                 ],
-                "boxed_slices": cohort.score_slices(mask_zyx, truth_zyx, volume, boxed),
+                "boxed_slices": cohort.score_slices(mask_zyx, reference_zyx, volume, boxed),
                 "whole_scan": cohort.score_slices(
-                    mask_zyx, truth_zyx, volume, range(len(mask_zyx))
+                    mask_zyx, reference_zyx, volume, range(len(mask_zyx))
                 ),
             }
         )
-    caveat = CAVEAT if truth_zyx is not None else None
+    caveat = CAVEAT if reference_zyx is not None else None
     if as_json:
         print_json(
             {
@@ -111,7 +111,7 @@ def compare(
 def _score_table(results: Sequence[Mapping[str, Any]]) -> Table:
     scored = "dice" in results[0]["whole_scan"]
     table = Table("Model", "Slice")
-    for heading in ("mL", "truth, mL", "difference, mL", "Dice") if scored else ("mL",):
+    for heading in ("mL", "reference, mL", "difference, mL", "Dice") if scored else ("mL",):
         table.add_column(heading, justify="right")
     for result in results:
         rows = [(str(row["slice"] + 1), row) for row in result["slices"]]

@@ -182,7 +182,7 @@ def _many_table(
 ) -> Table:
     """Each scan's lesions, or each model's means where several were compared."""
     if averages is None:
-        table = Table("Scan", "", "Lesion", "of", "mL", "truth, mL", "Dice")
+        table = Table("Scan", "", "Lesion", "of", "mL", "reference, mL", "Dice")
         for one in outcomes:
             for row in cohort.result_rows(one) if one.record else ():
                 table.add_row(
@@ -212,5 +212,5 @@ def _two(value: float | None, digits: int = 2) -> str:
 
 CAVEAT = (
     "Scored on slices where a person saw blood and drew a box: an optimistic setting, "
-    "not what a model finds by itself. The whole scan's truth includes slices without a box."
+    "not what a model finds by itself. The whole scan's reference mask includes slices without a box."
 )

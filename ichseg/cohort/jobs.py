@@ -116,7 +116,7 @@ class Segment:
             check_not_an_input(output, inputs)
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         write.check_path(mask_path, volume, inputs, "mask")
-        truth_zyx = _truth(entry, volume)
+        reference_zyx = _reference(entry, volume)
         done = case.run_again(saved) if saved else case.segmented()
         path.unlink(missing_ok=True)  # a record never stands beside another mask than its own
         write.save_marked(
@@ -128,9 +128,11 @@ class Segment:
             inputs=inputs,
         )
         record = done.record() | {"key": key, "mask": called}
-        if truth_zyx is not None:
+        if reference_zyx is not None:
             mask_zyx = done.marked.mask_zyx(predictor.name)
-            record["whole_scan"] = score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx)))
+            record["whole_scan"] = score_slices(
+                mask_zyx, reference_zyx, volume, range(len(mask_zyx))
+            )
         extent: Extent = "propagated" if entry.propagate else "boxed slices"
         if finder is not None:
             extent = "automatic"
@@ -197,9 +199,9 @@ class Measure:
             "notice": NOTICE,
             "key": key,
         }
-        if (truth_zyx := _truth(entry, volume)) is not None:
+        if (reference_zyx := _reference(entry, volume)) is not None:
             record["whole_scan"] = score_slices(
-                typed.blood_zyx, truth_zyx, volume, range(len(truth_zyx))
+                typed.blood_zyx, reference_zyx, volume, range(len(reference_zyx))
             )
         return _written(entry, path, record, started, (*entry.inputs, *self.inputs))
 
@@ -250,8 +252,8 @@ class Compare:
             return _kept(entry, kept)
         started = time.perf_counter()
         volume = read_volume(entry.path, series=entry.series, add_offset=entry.add_offset or 0)
-        truth_zyx = _truth(entry, volume)
-        results = [_compared(volume, boxes, one, truth_zyx, edge=edge) for one in predictors]
+        reference_zyx = _reference(entry, volume)
+        results = [_compared(volume, boxes, one, reference_zyx, edge=edge) for one in predictors]
         record = {
             "scan": scan_record(volume),
             "boxes": boxes_record(boxes),
@@ -299,7 +301,7 @@ def add_masks(
 
 def score_slices(
     mask_zyx: npt.NDArray[np.bool_],
-    truth_zyx: npt.NDArray[np.bool_] | None,
+    reference_zyx: npt.NDArray[np.bool_] | None,
     volume: CTVolume,
     slices: Sequence[int],
 ) -> dict[str, float | None]:
@@ -311,10 +313,10 @@ def score_slices(
     on_slices = np.zeros((len(mask_zyx), 1, 1), dtype=bool)
     on_slices[slices] = True
     ml = volume_ml(mask_zyx & on_slices, volume)
-    if truth_zyx is None:
+    if reference_zyx is None:
         return {"volume_ml": ml}
-    truth_ml = volume_ml(truth_zyx & on_slices, volume)
-    overlap = dice(mask_zyx & on_slices, truth_zyx & on_slices)
+    truth_ml = volume_ml(reference_zyx & on_slices, volume)
+    overlap = dice(mask_zyx & on_slices, reference_zyx & on_slices)
     return {
         "volume_ml": ml,
         "truth_ml": truth_ml,
@@ -327,7 +329,7 @@ def _compared(
     volume: CTVolume,
     boxes: Mapping[int, Sequence[Box]],
     predictor: Predictor,
-    truth_zyx: npt.NDArray[np.bool_] | None,
+    reference_zyx: npt.NDArray[np.bool_] | None,
     *,
     edge: bool,
 ) -> dict[str, Any]:
@@ -339,12 +341,12 @@ def _compared(
         "weights_sha256": dict(predictor.weights_sha256),
         "identity": mask_identity(predictor, edge=edge).record(),
         "seconds_a_slice": seconds / max(1, len(boxed)),
-        "boxed_slices": score_slices(mask_zyx, truth_zyx, volume, boxed),
-        "whole_scan": score_slices(mask_zyx, truth_zyx, volume, range(len(mask_zyx))),
+        "boxed_slices": score_slices(mask_zyx, reference_zyx, volume, boxed),
+        "whole_scan": score_slices(mask_zyx, reference_zyx, volume, range(len(mask_zyx))),
     }
 
 
-def _truth(entry: Entry, volume: CTVolume) -> npt.NDArray[np.bool_] | None:
+def _reference(entry: Entry, volume: CTVolume) -> npt.NDArray[np.bool_] | None:
     """The blood of an entry's reference mask; None where it has none."""
     return None if entry.truth is None else read_labelled_mask(entry.truth, volume).blood_zyx
 

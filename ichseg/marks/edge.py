@@ -264,7 +264,7 @@ def _short_outline(
 ) -> BoolArray:
     """The mask whose outline follows the zero of ``over`` (share of the contrast) and is short, where it is free.
 
-    One connected piece without holes, or nothing.
+    One connected component without holes, or nothing.
     """
     for _ in range(stage.steps):
         blurred = seen.smoothed(after, stage.stiff_mm)

@@ -105,7 +105,7 @@ def erase(
     return mask_yx & ~stroke(_shape(mask_yx), points_xy, radius_mm, spacing_yx_mm)
 
 
-def piece_at(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
+def component_at(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
     """The connected component of a mask that holds a voxel; empty where the voxel is not in the mask.
 
     ``mask`` is [y, x] or [z, y, x] and ``index`` a voxel's place in it; voxels that touch at a corner are connected.
@@ -123,9 +123,9 @@ def piece_at(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
     return np.equal(labels, labels[tuple(index)])
 
 
-def erase_piece(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
-    """A mask without its connected component at a voxel (``piece_at``); unchanged where the voxel is not in it."""
-    return mask & ~piece_at(mask, index)
+def erase_component(mask: BoolArray, index: tuple[int, ...]) -> BoolArray:
+    """A mask without its connected component at a voxel (``component_at``); unchanged where the voxel is not in it."""
+    return mask & ~component_at(mask, index)
 
 
 def fill_holes(mask_yx: BoolArray) -> BoolArray:
@@ -157,11 +157,11 @@ def smooth(
             slice(max(0, side.start - reach), side.stop + reach)
             for side, reach in zip(tight, reach_yx, strict=True)
         )
-        piece = labels[window] == number
+        component = labels[window] == number
         blurred = ndimage.gaussian_filter(
-            piece.astype(np.float32), sigma_px, mode="nearest", truncate=_GAUSSIAN_REACH
+            component.astype(np.float32), sigma_px, mode="nearest", truncate=_GAUSSIAN_REACH
         )
-        out[window] |= _highest(blurred, int(piece.sum()))
+        out[window] |= _highest(blurred, int(component.sum()))
     return out
 
 

@@ -114,19 +114,19 @@ def compare(
     )
 
 
-def jaccard(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+def jaccard(prediction: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """|A and B| / |A or B|, also called IoU; NaN when both are empty.
 
     >>> jaccard([1, 1, 0, 0], [1, 1, 1, 1])
     0.5
     """
-    a, b = paired(prediction, truth)
+    a, b = paired(prediction, reference)
     return _ratio(np.count_nonzero(a & b), np.count_nonzero(a | b))
 
 
 def surface_dice(
     prediction: npt.ArrayLike,
-    truth: npt.ArrayLike,
+    reference: npt.ArrayLike,
     *,
     spacing_mm: Sequence[float],
     tolerance_mm: float = TOLERANCE_MM,
@@ -138,13 +138,13 @@ def surface_dice(
     centres. Boundary voxels count alike whatever their spacing, as in MONAI's ``SurfaceDiceMetric``
     without ``use_subvoxels``. NaN when both masks are empty, 0 when one is.
     """
-    a, b = paired(prediction, truth)
+    a, b = paired(prediction, reference)
     return _ratio(*_matched(a, b, spacing_mm, tolerance_mm))
 
 
-def paired(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[BoolArray, BoolArray]:
+def paired(prediction: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[BoolArray, BoolArray]:
     """Two masks as boolean arrays of one shape, or InputError."""
-    a, b = np.asarray(prediction), np.asarray(truth)
+    a, b = np.asarray(prediction), np.asarray(reference)
     if a.shape != b.shape:
         raise InputError(
             f"Two masks are compared on one grid; got shapes {a.shape} and {b.shape}; resample neither, but "

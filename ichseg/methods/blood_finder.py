@@ -274,7 +274,7 @@ def reflection_of(image: FloatArray) -> FloatArray:
 
 
 def _outline(image: FloatArray) -> BoolArray:
-    """The head as one filled piece: all that is brighter than air or fat, without what is as thin as a headrest."""
+    """The head as one filled component: all that is brighter than air or fat, without what is as thin as a headrest."""
     step = 4
     size = len(image) // step
     coarse = image.reshape(size, step, size, step).mean(axis=(1, 3)) > 0.15

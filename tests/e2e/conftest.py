@@ -265,13 +265,13 @@ def sample() -> CTVolume:
 
 
 @pytest.fixture(scope="session")
-def truth(sample: CTVolume) -> npt.NDArray[np.bool_]:
+def reference(sample: CTVolume) -> npt.NDArray[np.bool_]:
     """Where the sample's blood is, bool [z, y, x]."""
     return read_mask(sample_paths()[1], sample) != 0
 
 
 @pytest.fixture(scope="module")
-def largest_lesion(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def largest_lesion(reference: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The largest connected component of the sample's blood, bool [z, y, x]."""
-    labels, _ = ndimage.label(truth, np.ones((3, 3, 3)))
+    labels, _ = ndimage.label(reference, np.ones((3, 3, 3)))
     return np.equal(labels, 1 + np.argmax(np.bincount(labels.ravel())[1:]))

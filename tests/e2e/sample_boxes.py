@@ -15,7 +15,7 @@ from tests.e2e.driver import PATIENCE_MS, Viewer
 Visit = Callable[..., Viewer]
 
 
-Truth = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.bool_]
 
 
 #: Of the first lesion, in both panes: a colour is a lesion's, not a method's.
@@ -25,18 +25,18 @@ LESION_RGB = Lesion(1).rgb
 NOTICE = "Research software. Not a medical device. Not for clinical use."
 
 
-def boxes_on(truth: Truth, k: int) -> list[tuple[float, float, float, float]]:
+def boxes_on(reference: Mask, k: int) -> list[tuple[float, float, float, float]]:
     """A box with a margin around each sizeable component of blood on slice k, as a person would draw them."""
-    pieces = [box for box in boxes_from_mask(truth[k]) if box.width * box.height > 150]
-    return [box.grow(4, truth.shape[1:]).xyxy for box in pieces]
+    components = [box for box in boxes_from_mask(reference[k]) if box.width * box.height > 150]
+    return [box.grow(4, reference.shape[1:]).xyxy for box in components]
 
 
-def largest(truth: Truth, count: int) -> list[int]:
+def largest(reference: Mask, count: int) -> list[int]:
     """The slices with most blood, in order."""
-    return sorted(np.argsort(truth.sum(axis=(1, 2)))[-count:].tolist())
+    return sorted(np.argsort(reference.sum(axis=(1, 2)))[-count:].tolist())
 
 
-def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) -> Truth:
+def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) -> Mask:
     """The pixels that no box's line comes near."""
     free = np.ones(shape_yx, dtype=bool)
     for box in boxes:
@@ -48,14 +48,14 @@ def away_from_lines(shape_yx: tuple[int, int], boxes: list[Box], px: int = 3) ->
     return free
 
 
-def largest_slice(mask_zyx: Truth) -> tuple[int, Box]:
+def largest_slice(mask_zyx: Mask) -> tuple[int, Box]:
     """The slice where a lesion is largest, and a person's box around it there."""
     k = int(mask_zyx.sum(axis=(1, 2)).argmax())
-    pieces = boxes_from_mask(mask_zyx[k])
-    return k, max(pieces, key=lambda box: box.width * box.height).grow(5, mask_zyx.shape[1:])
+    components = boxes_from_mask(mask_zyx[k])
+    return k, max(components, key=lambda box: box.width * box.height).grow(5, mask_zyx.shape[1:])
 
 
-def ml(mask_zyx: Truth, scan: CTVolume) -> float:
+def ml(mask_zyx: Mask, scan: CTVolume) -> float:
     return float((mask_zyx.sum(axis=(1, 2)) * scan.voxel_volumes_ml).sum())
 
 

@@ -11,7 +11,7 @@ from ichseg.marks.box import boxes_from_mask
 from ichseg.sample import sample_paths
 from ichseg.scan.volume import CTVolume
 from tests.e2e.sample_boxes import (
-    Truth,
+    Mask,
     Visit,
     largest_slice,
     ml,
@@ -19,7 +19,7 @@ from tests.e2e.sample_boxes import (
 
 
 def test_lesions_are_added_named_typed_and_locked(
-    visit: Visit, truth: Truth, largest_lesion: Truth
+    visit: Visit, reference: Mask, largest_lesion: Mask
 ) -> None:
     viewer = visit().open_sample()
     page = viewer.page
@@ -46,9 +46,9 @@ def test_lesions_are_added_named_typed_and_locked(
     assert page.inner_text(".ich-lesion-name") == "Left ventricle"
 
     rest = [
-        piece.grow(3, truth.shape[1:])
-        for piece in boxes_from_mask(truth[k] & ~largest_lesion[k])
-        if (truth[k] & ~largest_lesion[k])[piece.slices()].sum() > 60
+        component.grow(3, reference.shape[1:])
+        for component in boxes_from_mask(reference[k] & ~largest_lesion[k])
+        if (reference[k] & ~largest_lesion[k])[component.slices()].sum() > 60
     ]
     viewer.drag(rest[0].xyxy)
     both_ml = viewer.ml(0)[0]
@@ -81,7 +81,7 @@ def test_a_brush_is_moved_by_the_keyboard(visit: Visit) -> None:
     assert viewer.slice == viewer.shape_zyx[0] // 2 + 1
 
 
-def test_a_limited_brush_marks_blood_alone(visit: Visit, largest_lesion: Truth) -> None:
+def test_a_limited_brush_marks_blood_alone(visit: Visit, largest_lesion: Mask) -> None:
     viewer = visit().open_sample()
     k, box = largest_slice(largest_lesion)
     viewer.go_to(k).do("correct").tool("brush")
@@ -97,24 +97,24 @@ def test_a_limited_brush_marks_blood_alone(visit: Visit, largest_lesion: Truth) 
 
 
 def test_work_goes_on_with_a_mask_that_was_saved(
-    visit: Visit, sample: CTVolume, truth: Truth
+    visit: Visit, sample: CTVolume, reference: Mask
 ) -> None:
     viewer = visit().open_sample().do("correct")
     viewer.page.set_input_files(".ich-mask-file", str(sample_paths()[1]))
     viewer.page.wait_for_function("document.querySelector('.ich').dataset.done >= 3")
     viewer.answered()
     assert viewer.alert_text() == ""
-    assert viewer.ml(0)[1] == pytest.approx(ml(truth, sample), abs=0.06)
+    assert viewer.ml(0)[1] == pytest.approx(ml(reference, sample), abs=0.06)
     assert viewer.ml(1)[1] == 0
     viewer.tool("erase")
     k = viewer.slice
-    box = boxes_from_mask(truth[k])[0]
+    box = boxes_from_mask(reference[k])[0]
     viewer.drag(box.xyxy)
-    assert viewer.ml(0)[1] < ml(truth, sample)
+    assert viewer.ml(0)[1] < ml(reference, sample)
 
 
 def test_a_saved_session_brings_everything_back(
-    visit: Visit, largest_lesion: Truth, tmp_path: Path
+    visit: Visit, largest_lesion: Mask, tmp_path: Path
 ) -> None:
     viewer = visit().open_sample()
     k, box = largest_slice(largest_lesion)

@@ -29,7 +29,7 @@ from tests.e2e.files import check_files
 from tests.e2e.sample_boxes import wait_for_measures
 
 Visit = Callable[..., Viewer]
-Truth = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.bool_]
 
 WEBGL_ARGUMENTS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
@@ -45,14 +45,14 @@ def webgl_browser(browser: Browser, chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def person(webgl_browser: Browser, server: Server, truth: Truth) -> Iterator[Viewer]:
+def person(webgl_browser: Browser, server: Server, reference: Mask) -> Iterator[Viewer]:
     """Somebody who has marked the two slices of the sample with most blood, and opened the measures."""
     with visiting(People(webgl_browser), server.url) as open_page:
         viewer = open_page().open_sample()
         assert not viewer.page.locator(".ich-measure").is_visible()  # basic use stays as it was
-        for k in sorted(np.argsort(truth.sum(axis=(1, 2)))[-2:].tolist()):
-            (box,) = [one for one in boxes_from_mask(truth[k]) if one.width * one.height > 1500]
-            viewer.go_to(k).draw(box.grow(4, truth.shape[1:]).xyxy, wait=False)
+        for k in sorted(np.argsort(reference.sum(axis=(1, 2)))[-2:].tolist()):
+            (box,) = [one for one in boxes_from_mask(reference[k]) if one.width * one.height > 1500]
+            viewer.go_to(k).draw(box.grow(4, reference.shape[1:]).xyxy, wait=False)
         viewer.settle().press("d")
         yield viewer
 
@@ -66,7 +66,7 @@ def measured(person: Viewer) -> Viewer:
 
 
 @pytest.fixture(scope="module")
-def mask(person: Viewer, sample: CTVolume, tmp_path_factory: pytest.TempPathFactory) -> Truth:
+def mask(person: Viewer, sample: CTVolume, tmp_path_factory: pytest.TempPathFactory) -> Mask:
     """The mask that they download."""
     path = person.download("mask", tmp_path_factory.mktemp("mask"))
     return np.asarray(read_mask(path, sample) != 0)
@@ -97,7 +97,7 @@ def sum_of(viewer: Viewer) -> tuple[float, float, float, float]:
 
 
 def test_the_numbers_are_the_librarys_of_the_mask_that_is_downloaded(
-    measured: Viewer, mask: Truth, sample: CTVolume
+    measured: Viewer, mask: Mask, sample: CTVolume
 ) -> None:
     (own,) = assess(
         mask.astype(np.uint8), sample, [Lesion(1)], landmarks=Landmarks(sample)
@@ -140,7 +140,7 @@ def test_the_range_stands_beside_the_volume_and_peoples_own_error(measured: View
 
 
 def test_the_plots_say_what_they_show_and_a_bar_leads_to_its_slice(
-    measured: Viewer, mask: Truth, sample: CTVolume
+    measured: Viewer, mask: Mask, sample: CTVolume
 ) -> None:
     page = measured.page
     text = page.locator(".ich-areas svg").get_attribute("aria-label") or ""
@@ -162,7 +162,7 @@ def test_the_plots_say_what_they_show_and_a_bar_leads_to_its_slice(
 
 
 def test_an_end_of_a_is_dragged_and_abc2_follows_at_once(
-    measured: Viewer, mask: Truth, sample: CTVolume
+    measured: Viewer, mask: Mask, sample: CTVolume
 ) -> None:
     page, asked = measured.page, len(measured.sent)
     before, start, kept = sum_of(measured), end_of(measured, "a", 0), end_of(measured, "a", 1)
@@ -217,7 +217,7 @@ def test_an_end_is_moved_by_keys_and_c_is_typed(measured: Viewer) -> None:
 
 @pytest.mark.slow
 def test_every_file_opens_elsewhere_with_the_same_blood_in_it(
-    measured: Viewer, mask: Truth, sample: CTVolume, tmp_path: Path
+    measured: Viewer, mask: Mask, sample: CTVolume, tmp_path: Path
 ) -> None:
     record, text = check_files(measured, mask, sample, tmp_path)
     low, high = (f"{record['total']['range'][key]:.1f}" for key in ("low_ml", "high_ml"))

@@ -28,7 +28,7 @@ from tests.e2e.conftest import REAL, Server, serving
 from tests.e2e.driver import PATIENCE_MS, Viewer
 from tests.e2e.sample_boxes import (
     LESION_RGB,
-    Truth,
+    Mask,
     Visit,
     away_from_lines,
     boxes_on,
@@ -39,19 +39,19 @@ from tests.e2e.sample_boxes import (
 
 
 @pytest.mark.slow
-def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
-    visit_real: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
+def test_two_slices_give_millilitres_near_the_reference_and_the_mask_that_was_shown(
+    visit_real: Visit, sample: CTVolume, reference: Mask, tmp_path: Path
 ) -> None:
     viewer = visit_real(
         viewport={"width": 2700, "height": 1640}
     ).open_sample()  # 2.6 screen pixels a voxel
-    slices = largest(truth, 2)
+    slices = largest(reference, 2)
     shown = {}
     viewer.do("fill")
     viewer.page.locator(".ich-opacity").fill("100")
     for k in slices:
         viewer.go_to(k)
-        for box in boxes_on(truth, k):
+        for box in boxes_on(reference, k):
             viewer.draw(box)
         assert viewer.ml(0)[0] > 0 and viewer.ml(1)[0] > 0
         viewer.page.mouse.move(5, 5)
@@ -63,7 +63,7 @@ def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
     for pane in (0, 1):
         said = viewer.page.locator(f"[data-pane='{pane}'] select").get_attribute("title") or ""
         assert re.fullmatch(r"Runs on (OpenVINO|torch), (CPU|GPU), \w+", said)
-    true_ml = float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml)[slices].sum())
+    true_ml = float((reference.sum(axis=(1, 2)) * sample.voxel_volumes_ml)[slices].sum())
     errors = [abs(viewer.ml(pane)[1] - true_ml) / true_ml for pane in (0, 1)]
     assert min(errors) < 0.15
 
@@ -71,7 +71,7 @@ def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
     mask = read_mask(path, sample) != 0
     assert sorted(np.flatnonzero(mask.any(axis=(1, 2))).tolist()) == slices
     for k in slices:
-        boxes = [Box(*map(round, box)) for box in boxes_on(truth, k)]
+        boxes = [Box(*map(round, box)) for box in boxes_on(reference, k)]
         free = away_from_lines(mask.shape[1:], boxes)
         assert np.array_equal(shown[k][0] & free, mask[k] & free)
         assert not np.array_equal(shown[k][0], shown[k][1])  # the panes are of two methods
@@ -89,13 +89,13 @@ def test_two_slices_give_millilitres_near_the_truth_and_the_mask_that_was_shown(
 
 @pytest.mark.slow
 def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
-    visit: Visit, closer_server: Server, root: Path, truth: Truth, tmp_path: Path
+    visit: Visit, closer_server: Server, root: Path, reference: Mask, tmp_path: Path
 ) -> None:
-    first, second = largest(truth, 2)
+    first, second = largest(reference, 2)
     viewer = visit(closer_server.url).open_sample()
     page, state = viewer.page, ".ich-corner[data-corner=state]"
     viewer.do("edge").settle()  # at half height both answers end at the same place
-    viewer.go_to(first).draw(boxes_on(truth, first)[0], wait=False).answered()
+    viewer.go_to(first).draw(boxes_on(reference, first)[0], wait=False).answered()
     at_once = viewer.ml(0)
     assert at_once[0] > 0 and page.get_attribute(".ich", "data-rough") == "1"
     assert page.locator(state).all_inner_texts() == ["Refining…", ""]
@@ -110,7 +110,7 @@ def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
     assert viewer.ml(0) == closer and page.get_attribute(".ich", "data-rough") == "0"
 
     # What has not been looked at again is before it leaves the page.
-    viewer.go_to(second).draw(boxes_on(truth, second)[0], wait=False).answered()
+    viewer.go_to(second).draw(boxes_on(reference, second)[0], wait=False).answered()
     record = viewer.download("record", tmp_path)
     viewer.settle()
     mask_path = tmp_path / "again.nii.gz"
@@ -128,12 +128,12 @@ def test_a_box_is_looked_at_again_and_the_record_makes_what_is_shown(
 
 @pytest.mark.slow
 def test_the_second_look_keeps_nobody_from_scrolling_and_drawing(
-    visit: Visit, closer_server: Server, truth: Truth
+    visit: Visit, closer_server: Server, reference: Mask
 ) -> None:
     viewer = visit(closer_server.url).open_sample()
-    slices = largest(truth, 3)
+    slices = largest(reference, 3)
     for k in slices:
-        viewer.go_to(k).draw(boxes_on(truth, k)[0], wait=False)
+        viewer.go_to(k).draw(boxes_on(reference, k)[0], wait=False)
     viewer.answered()
     rough = int(viewer.page.get_attribute(".ich", "data-rough") or 0)
     assert rough >= 1
@@ -162,7 +162,7 @@ def test_a_server_that_is_stopped_at_its_work_deletes_what_people_sent(
 
 @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
-    visit_real: Visit, largest_lesion: Truth, tmp_path: Path, every: int
+    visit_real: Visit, largest_lesion: Mask, tmp_path: Path, every: int
 ) -> None:
     """On every second slice of the sample, or on all: each takes a second for each of two networks."""
     path = tmp_path / "scan.nii.gz"
@@ -200,7 +200,7 @@ def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
 
 @pytest.mark.slow
 def test_following_is_cancelled_and_nothing_changes(
-    visit_real: Visit, largest_lesion: Truth
+    visit_real: Visit, largest_lesion: Mask
 ) -> None:
     viewer = visit_real().open_sample()
     k, box = largest_slice(largest_lesion)
@@ -215,17 +215,17 @@ def test_following_is_cancelled_and_nothing_changes(
 
 @pytest.mark.slow
 def test_lesions_are_measured_apart_and_their_record_makes_the_same_labels_again(
-    visit_real: Visit, sample: CTVolume, truth: Truth, root: Path, tmp_path: Path
+    visit_real: Visit, sample: CTVolume, reference: Mask, root: Path, tmp_path: Path
 ) -> None:
     viewer = visit_real().open_sample()
-    page, k = viewer.page, int(np.argmax(truth.sum(axis=(1, 2))))
+    page, k = viewer.page, int(np.argmax(reference.sum(axis=(1, 2))))
     clot, ventricle = sorted(
-        boxes_from_mask(truth[k]), key=lambda box: -truth[k][box.slices()].sum()
+        boxes_from_mask(reference[k]), key=lambda box: -reference[k][box.slices()].sum()
     )[:2]
-    viewer.go_to(k).draw(clot.grow(4, truth.shape[1:]).xyxy)
+    viewer.go_to(k).draw(clot.grow(4, reference.shape[1:]).xyxy)
     viewer.do("lesions").do("lesion_add").answered()
     page.locator(".ich-lesion-list [data-part=type]").last.select_option("IVH")
-    viewer.answered().go_to(k).draw(ventricle.grow(3, truth.shape[1:]).xyxy).press("d")
+    viewer.answered().go_to(k).draw(ventricle.grow(3, reference.shape[1:]).xyxy).press("d")
     viewer.settle()  # the numbers come before their range, which this does not wait for
     page.wait_for_selector(".ich-measure[data-stale=false] thead", timeout=PATIENCE_MS)
     heads = page.locator(".ich-measures thead th").all_inner_texts()

@@ -24,7 +24,7 @@ from tests.e2e.conftest import Server, serving
 from tests.e2e.driver import Viewer
 from tests.e2e.sample_boxes import (
     NOTICE,
-    Truth,
+    Mask,
     Visit,
     boxes_on,
     largest,
@@ -34,13 +34,13 @@ from tests.e2e.sample_boxes import (
 
 
 def test_downloads_of_a_slice_a_table_and_a_record(
-    visit: Visit, truth: Truth, tmp_path: Path
+    visit: Visit, reference: Mask, tmp_path: Path
 ) -> None:
     viewer = visit().open_sample()
     for kind in ("mask", "table", "record"):
         assert viewer.page.locator(f"[data-save={kind}]").is_disabled()
-    k = largest(truth, 1)[0]
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    k = largest(reference, 1)[0]
+    viewer.go_to(k).draw(boxes_on(reference, k)[0])
     viewer.page.fill(".ich-label", "ward-3")
     path = viewer.download("table", tmp_path)
     assert path.name.startswith("hematoma-ward-3-")
@@ -75,9 +75,9 @@ def test_both_panes_take_boxes(visit: Visit) -> None:
     assert viewer.ml(0)[0] > 0
 
 
-def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, truth: Truth) -> None:
-    k = largest(truth, 1)[0]
-    x0, y0, x1, y1 = boxes_on(truth, k)[0]
+def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, reference: Mask) -> None:
+    k = largest(reference, 1)[0]
+    x0, y0, x1, y1 = boxes_on(reference, k)[0]
     step = (x1 - x0) / 5
     boxes = [(x0 + n * step, y0, x0 + (n + 1) * step, y1) for n in range(5)]
     viewer = visit().open_sample().go_to(k)
@@ -94,10 +94,10 @@ def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, truth
 
 
 def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
-    visit: Visit, truth: Truth
+    visit: Visit, reference: Mask
 ) -> None:
-    k = largest(truth, 1)[0]
-    x0, y0, x1, y1 = map(round, boxes_on(truth, k)[0])
+    k = largest(reference, 1)[0]
+    x0, y0, x1, y1 = map(round, boxes_on(reference, k)[0])
     start = (60, 60, 60 + x1 - x0, 60 + y1 - y0)
     viewer = visit().open_sample().go_to(k).draw(start, wait=False)
     at = (60, 60)
@@ -113,11 +113,11 @@ def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
     assert np.array_equal(hurried[1], viewer.pixels(0))
 
 
-def test_boxes_on_slices_in_quick_succession_are_all_kept(visit: Visit, truth: Truth) -> None:
+def test_boxes_on_slices_in_quick_succession_are_all_kept(visit: Visit, reference: Mask) -> None:
     viewer = visit().open_sample()
-    slices = largest(truth, 3)
+    slices = largest(reference, 3)
     for k in slices:
-        viewer.go_to(k).draw(boxes_on(truth, k)[0], wait=False)
+        viewer.go_to(k).draw(boxes_on(reference, k)[0], wait=False)
     viewer.settle()
     total = viewer.ml(1)[1]
     parts = [viewer.go_to(k).ml(1)[0] for k in slices]
@@ -146,12 +146,12 @@ def test_a_box_is_resized_moved_cancelled_and_deleted(visit: Visit) -> None:
     assert viewer.ml(0)[0] > 0
 
 
-def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None:
+def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, reference: Mask) -> None:
     viewer = visit().open_sample()
-    first, second = largest(truth, 2)
-    viewer.go_to(first).draw(boxes_on(truth, first)[0])
+    first, second = largest(reference, 2)
+    viewer.go_to(first).draw(boxes_on(reference, first)[0])
     one = viewer.ml(0)[1]
-    viewer.go_to(second).draw(boxes_on(truth, second)[0])
+    viewer.go_to(second).draw(boxes_on(reference, second)[0])
     both = viewer.ml(0)[1]
     assert both > one > 0
     viewer.do("undo").settle()
@@ -169,11 +169,11 @@ def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, truth: Truth) -> None
 # The comparison
 
 
-def test_two_methods_are_compared_with_each_other_and_with_the_truth(
-    visit: Visit, sample: CTVolume, truth: Truth, tmp_path: Path
+def test_two_methods_are_compared_with_each_other_and_with_the_reference(
+    visit: Visit, sample: CTVolume, reference: Mask, tmp_path: Path
 ) -> None:
     viewer = visit().open_sample()
-    page, k = viewer.page, largest(truth, 1)[0]
+    page, k = viewer.page, largest(reference, 1)[0]
     panel, scores = page.locator(".ich-compare"), page.locator(".ich-scores")
 
     def rows() -> dict[tuple[str, str], list[str]]:
@@ -189,7 +189,7 @@ def test_two_methods_are_compared_with_each_other_and_with_the_truth(
         return found
 
     viewer.do("edge").settle()  # at half height the two methods agree here in every pixel
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    viewer.go_to(k).draw(boxes_on(reference, k)[0])
     assert not panel.is_visible()  # basic use stays as it was
     page.mouse.move(5, 5)
     calm = viewer.pixels(1)
@@ -213,30 +213,30 @@ def test_two_methods_are_compared_with_each_other_and_with_the_truth(
     ]
     page.mouse.move(5, 5)
     page.wait_for_timeout(300)  # the legend takes its room from the panes
-    inside = Box(*map(round, boxes_on(truth, k)[0])).slices()
+    inside = Box(*map(round, boxes_on(reference, k)[0])).slices()
     assert viewer.pixels(1)[inside].mean() > calm[inside].mean() + 3  # where both are it is lit
 
     # Against the reference mask of the sample, and against the same one from a file.
-    page.click("[data-do=truth_sample]")
+    page.click("[data-do=reference_sample]")
     viewer.settle()
     with_sample = rows()
     assert len({scope for scope, _ in with_sample}) == 3
     mask = nib.load(viewer.download("mask", tmp_path)).get_fdata()  # of the left pane
     mine, theirs = mask != 0, np.asanyarray(nib.load(sample_paths()[1]).dataobj) != 0
     dice = 2 * (mine & theirs).sum() / (mine.sum() + theirs.sum())
-    cells = with_sample[f"Whole scan ({len(truth)} slices)", left]
+    cells = with_sample[f"Whole scan ({len(reference)} slices)", left]
     assert float(cells[3]) == pytest.approx(dice, abs=0.001)
     assert float(cells[2]) == pytest.approx(
-        float((truth.sum(axis=(1, 2)) * sample.voxel_volumes_ml).sum()), abs=0.06
+        float((reference.sum(axis=(1, 2)) * sample.voxel_volumes_ml).sum()), abs=0.06
     )
-    page.select_option(".ich-against", "truth")
+    page.select_option(".ich-against", "reference")
     assert "only the reference mask: missed" in page.inner_text(".ich-legend")
-    page.click("[data-do=truth_remove]")
+    page.click("[data-do=reference_remove]")
     viewer.settle()
-    page.set_input_files(".ich-truth-file", str(sample_paths()[1]))
-    page.wait_for_selector("[data-do=truth_remove]:visible", timeout=120_000)
+    page.set_input_files(".ich-reference-file", str(sample_paths()[1]))
+    page.wait_for_selector("[data-do=reference_remove]:visible", timeout=120_000)
     assert rows() == with_sample
-    page.set_input_files(".ich-truth-file", __file__)
+    page.set_input_files(".ich-reference-file", __file__)
     assert "test_page.py" in viewer.alert()
 
     # All that are here, side by side, and back.
@@ -262,11 +262,11 @@ def test_two_methods_are_compared_with_each_other_and_with_the_truth(
 
 
 @pytest.mark.slow
-def test_two_people_at_once_see_their_own(visit: Visit, truth: Truth, tmp_path: Path) -> None:
-    first, second = largest(truth, 2)
+def test_two_people_at_once_see_their_own(visit: Visit, reference: Mask, tmp_path: Path) -> None:
+    first, second = largest(reference, 2)
     left, right = visit().open_sample(), visit().open_sample()
-    left.go_to(first).draw(boxes_on(truth, first)[0], wait=False)
-    right.go_to(second).draw(boxes_on(truth, second)[0], wait=False)
+    left.go_to(first).draw(boxes_on(reference, first)[0], wait=False)
+    right.go_to(second).draw(boxes_on(reference, second)[0], wait=False)
     left.settle(), right.settle()
     assert left.token != right.token
     masks = {}
@@ -404,11 +404,11 @@ def test_a_finger_draws_on_a_phone(visit: Visit) -> None:
 
 
 def test_a_bad_file_after_a_good_one_loses_nothing(
-    visit: Visit, truth: Truth, tmp_path: Path
+    visit: Visit, reference: Mask, tmp_path: Path
 ) -> None:
     viewer = visit().open_sample()
-    k = largest(truth, 1)[0]
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    k = largest(reference, 1)[0]
+    viewer.go_to(k).draw(boxes_on(reference, k)[0])
     before, token = viewer.ml(0), viewer.token
     bad = tmp_path / "notes.nii.gz"
     bad.write_text("this is no scan")
@@ -421,7 +421,7 @@ def test_a_bad_file_after_a_good_one_loses_nothing(
 
 
 def test_another_scan_asks_first_and_then_is_shown(
-    visit: Visit, truth: Truth, sample: CTVolume, tmp_path: Path
+    visit: Visit, reference: Mask, sample: CTVolume, tmp_path: Path
 ) -> None:
     """Every second pixel across: twice as wide as high, and shown in its true shape."""
     image = nib.load(sample_paths()[0])
@@ -430,8 +430,8 @@ def test_another_scan_asks_first_and_then_is_shown(
     )
     nib.save(oblong, tmp_path / "oblong.nii.gz")
     viewer = visit().open_sample()
-    k = largest(truth, 1)[0]
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    k = largest(reference, 1)[0]
+    viewer.go_to(k).draw(boxes_on(reference, k)[0])
     token = viewer.token
     viewer.open_files(tmp_path / "oblong.nii.gz").page.click(".ich-ask button >> nth=0")
     assert viewer.token == token and viewer.ml(0)[1] > 0
@@ -566,7 +566,7 @@ def test_the_picture_is_the_scan_in_the_window(visit: Visit, sample: CTVolume) -
     assert place["A"]["y"] < place["R"]["y"] < place["P"]["y"]  # type: ignore[index]
 
 
-def test_wheel_slider_strip_and_buttons_change_the_slice(visit: Visit, truth: Truth) -> None:
+def test_wheel_slider_strip_and_buttons_change_the_slice(visit: Visit, reference: Mask) -> None:
     viewer = visit().open_sample()
     page, start = viewer.page, viewer.slice
     page.mouse.move(*viewer.point(0, 256, 256))
@@ -577,19 +577,19 @@ def test_wheel_slider_strip_and_buttons_change_the_slice(visit: Visit, truth: Tr
     page.wait_for_selector(f".ich[data-slice='{start}']")
     assert not np.array_equal(before, viewer.pixels(0))
     page.locator(".ich-slider").fill("7")
-    assert viewer.slice == 6 and page.inner_text(".ich-count") == f"7 / {len(truth)}"
+    assert viewer.slice == 6 and page.inner_text(".ich-count") == f"7 / {len(reference)}"
     viewer.do("next")
     assert viewer.slice == 7
     box = page.locator(".ich-strip").bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] - 9, box["y"] + 8)
-    assert viewer.slice == len(truth) - 1
+    assert viewer.slice == len(reference) - 1
 
 
-def test_masks_hide_and_the_other_method_can_be_chosen(visit: Visit, truth: Truth) -> None:
+def test_masks_hide_and_the_other_method_can_be_chosen(visit: Visit, reference: Mask) -> None:
     viewer = visit().open_sample()
-    k = largest(truth, 1)[0]
-    viewer.go_to(k).draw(boxes_on(truth, k)[0])
+    k = largest(reference, 1)[0]
+    viewer.go_to(k).draw(boxes_on(reference, k)[0])
     viewer.page.mouse.move(5, 5)
     with_mask = viewer.pixels(0)
     viewer.press("m")

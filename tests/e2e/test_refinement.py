@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Server
-from tests.e2e.sample_boxes import Truth, Visit, boxes_on, largest
+from tests.e2e.sample_boxes import Mask, Visit, boxes_on, largest
 
 
 @pytest.mark.slow
 def test_a_box_is_refined_after_its_first_answer_while_a_person_goes_on(
-    visit: Visit, refining_server: Server, truth: Truth
+    visit: Visit, refining_server: Server, reference: Mask
 ) -> None:
     viewer = visit(refining_server.url).open_sample()
-    page, slices = viewer.page, largest(truth, 3)
+    page, slices = viewer.page, largest(reference, 3)
     viewer.do("edge").settle()  # at half height both answers may end at the same place
-    viewer.go_to(slices[0]).draw(boxes_on(truth, slices[0])[0], wait=False).answered()
+    viewer.go_to(slices[0]).draw(boxes_on(reference, slices[0])[0], wait=False).answered()
     at_once = viewer.ml(0)
     assert at_once[0] > 0 and page.get_attribute(".ich", "data-rough") == "1"
     corner = page.locator(".ich-corner[data-corner=state]")
@@ -31,7 +31,7 @@ def test_a_box_is_refined_after_its_first_answer_while_a_person_goes_on(
     assert viewer.ml(0) == closer and page.get_attribute(".ich", "data-rough") == "0"
 
     for k in slices[1:]:
-        viewer.go_to(k).draw(boxes_on(truth, k)[0], wait=False)
+        viewer.go_to(k).draw(boxes_on(reference, k)[0], wait=False)
     viewer.answered()
     viewer.press("ArrowUp", "ArrowUp", "ArrowDown")  # the slice changes while it refines
     viewer.go_to(slices[0]).settle()

@@ -50,7 +50,7 @@ def test_what_is_said_of_likely_slices_moves_no_picture(visit: Visit) -> None:
 
 
 def test_from_the_sample_to_its_lesions_measured_in_three_gestures(
-    visit: Visit, sample: CTVolume, truth: npt.NDArray[np.bool_]
+    visit: Visit, sample: CTVolume, reference: npt.NDArray[np.bool_]
 ) -> None:
     viewer = visit()
     viewer.open_sample()  # one
@@ -63,7 +63,7 @@ def test_from_the_sample_to_its_lesions_measured_in_three_gestures(
     viewer.do("accept_follow").settle()  # three
     assert all("accepted" in row for row in rows(viewer))
     assert viewer.ml(0)[1] >= sum(listed) - 0.1  # followed, no lesion has less
-    assert viewer.ml(0)[1] == pytest.approx(volume_ml(truth, sample), rel=0.3)
+    assert viewer.ml(0)[1] == pytest.approx(volume_ml(reference, sample), rel=0.3)
     wait_for_likely(viewer)
     look(viewer, "accepted")
     # It is as if a person had drawn them: undone step by step, the lists follow.
@@ -98,10 +98,10 @@ def test_a_person_steps_through_and_adjusts(opened: Viewer) -> None:
 
 
 def test_a_box_on_a_calcification_is_told(
-    opened: Viewer, sample: CTVolume, truth: npt.NDArray[np.bool_]
+    opened: Viewer, sample: CTVolume, reference: npt.NDArray[np.bool_]
 ) -> None:
     """The plexus of a lateral ventricle, on a slice with blood elsewhere."""
-    k = int(truth.sum(axis=(1, 2)).argmax())
+    k = int(reference.sum(axis=(1, 2)).argmax())
     inside = ndimage.binary_erosion(
         intracranial(sample.hu_zyx[k].astype(np.float32)), iterations=20
     )

@@ -22,9 +22,9 @@ Visit = Callable[..., Viewer]
 
 def parenchymal(*, followup: bool) -> tuple[int, Box, float]:
     """The slice where a sample's parenchymal hematoma is largest, a person's box there, and its millilitres."""
-    scan_path, truth_path = sample_paths(followup)
+    scan_path, reference_path = sample_paths(followup)
     scan = read_volume(scan_path)
-    blood = read_mask(truth_path, scan) == 1
+    blood = read_mask(reference_path, scan) == 1
     k = int(blood.sum(axis=(1, 2)).argmax())
     box = max(boxes_from_mask(blood[k]), key=lambda one: one.width * one.height)
     ml = float((blood.sum(axis=(1, 2)) * scan.voxel_volumes_ml).sum())

@@ -941,8 +941,8 @@ class Generous(ThresholdPredictor):
 def thin_blood() -> CTVolume:
     """An ellipsoid of blood over slices of 1 mm, blurred by 0.8 mm."""
     radii_mm = (12.0, 11.0, 10.0)
-    truth = phantoms.ellipsoid((40, 96, 96), (1.0, 0.5, 0.5), (20, 24, 24), radii_mm)
-    hu = ndimage.gaussian_filter(np.where(truth, 65.0, 35.0), (0.8, 1.6, 1.6))
+    reference = phantoms.ellipsoid((40, 96, 96), (1.0, 0.5, 0.5), (20, 24, 24), radii_mm)
+    hu = ndimage.gaussian_filter(np.where(reference, 65.0, 35.0), (0.8, 1.6, 1.6))
     where = phantoms.geometry(list(range(40)), (0.5, 0.5))
     return CTVolume(np.rint(hu).astype(np.int16), where, name="thin")
 

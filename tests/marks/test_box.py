@@ -27,7 +27,7 @@ def test_an_empty_mask_has_no_box() -> None:
     assert boxes_from_mask(np.zeros(SHAPE, bool)) == []
 
 
-def test_pieces_that_touch_at_a_corner_are_one() -> None:
+def test_components_that_touch_at_a_corner_are_one() -> None:
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = mask[6, 6] = True
     mask[20:25, 30:33] = True
@@ -98,9 +98,9 @@ def test_the_box_of_a_mask_is_tight(points: list[tuple[int, int]]) -> None:
     inside = mask[box.slices()]
     assert inside.sum() == mask.sum()
     assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
-    pieces = boxes_from_mask(mask)
-    assert min(piece.x0 for piece in pieces) == box.x0
-    assert max(piece.y1 for piece in pieces) == box.y1
+    components = boxes_from_mask(mask)
+    assert min(component.x0 for component in components) == box.x0
+    assert max(component.y1 for component in components) == box.y1
 
 
 def test_jitter_may_reach_farther_along_one_axis() -> None:

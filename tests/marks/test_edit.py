@@ -109,8 +109,8 @@ def test_the_thinnest_stroke_has_no_gaps(
 ) -> None:
     drawn = edit.stroke(SHAPE, [start, end], 1e-6, spacing)
     # The coarser axis always gets a pixel; on the finer one a line may be several wide, never broken.
-    _, pieces = ndimage.label(drawn, structure=np.ones((3, 3)))
-    assert pieces == 1
+    _, components = ndimage.label(drawn, structure=np.ones((3, 3)))
+    assert components == 1
 
 
 def test_brush_and_eraser_touch_the_stroke_alone() -> None:
@@ -160,8 +160,8 @@ def test_a_threshold_brush_adds_only_what_is_in_its_range_and_takes_nothing_away
             lambda m: edit.copy_to_slice(m, np.zeros(SHAPE), (80, 40)),
             "got 80 to 40; exchange them",
         ),
-        (lambda m: edit.piece_at(m, (40, 0)), "(40, 60); got (40, 0); point inside"),
-        (lambda m: edit.piece_at(m, (1, 1, 1)), "got (1, 1, 1)"),
+        (lambda m: edit.component_at(m, (40, 0)), "(40, 60); got (40, 0); point inside"),
+        (lambda m: edit.component_at(m, (1, 1, 1)), "got (1, 1, 1)"),
         (lambda m: edit.smooth(m, math.nan), "A smoothing radius is above 0 mm; got nan"),
         (lambda m: edit.interpolate({0: m, 2: m[1:]}, [0, 5, 10]), "[(39, 60), (40, 60)]; take"),
         (lambda m: edit.interpolate({0: m, 3: m}, [0, 5, 10]), "0 to 2; got slices [0, 3]"),
@@ -192,18 +192,18 @@ def flood(mask: Mask, index: tuple[int, int]) -> Mask:
 
 @settings(deadline=None, max_examples=50)
 @given(masks, st.data())
-def test_a_piece_is_what_can_be_walked_to(mask: Mask, data: st.DataObject) -> None:
+def test_a_component_is_what_can_be_walked_to(mask: Mask, data: st.DataObject) -> None:
     index = tuple(data.draw(st.integers(0, size - 1)) for size in mask.shape)
-    piece = flood(mask, (index[0], index[1]))
-    np.testing.assert_array_equal(edit.piece_at(mask, index), piece)
-    np.testing.assert_array_equal(edit.erase_piece(mask, index), mask & ~piece)
+    component = flood(mask, (index[0], index[1]))
+    np.testing.assert_array_equal(edit.component_at(mask, index), component)
+    np.testing.assert_array_equal(edit.erase_component(mask, index), mask & ~component)
 
 
-def test_a_piece_may_run_through_the_slices() -> None:
+def test_a_component_may_run_through_the_slices() -> None:
     mask = np.zeros((3, 4, 4), dtype=bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = mask[0, 3, 3] = True
-    assert edit.piece_at(mask, (1, 1, 1)).sum() == 3
-    assert np.argwhere(edit.erase_piece(mask, (2, 2, 2))).tolist() == [[0, 3, 3]]
+    assert edit.component_at(mask, (1, 1, 1)).sum() == 3
+    assert np.argwhere(edit.erase_component(mask, (2, 2, 2))).tolist() == [[0, 3, 3]]
 
 
 @settings(deadline=None)
@@ -243,7 +243,7 @@ def test_smoothing_takes_off_a_spike_and_fills_a_dent() -> None:
     assert not got[40, 59:].any() and got[38:43, 28:30].all()
 
 
-def test_smoothing_loses_no_piece_for_being_small() -> None:
+def test_smoothing_loses_no_component_for_being_small() -> None:
     mask = disc((80, 80), (40, 30), (15, 15))
     mask[40, 60:63] = True
     got = edit.smooth(mask, 1.5)
@@ -257,11 +257,11 @@ def test_smoothing_any_mask_is_never_empty_for_it_and_mirrors_with_it(
     mask: Mask, radius_mm: float, spacing: tuple[float, float]
 ) -> None:
     got = edit.smooth(mask, radius_mm, spacing)
-    _, pieces = ndimage.label(mask, np.ones((3, 3)))
+    _, components = ndimage.label(mask, np.ones((3, 3)))
     assert got.any() == mask.any()
     if mask.all():
         assert got.all()
-    if pieces == 1:
+    if components == 1:
         np.testing.assert_array_equal(
             edit.smooth(mask[::-1, ::-1], radius_mm, spacing)[::-1, ::-1], got
         )

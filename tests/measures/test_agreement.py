@@ -55,11 +55,11 @@ def test_surface_dice_counts_the_boundary_and_not_the_inside() -> None:
 
 
 def test_surface_dice_in_three_dimensions_uses_the_slice_height() -> None:
-    truth = np.zeros((4, 5, 5), bool)
-    truth[1, 1:4, 1:4] = True
-    moved = np.roll(truth, 1, axis=0)
-    assert surface_dice(truth, moved, spacing_mm=(5, 1, 1), tolerance_mm=4) == 0.0
-    assert surface_dice(truth, moved, spacing_mm=(5, 1, 1), tolerance_mm=5) == 1.0
+    reference = np.zeros((4, 5, 5), bool)
+    reference[1, 1:4, 1:4] = True
+    moved = np.roll(reference, 1, axis=0)
+    assert surface_dice(reference, moved, spacing_mm=(5, 1, 1), tolerance_mm=4) == 0.0
+    assert surface_dice(reference, moved, spacing_mm=(5, 1, 1), tolerance_mm=5) == 1.0
 
 
 def test_a_mask_at_the_edge_of_the_array_has_its_boundary_there() -> None:
@@ -83,18 +83,18 @@ def test_whole_scan_and_slices_differ_by_what_was_left_out() -> None:
     """Slices 4, 5, 6 and 7 mm high; pixels of 0.25 mm2. The mask is on slice 1 alone, the reference mask on 1 and 2."""
     scan = phantoms.scan((0, 4, 10, 16), (10, 12))
     heights_mm = scan.slice_heights_mm
-    mask, truth = np.zeros((2, *scan.shape_zyx), bool)
+    mask, reference = np.zeros((2, *scan.shape_zyx), bool)
     mask[1] = square(2, 6, 2, 6)
-    truth[1] = square(2, 6, 4, 8)
-    truth[2] = square(2, 6, 4, 8)
-    on_slice = compare(mask, truth, scan, [1])
+    reference[1] = square(2, 6, 4, 8)
+    reference[2] = square(2, 6, 4, 8)
+    on_slice = compare(mask, reference, scan, [1])
     ml = 16 * 0.25 / 1000
     assert on_slice.volume_ml == pytest.approx(ml * heights_mm[1])
     assert on_slice.reference_ml == pytest.approx(ml * heights_mm[1])
     assert on_slice.difference_ml == on_slice.difference_percent == 0
     assert (on_slice.dice, on_slice.jaccard) == (0.5, pytest.approx(1 / 3))
     assert on_slice.surface_dice == 1.0  # moved by 2 px, which is 1 mm
-    whole = compare(mask, truth, scan)
+    whole = compare(mask, reference, scan)
     assert whole.reference_ml == pytest.approx(ml * (heights_mm[1] + heights_mm[2]))
     assert whole.difference_ml == pytest.approx(-ml * heights_mm[2])
     assert whole.difference_percent == pytest.approx(
@@ -103,7 +103,7 @@ def test_whole_scan_and_slices_differ_by_what_was_left_out() -> None:
     assert (whole.dice, whole.jaccard) == (pytest.approx(16 / 48), pytest.approx(8 / 40))
     # In depth each square is all boundary; slice 2 lies further from the mask than the tolerance.
     assert whole.surface_dice == pytest.approx(32 / 48)
-    both = compare(mask, truth, scan, [1, 2])
+    both = compare(mask, reference, scan, [1, 2])
     assert both.dice == whole.dice and both.surface_dice == pytest.approx(24 / 36)
 
 

@@ -258,8 +258,8 @@ def test_the_longest_line_is_that_of_all_pairs_of_corners(
     best = 0.0
     for mask_yx in mask:
         labels, count = ndimage.label(mask_yx, np.ones((3, 3)))
-        for piece in range(1, count + 1):
-            y, x = np.nonzero(labels == piece)
+        for component in range(1, count + 1):
+            y, x = np.nonzero(labels == component)
             ends = np.array(
                 [(a + i, b + j) for a, b in zip(y, x, strict=True) for i in (0, 1) for j in (0, 1)]
             )
@@ -269,7 +269,7 @@ def test_the_longest_line_is_that_of_all_pairs_of_corners(
     assert (0.0 if line is None else line.length_mm) == pytest.approx(best)
 
 
-def test_a_length_never_spans_from_one_piece_to_another() -> None:
+def test_a_length_never_spans_from_one_component_to_another() -> None:
     volume = phantoms.scan((0, 5), (20, 60))
     mask = np.zeros(volume.shape_zyx, dtype=bool)
     mask[0, 2:6, 2:8] = mask[0, 2:4, 50:52] = True
@@ -432,7 +432,7 @@ def test_each_slice_counts_in_c_by_its_area_and_its_own_height() -> None:
     assert found.a.slice_index == 4
 
 
-def test_b_is_the_chord_at_right_angles_to_a_also_in_a_turned_piece() -> None:
+def test_b_is_the_chord_at_right_angles_to_a_also_in_a_turned_component() -> None:
     volume = phantoms.scan((0, 5), (120, 120), (0.5, 0.5))
     y, x = np.mgrid[:120, :120]
     turn = math.radians(30)
@@ -519,9 +519,9 @@ def test_an_empty_mask_measures_nothing() -> None:
 
 
 def test_a_full_sized_scan_takes_less_than_two_seconds_of_a_processor() -> None:
-    scan, truth = (nib.load(path) for path in sample_paths())
+    scan, reference = (nib.load(path) for path in sample_paths())
     hu = np.asarray(scan.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
-    labels = np.asarray(truth.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
+    labels = np.asarray(reference.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
     hu, labels = (np.concatenate([array, array[-10:]]) for array in (hu, labels))
     where = phantoms.geometry([5.0 * k for k in range(40)], (0.45, 0.45))
     volume = CTVolume(np.ascontiguousarray(hu), where, name="phantom")
@@ -596,10 +596,10 @@ def test_one_draw_moves_all_boxes_alike() -> None:
 
 def test_the_sample_through_the_model_has_a_range_about_its_number() -> None:
     volume = read_volume(sample_paths()[0])
-    truth = read_mask(sample_paths()[1], volume) == 1
+    reference = read_mask(sample_paths()[1], volume) == 1
     predictor = load_predictor("litemedsam")
-    k = int(truth.sum(axis=(1, 2)).argmax())
-    box = box_from_mask(truth[k])
+    k = int(reference.sum(axis=(1, 2)).argmax())
+    box = box_from_mask(reference[k])
     assert box is not None
     embedding = predictor.embed(volume.hu_zyx[k])
     found = volume_range(predictor, volume, {k: [box]}, embedding=lambda _: embedding)

@@ -39,9 +39,9 @@ def grown(box: Box, by_px: float, shape_yx: tuple[int, int]) -> Box:
 
 @pytest.fixture(scope="module")
 def sample() -> tuple[CTVolume, Mask]:
-    scan, truth = sample_paths()
+    scan, reference = sample_paths()
     volume = read_volume(scan)
-    return volume, read_mask(truth, volume) > 0
+    return volume, read_mask(reference, volume) > 0
 
 
 def edged(masks_zyx: Mask, volume: CTVolume) -> Mask:
@@ -56,7 +56,7 @@ def masks_of(
     name: str, slices: npt.NDArray[np.intp], sample: tuple[CTVolume, Mask], lies: dict[str, Lie]
 ) -> dict[str, Mask]:
     """By how the boxes lie: a method's masks [z, y, x] of some slices, as the page shows them after the refinement."""
-    volume, truth_zyx = sample
+    volume, reference_zyx = sample
     predictor: Predictor = load_predictor(name)
     embeddings = predictor.embed_many([volume.hu_zyx[k] for k in slices])
     out = {}
@@ -64,7 +64,7 @@ def masks_of(
         rng = np.random.default_rng(0)
         masks = np.zeros(volume.shape_zyx, dtype=bool)
         for k, embedding in zip(slices, embeddings, strict=True):
-            around = box_from_mask(truth_zyx[k])
+            around = box_from_mask(reference_zyx[k])
             assert around is not None
             box = place(around, volume.shape_zyx[1:], rng)
             masks[k] = predictor.predict(embedding, [box]).union
@@ -95,12 +95,13 @@ def test_on_slices_across_the_sample_the_adapter_overlaps_its_blood_better(
     sample: tuple[CTVolume, Mask],
 ) -> None:
     """A check within seconds that the weights are the right ones; the slow tests below ask of every slice."""
-    truth_zyx = sample[1]
-    marked = np.flatnonzero(truth_zyx.any(axis=(1, 2)))
+    reference_zyx = sample[1]
+    marked = np.flatnonzero(reference_zyx.any(axis=(1, 2)))
     some = marked[len(marked) // 4 :: len(marked) // 2]
     lie = {"tight": BOXES["tight"]}
     tuned, plain = (
-        dice(masks_of(name, some, sample, lie)["tight"][some], truth_zyx[some]) for name in METHODS
+        dice(masks_of(name, some, sample, lie)["tight"][some], reference_zyx[some])
+        for name in METHODS
     )
     assert tuned > plain + 0.01
     assert tuned > 0.89
@@ -125,8 +126,8 @@ def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
     sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
 ) -> None:
     """About every kind of box; where they move as a person's do the two are alike."""
-    volume, truth_zyx = sample
-    true_ml = volume_ml(truth_zyx, volume)
+    volume, reference_zyx = sample
+    true_ml = volume_ml(reference_zyx, volume)
     tuned, plain = (
         np.array([volume_ml(found[name, lie], volume) / true_ml - 1 for lie in BOXES])
         for name in ("litemedsam-rslora", "litemedsam")
@@ -143,9 +144,9 @@ def test_with_the_edge_the_volume_is_within_3_percent_from_tight_and_loose_boxes
     sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
 ) -> None:
     """As the page and the command line have it by default: boxes 3 and 8 px wide of the blood."""
-    volume, truth_zyx = sample
-    true_ml = volume_ml(truth_zyx, volume)
+    volume, reference_zyx = sample
+    true_ml = volume_ml(reference_zyx, volume)
     for masks in (found["litemedsam-rslora", "tight"], found["litemedsam-rslora", WIDE]):
-        raw, with_edge = dice(masks, truth_zyx), dice(edged(masks, volume), truth_zyx)
+        raw, with_edge = dice(masks, reference_zyx), dice(edged(masks, volume), reference_zyx)
         assert volume_ml(edged(masks, volume), volume) == pytest.approx(true_ml, rel=0.03)
         assert with_edge > raw + 0.015

@@ -77,39 +77,41 @@ def run(volume: CTVolume, lesions: dict[object, object], **options: object) -> P
 def test_an_ellipsoid_is_found_whole_from_any_middle_slice(
     radius_mm: tuple[float, float, float], start: int, gap_mm: float
 ) -> None:
-    truth = phantoms.ellipsoid((14, 96, 112), (gap_mm, 0.5, 0.5), (7 * gap_mm, 24, 28), radius_mm)
-    volume = scan_of(truth, np.arange(14) * gap_mm)
+    reference = phantoms.ellipsoid(
+        (14, 96, 112), (gap_mm, 0.5, 0.5), (7 * gap_mm, 24, 28), radius_mm
+    )
+    volume = scan_of(reference, np.arange(14) * gap_mm)
     k = 7 + start
-    found = propagate(BloodInBox(), volume, {k: boxed(truth[k])})
+    found = propagate(BloodInBox(), volume, {k: boxed(reference[k])})
     mask_zyx = found.mask_zyx("blood in the box")
     # What may be missing is an end that is a speck by the rule.
-    lost = truth & ~mask_zyx
-    assert not (mask_zyx & ~truth).any()
+    lost = reference & ~mask_zyx
+    assert not (mask_zyx & ~reference).any()
     assert lost.sum(axis=(1, 2)).max() * 0.25 < Rule().least_area_mm2
     exact_ml = 4 / 3 * np.pi * np.prod(radius_mm) / 1000
     assert volume_ml(mask_zyx, volume) == pytest.approx(exact_ml, rel=0.15)  # 5 mm slices
 
 
 def test_the_boxes_that_were_used_are_those_of_the_slices_that_are_marked() -> None:
-    truth = phantoms.ellipsoid((9, 96, 112), (5, 0.5, 0.5), (20, 24, 28), (14, 12, 10))
-    done = run(scan_of(truth), {"a": {4: boxed(truth[4])}})
+    reference = phantoms.ellipsoid((9, 96, 112), (5, 0.5, 0.5), (20, 24, 28), (14, 12, 10))
+    done = run(scan_of(reference), {"a": {4: boxed(reference[4])}})
     slices = done.found["a"]
-    assert sorted(slices) == list(np.flatnonzero(truth.any(axis=(1, 2))))
-    assert slices[4].how == "prompt" and slices[4].boxes == tuple(boxed(truth[4]))
+    assert sorted(slices) == list(np.flatnonzero(reference.any(axis=(1, 2))))
+    assert slices[4].how == "prompt" and slices[4].boxes == tuple(boxed(reference[4]))
     rule = Rule()
     margin_px = (rule.margin_mm + 5 * rule.margin_per_mm) / 0.5
     for k in (5, 6):
         assert slices[k].how == "followed"
-        assert slices[k].boxes == (box_from_mask(truth[k - 1], margin_px),)
-        assert slices[k].evidence.growth == truth[k].sum() / truth[k - 1].sum()
+        assert slices[k].boxes == (box_from_mask(reference[k - 1], margin_px),)
+        assert slices[k].evidence.growth == reference[k].sum() / reference[k - 1].sum()
         assert slices[k].evidence.overlap == 1
         assert (slices[k].evidence.mean_hu, slices[k].evidence.tissue_hu) == (BLOOD, BRAIN)
 
 
 def test_edited_boxes_can_be_run_again() -> None:
-    truth = phantoms.ellipsoid((9, 96, 112), (5, 0.5, 0.5), (20, 24, 28), (14, 12, 10))
-    volume = scan_of(truth)
-    first = run(volume, {"a": {4: boxed(truth[4])}})
+    reference = phantoms.ellipsoid((9, 96, 112), (5, 0.5, 0.5), (20, 24, 28), (14, 12, 10))
+    volume = scan_of(reference)
+    first = run(volume, {"a": {4: boxed(reference[4])}})
     again = run(volume, {"a": {k: found.boxes for k, found in first.found["a"].items()}})
     assert (again.mask_zyx() == first.mask_zyx()).all()
     assert {found.how for found in again.found["a"].values()} == {"prompt"}
@@ -132,28 +134,34 @@ def test_two_lesions_are_followed_each_by_its_own_boxes() -> None:
 
 
 def test_what_two_lesions_claim_goes_to_the_one_with_a_prompt_there() -> None:
-    truth = disks(*[[(48, 56, 14)]] * 5)
-    volume = scan_of(truth)
-    done = run(volume, {"first": {0: boxed(truth[0])}, "second": {4: boxed(truth[4])}})
+    reference = disks(*[[(48, 56, 14)]] * 5)
+    volume = scan_of(reference)
+    done = run(volume, {"first": {0: boxed(reference[0])}, "second": {4: boxed(reference[4])}})
     labels = done.labels_zyx()
-    assert [np.unique(labels[k][truth[k]]).tolist() for k in range(5)] == [[1], [1], [1], [1], [2]]
+    assert [np.unique(labels[k][reference[k]]).tolist() for k in range(5)] == [
+        [1],
+        [1],
+        [1],
+        [1],
+        [2],
+    ]
 
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_a_lesion_splits_and_merges(start: int) -> None:
     """A trunk of which two limbs rise: from below it splits; from above two boxes merge into one."""
     limbs = [[(48, 56 - d, 9), (48, 56 + d, 9)] for d in (8, 13, 18)]
-    truth = disks(*[[(48, 56, 14)]] * 3, *limbs)
-    done = run(scan_of(truth), {"a": {start: boxed(truth[start])}})
-    assert (done.mask_zyx() == truth).all()
+    reference = disks(*[[(48, 56, 14)]] * 3, *limbs)
+    done = run(scan_of(reference), {"a": {start: boxed(reference[start])}})
+    assert (done.mask_zyx() == reference).all()
     far = done.found["a"][5 - start]
     assert len(far.boxes) == (2 if start == 0 else 1)
 
 
-def test_one_piece_may_end_while_the_other_goes_on() -> None:
-    truth = disks(*[[(30, 30, 10), (60, 80, 10)]] * 2, *[[(60, 80, 10)]] * 2)
-    done = run(scan_of(truth), {"a": {0: boxed(truth[0])}})
-    assert (done.mask_zyx() == truth).all()
+def test_one_component_may_end_while_the_other_goes_on() -> None:
+    reference = disks(*[[(30, 30, 10), (60, 80, 10)]] * 2, *[[(60, 80, 10)]] * 2)
+    done = run(scan_of(reference), {"a": {0: boxed(reference[0])}})
+    assert (done.mask_zyx() == reference).all()
     assert [len(found.boxes) for _, found in sorted(done.found["a"].items())] == [2, 2, 1, 1]
 
 
@@ -165,8 +173,8 @@ def test_a_tilted_stack_moves_the_box_with_the_anatomy(tilt_degrees: float) -> N
     """A rod at right angles to tilted slices: its pixels wander by the gap times the sine of the tilt."""
     positions_mm = np.arange(7) * 12.0
     wander_px = 12.0 * np.sin(np.radians(tilt_degrees)) / 0.5
-    truth = disks(*[[(48 + wander_px * (k - 3), 56, 5)] for k in range(7)])
-    volume = scan_of(truth, positions_mm, tilt_degrees=tilt_degrees)
+    reference = disks(*[[(48 + wander_px * (k - 3), 56, 5)] for k in range(7)])
+    volume = scan_of(reference, positions_mm, tilt_degrees=tilt_degrees)
     # The phantom is what it says: the rod's axis is at right angles to the slices.
     where = volume.geometry
     centres_mm = [
@@ -176,49 +184,51 @@ def test_a_tilted_stack_moves_the_box_with_the_anatomy(tilt_degrees: float) -> N
     along = (centres_mm[1] - centres_mm[0]) / np.linalg.norm(centres_mm[1] - centres_mm[0])
     assert abs(along @ where.normal) == pytest.approx(1)
     still = Rule(margin_mm=1, margin_per_mm=0, further_looks=0)
-    done = run(volume, {"a": {3: boxed(truth[3])}}, rule=still)
-    assert (done.mask_zyx() == truth).all()
+    done = run(volume, {"a": {3: boxed(reference[3])}}, rule=still)
+    assert (done.mask_zyx() == reference).all()
     upright = CTVolume(volume.hu_zyx, phantoms.geometry(list(positions_mm)), name="upright")
-    assert not (run(upright, {"a": {3: boxed(truth[3])}}, rule=still).mask_zyx() == truth).all()
+    assert not (
+        run(upright, {"a": {3: boxed(reference[3])}}, rule=still).mask_zyx() == reference
+    ).all()
 
 
 def test_the_margin_grows_with_the_gap() -> None:
     """A cone that widens by 0.6 mm each mm: a wide gap is crossed by a margin that knows it."""
     positions_mm = np.array([0, 2, 4, 6, 13, 15, 24.0])
-    truth = disks(*[[(48, 56, (8 + 0.6 * z) / 0.5)] for z in positions_mm])
-    volume = scan_of(truth, positions_mm)
+    reference = disks(*[[(48, 56, (8 + 0.6 * z) / 0.5)] for z in positions_mm])
+    volume = scan_of(reference, positions_mm)
     done = run(
         volume,
-        {"a": {0: boxed(truth[0])}},
+        {"a": {0: boxed(reference[0])}},
         rule=Rule(margin_mm=0.6, margin_per_mm=0.6, further_looks=0),
     )
-    assert (done.mask_zyx() == truth).all()
+    assert (done.mask_zyx() == reference).all()
     fixed = run(
         volume,
-        {"a": {0: boxed(truth[0])}},
+        {"a": {0: boxed(reference[0])}},
         rule=Rule(margin_mm=1.9, margin_per_mm=0, further_looks=0),
     )
-    assert (fixed.mask_zyx()[:4] == truth[:4]).all()
-    assert fixed.mask_zyx()[4].sum() < truth[4].sum()
+    assert (fixed.mask_zyx()[:4] == reference[:4]).all()
+    assert fixed.mask_zyx()[4].sum() < reference[4].sum()
 
 
 def test_a_box_that_cut_the_blood_is_widened() -> None:
     """From a small end: each slice reaches 3.5 or 4.5 mm farther than the last, where the margin is 2 mm."""
-    truth = disks(*[[(48, 56, radius)] for radius in (10, 17, 26)])
-    volume = scan_of(truth)
+    reference = disks(*[[(48, 56, radius)] for radius in (10, 17, 26)])
+    volume = scan_of(reference)
     narrow = Rule(margin_mm=2, margin_per_mm=0, further_looks=0)
-    cut = run(volume, {"a": {0: boxed(truth[0])}}, rule=narrow)
-    assert cut.mask_zyx()[1].sum() < truth[1].sum()
-    done = run(volume, {"a": {0: boxed(truth[0])}}, rule=replace(narrow, further_looks=2))
-    assert (done.mask_zyx() == truth).all()
+    cut = run(volume, {"a": {0: boxed(reference[0])}}, rule=narrow)
+    assert cut.mask_zyx()[1].sum() < reference[1].sum()
+    done = run(volume, {"a": {0: boxed(reference[0])}}, rule=replace(narrow, further_looks=2))
+    assert (done.mask_zyx() == reference).all()
     (box,) = done.found["a"][1].boxes
     assert box.width >= 35 + 2  # the disk and a pixel on each side
 
 
 def test_pixels_that_are_not_square_get_the_margin_in_mm() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 3)
-    volume = scan_of(truth, spacing_yx_mm=(0.5, 1.0))
-    done = run(volume, {"a": {0: boxed(truth[0])}}, rule=Rule(margin_mm=2, margin_per_mm=0.4))
+    reference = disks(*[[(48, 56, 12)]] * 3)
+    volume = scan_of(reference, spacing_yx_mm=(0.5, 1.0))
+    done = run(volume, {"a": {0: boxed(reference[0])}}, rule=Rule(margin_mm=2, margin_per_mm=0.4))
     assert done.found["a"][1].boxes == (Box(56 - 12 - 4, 48 - 12 - 8, 57 + 12 + 4, 49 + 12 + 8),)
 
 
@@ -231,68 +241,70 @@ def stop_above(volume: CTVolume, boxes: list[Box], rule: Rule | None = None) -> 
 
 
 def test_it_stops_at_the_end_of_the_scan() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 3)
-    stop = stop_above(scan_of(truth), boxed(truth[0]))
+    reference = disks(*[[(48, 56, 12)]] * 3)
+    stop = stop_above(scan_of(reference), boxed(reference[0]))
     assert (stop.reason, stop.slice_index) == ("end", 2)
     assert stop.sentence == "stopped above slice 3: the scan ends there"
 
 
 def test_it_does_not_start_where_the_box_holds_nothing() -> None:
-    truth = disks([], [(48, 56, 12)])
-    stop = stop_above(scan_of(truth), [Box(40, 40, 60, 60)])
+    reference = disks([], [(48, 56, 12)])
+    stop = stop_above(scan_of(reference), [Box(40, 40, 60, 60)])
     assert stop.sentence == "stopped above slice 1: nothing was found in its boxes"
 
 
 def test_it_stops_where_the_blood_ends() -> None:
-    truth = disks([(48, 56, 12)], [(48, 56, 12)], [(48, 56, 1)])
-    stop = stop_above(scan_of(truth), boxed(truth[0]))
+    reference = disks([(48, 56, 12)], [(48, 56, 12)], [(48, 56, 1)])
+    stop = stop_above(scan_of(reference), boxed(reference[0]))
     assert (stop.reason, stop.slice_index) == ("area", 1)
-    assert stop.value == truth[2].sum() * 0.25
+    assert stop.value == reference[2].sum() * 0.25
     assert stop.sentence.startswith("stopped above slice 2: area 1 mm², below ")
 
 
 def test_it_stops_where_the_mask_bursts() -> None:
-    truth = disks([(48, 56, 6)], [(48, 56, 16)])
-    stop = stop_above(scan_of(truth), boxed(truth[0]), Rule(margin_mm=9, most_growth=4))
+    reference = disks([(48, 56, 6)], [(48, 56, 16)])
+    stop = stop_above(scan_of(reference), boxed(reference[0]), Rule(margin_mm=9, most_growth=4))
     assert stop.reason == "growth"
-    assert stop.value == truth[1].sum() / truth[0].sum()
+    assert stop.value == reference[1].sum() / reference[0].sum()
     assert "times the last slice's, above 4" in stop.sentence
 
 
 def test_it_stops_where_the_blood_pales() -> None:
     """65, then 55, then 46 HU in brain of 35: with half of the first contrast as the limit, 46 is too pale."""
-    truth = disks(*[[(48, 56, 12)]] * 3)
-    stop = stop_above(scan_of(truth, hu=[65, 55, 46]), boxed(truth[0]), Rule(least_contrast=0.5))
+    reference = disks(*[[(48, 56, 12)]] * 3)
+    stop = stop_above(
+        scan_of(reference, hu=[65, 55, 46]), boxed(reference[0]), Rule(least_contrast=0.5)
+    )
     assert (stop.reason, stop.value, stop.threshold) == ("hu", 46, 50)
     assert stop.sentence == "stopped above slice 2: mean 46 HU, below 50"
 
 
 def test_it_stops_at_bone() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 3)
-    volume = scan_of(truth)
+    reference = disks(*[[(48, 56, 12)]] * 3)
+    volume = scan_of(reference)
     hu = volume.hu_zyx.copy()
-    hu[2, :48][truth[2, :48]] = 900
+    hu[2, :48][reference[2, :48]] = 900
     stop = stop_above(
-        CTVolume(hu, volume.geometry, name="with bone"), boxed(truth[0]), Rule(most_bone=0.4)
+        CTVolume(hu, volume.geometry, name="with bone"), boxed(reference[0]), Rule(most_bone=0.4)
     )
-    share = np.mean(hu[2][truth[2]] == 900)
+    share = np.mean(hu[2][reference[2]] == 900)
     assert (stop.reason, stop.slice_index, stop.value) == ("bone", 1, share)
     assert f"{share:.0%} bone, above 40%" in stop.sentence
 
 
 def test_it_stops_where_the_next_slice_shows_something_else() -> None:
     """Beside the last outline, though within the box around it: as when a corner of the box holds a vessel."""
-    truth = disks([(48, 56, 12)], [(60, 68, 1.5)])
+    reference = disks([(48, 56, 12)], [(60, 68, 1.5)])
     rule = Rule(margin_mm=0.5, margin_per_mm=0, least_area_mm2=2, least_overlap=0.5)
-    stop = stop_above(scan_of(truth), boxed(truth[0]), rule)
+    stop = stop_above(scan_of(reference), boxed(reference[0]), rule)
     assert (stop.reason, stop.slice_index, stop.value) == ("overlap", 0, 0)
     assert stop.sentence == "stopped above slice 1: overlap 0% with the last slice, below 50%"
 
 
 def test_it_stops_where_the_model_doubts_itself() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 3)
-    volume = scan_of(truth, hu=[65, 65, 54])
-    stop = stop_above(volume, boxed(truth[0]), Rule(least_iou=0.6))
+    reference = disks(*[[(48, 56, 12)]] * 3)
+    volume = scan_of(reference, hu=[65, 65, 54])
+    stop = stop_above(volume, boxed(reference[0]), Rule(least_iou=0.6))
     assert (stop.reason, stop.slice_index, stop.value) == ("iou", 1, 0)
 
 
@@ -301,16 +313,16 @@ LIKE = Rule(least_likeness=0.3)
 
 def squares(*sides_px: int) -> BoolArray:
     """A mask [z, y, x] with a square on each slice, whose sides lie on those of cells of 4 x 4 pixels."""
-    truth = np.zeros((len(sides_px), *SHAPE_YX), bool)
-    for mask, side in zip(truth, sides_px, strict=True):
+    reference = np.zeros((len(sides_px), *SHAPE_YX), bool)
+    for mask, side in zip(reference, sides_px, strict=True):
         mask[32 : 32 + side, 32 : 32 + side] = True
-    return truth
+    return reference
 
 
 def test_it_stops_where_the_blood_looks_more_like_what_surrounds_it() -> None:
     """65, 55 and 46 HU in brain of 35: 1, 1/3 and -4/15 on the way from -1, the brain, to 1, the prompted blood."""
-    truth = squares(24, 24, 24)
-    volume, prompts = scan_of(truth, hu=[65, 55, 46]), {"a": {0: boxed(truth[0])}}
+    reference = squares(24, 24, 24)
+    volume, prompts = scan_of(reference, hu=[65, 55, 46]), {"a": {0: boxed(reference[0])}}
     done = propagate_lesions(TellsBlood(), volume, prompts, rule=LIKE)
     assert sorted(done.found["a"]) == [0, 1]
     assert done.found["a"][1].evidence.likeness == pytest.approx(1 / 3, abs=0.01)
@@ -322,29 +334,29 @@ def test_it_stops_where_the_blood_looks_more_like_what_surrounds_it() -> None:
         "(1 is like that blood, -1 like what surrounds it)"
     )
     pale = propagate_lesions(TellsBlood(), volume, prompts, rule=Rule(least_likeness=-0.5))
-    assert (pale.mask_zyx() == truth).all()
+    assert (pale.mask_zyx() == reference).all()
 
 
 def test_blood_that_the_prompted_box_cut_off_is_still_blood() -> None:
-    truth = squares(28, 28)
+    reference = squares(28, 28)
     left = Box(30, 30, 44, 62)
-    done = propagate_lesions(TellsBlood(), scan_of(truth), {"a": {0: [left]}}, rule=LIKE)
+    done = propagate_lesions(TellsBlood(), scan_of(reference), {"a": {0: [left]}}, rule=LIKE)
     assert done.found["a"][1].evidence.likeness == pytest.approx(1, abs=0.01)
-    assert (done.mask_zyx()[1] == truth[1]).all()
+    assert (done.mask_zyx()[1] == reference[1]).all()
 
 
 def test_another_lesions_blood_is_not_taken_for_what_surrounds_this_one() -> None:
-    truth = squares(24, 24)
-    other = np.roll(truth, 32, axis=2)
-    prompts = {"a": {0: boxed(truth[0])}, "b": {0: boxed(other[0])}}
-    done = propagate_lesions(TellsBlood(), scan_of(truth | other), prompts, rule=LIKE)
+    reference = squares(24, 24)
+    other = np.roll(reference, 32, axis=2)
+    prompts = {"a": {0: boxed(reference[0])}, "b": {0: boxed(other[0])}}
+    done = propagate_lesions(TellsBlood(), scan_of(reference | other), prompts, rule=LIKE)
     for name in prompts:
         assert done.found[name][1].evidence.likeness == pytest.approx(1, abs=0.01)
 
 
 def test_what_looks_like_the_blood_is_held_to_no_other_threshold_but_the_area() -> None:
-    truth = squares(12, 44, 2)
-    volume, prompts = scan_of(truth), {"a": {0: boxed(truth[0])}}
+    reference = squares(12, 44, 2)
+    volume, prompts = scan_of(reference), {"a": {0: boxed(reference[0])}}
     strict = replace(LIKE, margin_mm=16, most_growth=4, least_overlap=1, least_iou=1)
     done = propagate_lesions(TellsBlood(), volume, prompts, rule=strict)
     assert sorted(done.found["a"]) == [0, 1]
@@ -359,8 +371,8 @@ def test_what_looks_like_the_blood_is_held_to_no_other_threshold_but_the_area() 
 def test_the_thresholds_hold_where_nothing_tells_the_blood(
     predictor: Predictor, side: int, least: float | None
 ) -> None:
-    truth = squares(side, side, side)
-    volume, prompts = scan_of(truth, hu=[65, 55, 46]), {"a": {0: boxed(truth[0])}}
+    reference = squares(side, side, side)
+    volume, prompts = scan_of(reference, hu=[65, 55, 46]), {"a": {0: boxed(reference[0])}}
     rule = Rule(least_likeness=least, least_contrast=0.5, least_area_mm2=0.5)
     done = propagate_lesions(predictor, volume, prompts, rule=rule)
     (stop,) = (one for one in done.stops if one.direction == 1)
@@ -372,13 +384,13 @@ def test_the_thresholds_hold_where_nothing_tells_the_blood(
 
 
 def test_a_prompted_slice_is_answered_from_its_own_box() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 5)
+    reference = disks(*[[(48, 56, 12)]] * 5)
     half = Box(40, 30, 56, 70)
-    done = run(scan_of(truth), {"a": {1: boxed(truth[1]), 3: [half]}})
+    done = run(scan_of(reference), {"a": {1: boxed(reference[1]), 3: [half]}})
     found = done.found["a"]
     assert (found[3].how, found[3].boxes) == ("prompt", (half,))
     expected = np.zeros(SHAPE_YX, bool)
-    expected[half.slices()] = truth[3][half.slices()]
+    expected[half.slices()] = reference[3][half.slices()]
     assert (found[3].mask_yx == expected).all()
     assert [found[k].how for k in range(5)] == [
         "followed",
@@ -421,19 +433,19 @@ def test_interpolation_follows_a_tilted_stack() -> None:
 
 
 def test_progress_rises_to_the_end_and_covers_what_is_never_visited() -> None:
-    truth = disks([], *[[(48, 56, 12)]] * 3, *[[]] * 6)
+    reference = disks([], *[[(48, 56, 12)]] * 3, *[[]] * 6)
     shares: list[float] = []
-    run(scan_of(truth), {"a": {2: boxed(truth[2])}}, progress=shares.append)
+    run(scan_of(reference), {"a": {2: boxed(reference[2])}}, progress=shares.append)
     assert shares == sorted(shares)
     assert 0 < shares[0] < 0.5 and shares[-1] == 1
 
 
 def test_cancel_keeps_what_was_found_and_says_so() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 9)
+    reference = disks(*[[(48, 56, 12)]] * 9)
     seen: list[float] = []
     done = run(
-        scan_of(truth),
-        {"a": {4: boxed(truth[4])}},
+        scan_of(reference),
+        {"a": {4: boxed(reference[4])}},
         progress=seen.append,
         cancelled=lambda: len(seen) >= 3,
     )
@@ -443,15 +455,15 @@ def test_cancel_keeps_what_was_found_and_says_so() -> None:
         "stopped above slice 6: cancelled",
         "stopped below slice 4: cancelled",
     ]
-    before = run(scan_of(truth), {"a": {4: boxed(truth[4])}}, cancelled=lambda: True)
+    before = run(scan_of(reference), {"a": {4: boxed(reference[4])}}, cancelled=lambda: True)
     assert before.cancelled and not before.mask_zyx().any()
 
 
 def test_both_directions_and_all_lesions_are_encoded_together() -> None:
-    truth = disks(*[[(30, 30, 10), (60, 80, 10)]] * 5)
+    reference = disks(*[[(30, 30, 10), (60, 80, 10)]] * 5)
     predictor = BloodInBox()
-    one, two = boxed(truth[2])
-    propagate_lesions(predictor, scan_of(truth), {1: {2: [one]}, 2: {2: [two]}})
+    one, two = boxed(reference[2])
+    propagate_lesions(predictor, scan_of(reference), {1: {2: [one]}, 2: {2: [two]}})
     assert predictor.batches == [1, 2, 2]  # slice 2; 1 and 3; 0 and 4
     assert (
         predictor.asked == 1 + 1 + 2 + 2
@@ -459,21 +471,21 @@ def test_both_directions_and_all_lesions_are_encoded_together() -> None:
 
 
 def test_embeddings_that_the_caller_keeps_are_used() -> None:
-    truth = disks([], *[[(48, 56, 12)]] * 3, *[[]] * 4)
-    volume, predictor, asked = scan_of(truth), BloodInBox(), []
+    reference = disks([], *[[(48, 56, 12)]] * 3, *[[]] * 4)
+    volume, predictor, asked = scan_of(reference), BloodInBox(), []
 
     def embed(k: int) -> SliceEmbedding:
         asked.append(k)
         return SliceEmbedding(volume.hu_zyx[k])
 
-    propagate(predictor, volume, {2: boxed(truth[2])}, embed=embed)
+    propagate(predictor, volume, {2: boxed(reference[2])}, embed=embed)
     assert sorted(asked) == [0, 1, 2, 3, 4]
     assert predictor.batches == []
 
 
 def test_each_step_is_given_as_it_is_found() -> None:
-    truth = disks(*[[(48, 56, 12)]] * 3)
-    steps = follow(BloodInBox(), scan_of(truth), {"a": {1: boxed(truth[1])}})
+    reference = disks(*[[(48, 56, 12)]] * 3)
+    steps = follow(BloodInBox(), scan_of(reference), {"a": {1: boxed(reference[1])}})
     first = next(steps)
     assert isinstance(first, Found) and first.slice_index == 1
     assert [type(step).__name__ for step in steps] == ["Found", "Found", "Stop", "Stop"]

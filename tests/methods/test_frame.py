@@ -72,12 +72,12 @@ def test_a_box_and_the_image_agree() -> None:
 
 def test_logits_come_back_to_where_they_were_seen() -> None:
     shape = (300, 512)
-    truth = np.zeros(shape, bool)
-    truth[40:120, 200:360] = True
+    reference = np.zeros(shape, bool)
+    reference[40:120, 200:360] = True
     frame = SliceFrame(shape)
-    logits = np.where(frame.mask(truth), 5, -5).astype(np.float32)
+    logits = np.where(frame.mask(reference), 5, -5).astype(np.float32)
     back = frame.logits(logits) > 0
-    assert np.logical_xor(back, truth).sum() <= 4 * (80 + 160)  # within a pixel of the edge
+    assert np.logical_xor(back, reference).sum() <= 4 * (80 + 160)  # within a pixel of the edge
     assert box_from_mask(back[50:110, 210:350]) == Box(0, 0, 140, 60)
 
 

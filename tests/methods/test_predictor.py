@@ -31,11 +31,11 @@ def slice_hu(seed: int = 0) -> np.ndarray:
     hu = np.full(SHAPE, -1000.0)
     brain = ((x - 200) / 170) ** 2 + ((y - 160) / 140) ** 2 < 1
     hu[brain] = 35 + rng.normal(0, 2, int(brain.sum()))
-    hu[truth()] = 65 + rng.normal(0, 2, int(truth().sum()))
+    hu[reference()] = 65 + rng.normal(0, 2, int(reference().sum()))
     return hu
 
 
-def truth() -> np.ndarray:
+def reference() -> np.ndarray:
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     return ((x - 189.5) / 40) ** 2 + ((y - 159.5) / 40) ** 2 < 1
 
@@ -64,7 +64,7 @@ def test_a_plain_hematoma_is_found_at_native_size(predictor: Predictor) -> None:
     assert result.masks.shape == (1, *SHAPE)
     assert result.masks.dtype == bool
     assert result.iou.shape == (1,) and result.iou.dtype == np.float32
-    assert dice(result.union, truth()) > 0.9
+    assert dice(result.union, reference()) > 0.9
 
 
 def test_two_boxes_give_two_masks_in_their_order(predictor: Predictor) -> None:
@@ -122,7 +122,7 @@ def test_a_second_look_answers_at_the_same_place() -> None:
     embedding = embedding_of(predictor)
     looked = predictor.predict(embedding, [BLOOD], second_look=True)
     assert looked.masks.shape == (1, *SHAPE)
-    assert dice(looked.union, truth()) > 0.9
+    assert dice(looked.union, reference()) > 0.9
 
 
 class Sided(Backend):
@@ -160,11 +160,11 @@ def test_a_second_look_is_the_mean_of_three() -> None:
     embedding = predictor.embed(slice_hu())
     once = predictor.predict(embedding, [BLOOD, BLOOD], second_look=False)
     again = predictor.predict(embedding, [BLOOD, BLOOD], second_look=True)
-    assert dice(once.masks[0], truth()) < 0.5  # the right half of the slice, blood or not
+    assert dice(once.masks[0], reference()) < 0.5  # the right half of the slice, blood or not
     # The two crops hold each other's sides in balance; 2 (1) - 1.5 for blood on the left, -2 (1) + 1.5 for brain.
     inside = crop_region(BLOOD, SHAPE).slices()
     for mask in again.masks:
-        assert dice(mask[inside], truth()[inside]) > 0.97
+        assert dice(mask[inside], reference()[inside]) > 0.97
     crop = backend.framing.frame(SHAPE, crop_region(BLOOD, SHAPE)).image(slice_hu()) > 0.45
     assert again.iou == pytest.approx((2 * crop.mean() + once.iou) / 3, abs=1e-3)
 

@@ -26,7 +26,7 @@ from tests.pages import (
 )
 
 
-def test_scores_are_of_the_first_method_and_of_the_truth_by_scope(
+def test_scores_are_of_the_first_method_and_of_the_reference_by_scope(
     controller: Controller, closer: CloserModel, tmp_path: Path
 ) -> None:
     page = Page(controller, "x")
@@ -47,34 +47,34 @@ def test_scores_are_of_the_first_method_and_of_the_truth_by_scope(
 
     case = controller.store.get("x").case
     assert case is not None and case.volume is not None
-    truth = np.zeros(case.volume.shape_zyx, bool)
-    truth[3, 0:4, 0:4] = truth[5, 0:4, 0:4] = True
-    sent = tmp_path / "hash" / "truth.nii.gz"
+    reference = np.zeros(case.volume.shape_zyx, bool)
+    reference[3, 0:4, 0:4] = reference[5, 0:4, 0:4] = True
+    sent = tmp_path / "hash" / "reference.nii.gz"
     sent.parent.mkdir()
-    save_mask(sent, truth, case.volume)
-    reply = page.ask("truth", files=[{"path": str(sent), "name": "truth.nii.gz"}])
-    assert reply["error"] is None and set(reply["truth"]["slices"]) == {"3", "5"}
-    assert not list(controller.store.get("x").private.rglob("truth.nii.gz"))
+    save_mask(sent, reference, case.volume)
+    reply = page.ask("reference", files=[{"path": str(sent), "name": "reference.nii.gz"}])
+    assert reply["error"] is None and set(reply["reference"]["slices"]) == {"3", "5"}
+    assert not list(controller.store.get("x").private.rglob("reference.nii.gz"))
     here, marked, whole = (scope["rows"][1] for scope in scores(5)["scopes"])
-    assert here["dice"] == 0 and here["truth_ml"] == area_ml(16)  # slice 5, with no box on it
+    assert here["dice"] == 0 and here["reference_ml"] == area_ml(16)  # slice 5, with no box on it
     assert (marked["dice"], marked["jaccard"], marked["surface_dice"]) == (1, 1, 1)
     assert whole["dice"] == pytest.approx(2 * 16 / 48)
     assert whole["difference_percent"] == pytest.approx(-50)
     nothing = scores(0)["scopes"][0]["rows"][0]
     assert nothing["dice"] is None and nothing["difference_percent"] is None
-    page.ask("truth", remove=True)
+    page.ask("reference", remove=True)
     assert len(scores(3)["scopes"]) == 2
 
 
-def test_a_truth_that_is_no_mask_of_the_scan_is_refused(
+def test_a_reference_that_is_no_mask_of_the_scan_is_refused(
     controller: Controller, tmp_path: Path
 ) -> None:
     page = Page(controller, "x")
     page.ask("sample")
     sent = tmp_path / "notes.nii.gz"
     sent.write_text("no mask")
-    reply = page.ask("truth", files=[{"path": str(sent), "name": "notes.nii.gz"}])
-    assert reply["error"]["text"].startswith("notes.nii.gz: ") and "truth" not in reply
+    reply = page.ask("reference", files=[{"path": str(sent), "name": "notes.nii.gz"}])
+    assert reply["error"]["text"].startswith("notes.nii.gz: ") and "reference" not in reply
 
 
 def test_all_methods_are_shown_at_once(controller: Controller) -> None:

@@ -88,7 +88,7 @@ def test_every_operation_holds_the_lock_for_what_is_marked(
     page.ask("models", models=["two", "one", "three"])
     page.ask("models", models=["one", "two"])
     page.ask("edge", on=False)
-    page.ask("truth", sample=True)
+    page.ask("reference", sample=True)
     page.ask("suggest")
     page.ask("accept", proposals=[{"key": 1, "slices": [{"slice": 5, "boxes": [[2, 2, 9, 9]]}]}])
     for op in ("undo", "redo"):

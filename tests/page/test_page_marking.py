@@ -151,10 +151,10 @@ def test_an_eraser_that_is_undone_and_redone(controller: Controller) -> None:
     assert page.ask("redo")["totals"]["one"] == area_ml(56)
 
 
-def test_a_piece_is_taken_away_where_it_is_pointed_at(controller: Controller) -> None:
+def test_a_component_is_taken_away_where_it_is_pointed_at(controller: Controller) -> None:
     page = opened(controller)
     page.ask("boxes", slice=2, boxes=[BOX, [20, 4, 24, 6]])
-    reply = page.ask("correct", tool="piece", slice=2, lesion=1, points=[[21.3, 5.9]])
+    reply = page.ask("correct", tool="component", slice=2, lesion=1, points=[[21.3, 5.9]])
     assert reply["totals"] == {"one": area_ml(64), "two": area_ml(72)}
 
 

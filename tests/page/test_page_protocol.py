@@ -39,7 +39,7 @@ SENSE: dict[str, st.SearchStrategy[Any]] = {
     "lesion": st.sampled_from([1, 1, 1, 2]),
     "boxes": st.lists(st.lists(st.integers(-2, 30), min_size=3, max_size=5), max_size=3),
     "points": st.lists(st.lists(st.floats(-5, 40), min_size=2, max_size=2), max_size=3),
-    "tool": st.sampled_from(["brush", "erase", "piece", "fill", "smooth", "copy", "between"]),
+    "tool": st.sampled_from(["brush", "erase", "component", "fill", "smooth", "copy", "between"]),
     "hu_range": st.none() | st.lists(st.integers(-5, 90), min_size=2, max_size=2),
     "radius_mm": st.floats(0.1, 20),
     "role": st.sampled_from(["baseline", "followup"]),
@@ -252,7 +252,11 @@ def test_a_name_of_any_script_is_a_name_of_a_file(controller: Controller, tmp_pa
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [
-        ("correct", {"slice": 3, "lesion": 1, "tool": "piece"}, "taken away at a point; got none"),
+        (
+            "correct",
+            {"slice": 3, "lesion": 1, "tool": "component"},
+            "taken away at a point; got none",
+        ),
         ("correct", {"slice": 3, "lesion": 1, "tool": "copy"}, "copied onto a slice; got none"),
         ("correct", {"slice": 3, "lesion": 1, "tool": "brush"}, "one point or more"),
         ("correct", {"slice": SLICES, "lesion": 1, "tool": "fill"}, "slices 0 to 5; got 6"),
@@ -264,7 +268,7 @@ def test_a_name_of_any_script_is_a_name_of_a_file(controller: Controller, tmp_pa
         ("asked", {"findings": {"height": 180}}, "A finding is one of parenchymal_ml"),
         ("open", {"files": [{"path": "a\0b", "name": "x"}]}, "these are not here"),
         ("open", {"files": [{"path": "a" * 4000, "name": "x"}]}, "these are not here"),
-        ("truth", {}, "these are not here"),
+        ("reference", {}, "these are not here"),
         ("lesion_set", {"lesion": 7, "name": "x"}, "lesion"),
         ("models", {"models": ["one", "four"]}, "four"),
         ("fetch", {"name": "four"}, "four"),

@@ -30,7 +30,7 @@ def hu() -> NDArray[np.int16]:
 
 
 @pytest.fixture(scope="module")
-def truth() -> NDArray[np.int16]:
+def reference() -> NDArray[np.int16]:
     return load(sample_paths()[1])[1]
 
 
@@ -81,9 +81,9 @@ def test_hu_are_those_of_a_scanner(hu: NDArray[np.int16]) -> None:
 
 
 def test_hematoma_is_30_ml_of_clotted_blood_in_one_piece(
-    hu: NDArray[np.int16], truth: NDArray[np.int16]
+    hu: NDArray[np.int16], reference: NDArray[np.int16]
 ) -> None:
-    clot = truth == IPH
+    clot = reference == IPH
     assert 25 < clot.sum() * VOXEL_ML < 35
     assert 50 < hu[clot].mean() < 75
     core = ndimage.binary_erosion(clot, np.ones((1, 5, 5), bool))
@@ -94,51 +94,53 @@ def test_hematoma_is_30_ml_of_clotted_blood_in_one_piece(
     assert sizes.max() > 0.98 * clot.sum()
 
 
-def test_hematoma_is_irregular(truth: NDArray[np.int16]) -> None:
+def test_hematoma_is_irregular(reference: NDArray[np.int16]) -> None:
     """It is clearly not the ellipsoid of its own second moments (which would give a Dice of 1)."""
-    index = np.argwhere(truth == IPH) * [5.0, 0.45, 0.45]
+    index = np.argwhere(reference == IPH) * [5.0, 0.45, 0.45]
     middle, covariance = index.mean(0), np.cov(index.T)
-    grid = np.moveaxis(np.indices(truth.shape), 0, -1) * [5.0, 0.45, 0.45] - middle
+    grid = np.moveaxis(np.indices(reference.shape), 0, -1) * [5.0, 0.45, 0.45] - middle
     squared = np.einsum("...i,ij,...j", grid, np.linalg.inv(covariance), grid)
     ellipsoid = squared <= 5.0  # a solid ellipsoid's semi-axis is sqrt(5) standard deviations
-    overlap = 2 * (ellipsoid & (truth == IPH)).sum() / (ellipsoid.sum() + (truth == IPH).sum())
+    overlap = (
+        2 * (ellipsoid & (reference == IPH)).sum() / (ellipsoid.sum() + (reference == IPH).sum())
+    )
     assert 0.6 < overlap < 0.93
 
 
-def test_hematoma_lies_deep_on_the_left(truth: NDArray[np.int16]) -> None:
-    z, y, x = (c.mean() for c in np.nonzero(truth == IPH))
+def test_hematoma_lies_deep_on_the_left(reference: NDArray[np.int16]) -> None:
+    z, y, x = (c.mean() for c in np.nonzero(reference == IPH))
     assert 10 < z < 16
     assert 200 < y < 290
     assert 290 < x < 350, "the patient's left is on the right of the image"
 
 
 def test_blood_in_the_ventricles_is_there_and_lies_low(
-    hu: NDArray[np.int16], truth: NDArray[np.int16]
+    hu: NDArray[np.int16], reference: NDArray[np.int16]
 ) -> None:
-    ventricular = truth == IVH
+    ventricular = reference == IVH
     assert 1.5 < ventricular.sum() * VOXEL_ML < 8
     assert 42 < hu[ventricular].mean() < 70
     rows = np.nonzero(ventricular)[1]
     assert np.percentile(rows, 90) > 310, "some has sunk to the occipital horns"
-    assert set(np.unique(truth)) == {0, IPH, IVH}
+    assert set(np.unique(reference)) == {0, IPH, IVH}
 
 
 def test_blood_is_brighter_than_the_brain_around_it_and_has_a_dark_rim(
-    hu: NDArray[np.int16], truth: NDArray[np.int16]
+    hu: NDArray[np.int16], reference: NDArray[np.int16]
 ) -> None:
     rim, beyond = [], []
     for k in range(11, 15):
-        gap_mm = ndimage.distance_transform_edt(truth[k] == 0) * 0.45
+        gap_mm = ndimage.distance_transform_edt(reference[k] == 0) * 0.45
         rim.append(hu[k][(gap_mm > 1.5) & (gap_mm < 4)])
         beyond.append(hu[k][(gap_mm > 6) & (gap_mm < 10)])
     assert np.median(np.concatenate(rim)) < np.median(np.concatenate(beyond)) - 2
-    assert hu[truth == IPH].mean() > np.median(np.concatenate(beyond)) + 20
+    assert hu[reference == IPH].mean() > np.median(np.concatenate(beyond)) + 20
 
 
 def test_brain_has_the_hu_and_the_noise_of_a_clinical_scan(
-    hu: NDArray[np.int16], truth: NDArray[np.int16], inside: NDArray[np.bool_]
+    hu: NDArray[np.int16], reference: NDArray[np.int16], inside: NDArray[np.bool_]
 ) -> None:
-    brain = inside & ~ndimage.binary_dilation(truth > 0, iterations=20)
+    brain = inside & ~ndimage.binary_dilation(reference > 0, iterations=20)
     smooth = ndimage.gaussian_filter(hu.astype(float), (0, 2.5, 2.5))
     p5, p50, p95 = np.percentile(smooth[brain], [5, 50, 95])
     assert 29 < p50 < 36
@@ -203,23 +205,23 @@ def test_readme_says_that_it_is_synthetic_and_names_its_source() -> None:
     assert "Copyright (C) 1993-2004 Louis Collins" in text
 
 
-def test_readmes_figures_are_those_of_the_files(truth: NDArray[np.int16]) -> None:
+def test_readmes_figures_are_those_of_the_files(reference: NDArray[np.int16]) -> None:
     text = (sample_paths()[0].parent / "README.md").read_text(encoding="utf-8")
     later_hu, later = (load(path)[1] for path in sample_paths(followup=True))
-    for name, labels in (("", truth), ("follow-up: ", later)):
+    for name, labels in (("", reference), ("follow-up: ", later)):
         for label, kind in ((IPH, "IPH"), (IVH, "IVH")):
             voxels = int((labels == label).sum())
             slices = np.flatnonzero((labels == label).any((1, 2)))
             row = f"| {name}{label}, {kind} | {voxels:,} | {voxels * VOXEL_ML:.1f} mL "
             assert f"{row}| {slices.min()} to {slices.max()} |" in text
     assert f"| {later_hu[later == IPH].mean():.0f} |" in text
-    before, after = ((labels == IPH).sum() * VOXEL_ML for labels in (truth, later))
+    before, after = ((labels == IPH).sum() * VOXEL_ML for labels in (reference, later))
     grown = f"grown by\n{after - before:.1f} mL ({100 * (after / before - 1):.1f} %)"
     assert grown in text
-    ivh_grown = ((later == IVH).sum() - (truth == IVH).sum()) * VOXEL_ML
+    ivh_grown = ((later == IVH).sum() - (reference == IVH).sum()) * VOXEL_ML
     assert f"the IVH has\ngrown by {ivh_grown:.1f} mL" in text
-    best = int((truth == IPH).sum((1, 2)).argmax())
-    rows, columns = np.nonzero(truth[best] == IPH)
+    best = int((reference == IPH).sum((1, 2)).argmax())
+    rows, columns = np.nonzero(reference[best] == IPH)
     box = f"{columns.min()},{rows.min()},{columns.max() + 1},{rows.max() + 1}"
     assert f"slice {best} " in text
     assert box in text
@@ -264,12 +266,12 @@ def test_larger_hematoma_is_larger_by_its_scale_and_has_the_same_shape() -> None
 
 
 def test_followup_is_the_same_head_turned_and_moved_with_a_hematoma_40_percent_larger(
-    hu: NDArray[np.int16], truth: NDArray[np.int16]
+    hu: NDArray[np.int16], reference: NDArray[np.int16]
 ) -> None:
     from tools.phantom.sample import BASELINE, FOLLOWUP, HEAD_CENTRE, HEAD_SCALE, rotation
 
     later_hu, later = (load(path)[1] for path in sample_paths(followup=True))
-    assert (later == IPH).sum() / (truth == IPH).sum() == pytest.approx(1.4, abs=0.03)
+    assert (later == IPH).sum() / (reference == IPH).sum() == pytest.approx(1.4, abs=0.03)
 
     # Hard bone of the first scan is, where the two poses put it, bone in the second.
     bone = np.argwhere(hu[8:22] > 900)[::50] + np.array([8, 0, 0])
@@ -319,8 +321,8 @@ def test_only_bone_hardens_the_beam_and_makes_what_is_behind_it_too_dark() -> No
 def test_one_slice_made_again_is_the_committed_one(followup: bool) -> None:
     """The reference mask of the middle slice, voxel for voxel (the whole scan takes minutes)."""
     from tools.phantom.head import Head, Hematoma
-    from tools.phantom.sample import BASELINE, FOLLOWUP, ideal_slice, truth_of
+    from tools.phantom.sample import BASELINE, FOLLOWUP, ideal_slice, reference_of
 
     phantom = FOLLOWUP if followup else BASELINE
     _, iph, ivh = ideal_slice(Head(Hematoma(phantom.hematoma_scale)), phantom, 12)
-    np.testing.assert_array_equal(truth_of(iph, ivh), load(sample_paths(followup)[1])[1][12])
+    np.testing.assert_array_equal(reference_of(iph, ivh), load(sample_paths(followup)[1])[1][12])

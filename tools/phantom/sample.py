@@ -108,7 +108,7 @@ def ideal_slice(head: Head, phantom: HeadPhantom, k: int, stack: Stack = SAMPLE)
     return result.reshape(3, SIZE, SIZE)
 
 
-def truth_of(iph: Floats, ivh: Floats) -> NDArray[np.uint8]:
+def reference_of(iph: Floats, ivh: Floats) -> NDArray[np.uint8]:
     """Labels of voxels that blood fills at least by half: 1 where most of it is IPH, else 2."""
     return np.where(iph + ivh >= 0.5, np.where(iph >= ivh, 1, 2), 0).astype(np.uint8)
 
@@ -118,7 +118,9 @@ def make(phantom: HeadPhantom) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     head = Head(Hematoma(phantom.hematoma_scale))
     ideal = np.stack([ideal_slice(head, phantom, k) for k in range(SAMPLE.slices)])
     hu = scan(ideal[:, 0], PIXEL_MM, phantom.seed)
-    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16), truth_of(ideal[:, 1], ideal[:, 2])
+    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16), reference_of(
+        ideal[:, 1], ideal[:, 2]
+    )
 
 
 def write_nifti(
@@ -164,16 +166,18 @@ def write_nifti(
 
 
 def main() -> None:
-    """Write the two scans with their truths, into another folder where one is named."""
-    parser = argparse.ArgumentParser(description="Make the synthetic head CTs and their truths.")
+    """Write the two scans with their reference masks, into another folder where one is named."""
+    parser = argparse.ArgumentParser(
+        description="Make the synthetic head CTs and their reference masks."
+    )
     parser.add_argument("--folder", type=Path, default=sample_paths()[0].parent)
     parser.add_argument("--followup-only", action="store_true", help="leave the baseline alone")
     options = parser.parse_args()
     for phantom in (FOLLOWUP,) if options.followup_only else (BASELINE, FOLLOWUP):
         ct, mask = (options.folder / path.name for path in sample_paths(phantom is FOLLOWUP))
-        hu, truth = make(phantom)
+        hu, reference = make(phantom)
         write_nifti(ct, hu)
-        write_nifti(mask, truth)
+        write_nifti(mask, reference)
         print(f"{ct.name}: {ct.stat().st_size / 1e6:.2f} MB, {mask.name}")
 
 

@@ -25,7 +25,7 @@ from ichseg.replace_file import write_whole
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
-from tools.phantom.sample import BASELINE, PIXEL_MM, SAMPLE, Stack, ideal_slice, truth_of
+from tools.phantom.sample import BASELINE, PIXEL_MM, SAMPLE, Stack, ideal_slice, reference_of
 from tools.phantom.sample import write_nifti as write_scan
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: The sample's head in slices of one plane each.
 THIN = Stack(slices=300, slice_mm=0.5, lowest_mm=SAMPLE.lowest_mm - 2.25, planes=1)
-SCAN, TRUTH = "head_ct_thin.nii.gz", "head_ct_thin_truth.nii.gz"
+SCAN, REFERENCE = "head_ct_thin.nii.gz", "head_ct_thin_reference.nii.gz"
 LESIONS = {1: "IPH", 2: "IVH"}
 #: The scanner's errors are made for so many slices at a time, which bounds the memory.
 _AT_ONCE = 30
@@ -46,15 +46,15 @@ def make(folder: Path) -> None:
 
     head = Head(Hematoma(BASELINE.hematoma_scale))
     quanta = QUANTA * THIN.slice_mm / SAMPLE.slice_mm
-    hu, truth = [], []
+    hu, reference = [], []
     for start in range(0, THIN.slices, _AT_ONCE):
         slices = range(start, start + _AT_ONCE)
         ideal = np.stack([ideal_slice(head, BASELINE, k, THIN) for k in slices])
         seen = scan(ideal[:, 0], PIXEL_MM, [BASELINE.seed, start], quanta)
         hu.append(np.clip(np.rint(seen), -1024, 3071).astype(np.int16))
-        truth.append(truth_of(ideal[:, 1], ideal[:, 2]))
+        reference.append(reference_of(ideal[:, 1], ideal[:, 2]))
     folder.mkdir(parents=True, exist_ok=True)
-    write_scan(folder / TRUTH, np.concatenate(truth), THIN)
+    write_scan(folder / REFERENCE, np.concatenate(reference), THIN)
     write_scan(folder / SCAN, np.concatenate(hu), THIN)
 
 
@@ -76,25 +76,27 @@ class Followed:
 
 def followed(predictor: Predictor, folder: Path) -> Iterator[Followed]:
     """Each lesion on the sample, and on the thin series both ways; what is kept in the folder is not done again."""
-    sample, truth = sample_paths()
+    sample, reference = sample_paths()
     ways = (
-        ("5 mm, slice by slice", Path(sample), Path(truth), Rule()),
-        ("0.5 mm, by slabs", folder / SCAN, folder / TRUTH, Rule()),
-        ("0.5 mm, slice by slice", folder / SCAN, folder / TRUTH, Rule(slab_mm=0)),
+        ("5 mm, slice by slice", Path(sample), Path(reference), Rule()),
+        ("0.5 mm, by slabs", folder / SCAN, folder / REFERENCE, Rule()),
+        ("0.5 mm, slice by slice", folder / SCAN, folder / REFERENCE, Rule(slab_mm=0)),
     )
-    for what, scan_path, truth_path, rule in ways:
+    for what, scan_path, reference_path, rule in ways:
         kept = folder / f"{predictor.name}, {what}.json"
         if not kept.exists():
-            rows = [asdict(row) for row in _followed(predictor, scan_path, truth_path, what, rule)]
+            rows = [
+                asdict(row) for row in _followed(predictor, scan_path, reference_path, what, rule)
+            ]
             write_whole(kept, json.dumps(rows).encode())
         yield from (Followed(**row) for row in json.loads(kept.read_text(encoding="utf-8")))
 
 
 def _followed(
-    predictor: Predictor, scan_path: Path, truth_path: Path, what: str, rule: Rule
+    predictor: Predictor, scan_path: Path, reference_path: Path, what: str, rule: Rule
 ) -> Iterator[Followed]:
     volume = read_volume(scan_path)
-    labels = read_labelled_mask(truth_path, volume).labels_zyx
+    labels = read_labelled_mask(reference_path, volume).labels_zyx
     for label, lesion in LESIONS.items():
         true_zyx = labels == label
         k = int(true_zyx.sum(axis=(1, 2)).argmax())
@@ -134,10 +136,10 @@ def write(docs: Path, rows: Sequence[Followed], method: str) -> str:
 
 By `python -m tools.phantom thin`, with {method}, from one box on the slice with most of each lesion, 3 pixels
 around it, without refinement. The thin series is the sample's head in {THIN.slices} slices of {THIN.slice_mm:g} mm,
-each with the noise of a tenth of the sample's dose. Dice a slice is the mean over the slices with both a mask and
+each with the noise of a tenth of the sample's dose. Dice per slice is the mean over the slices with both a mask and
 blood.
 
-| lesion | series | edge | found, mL | true, mL | Dice | Dice a slice |
+| lesion | series | edge | found, mL | true, mL | Dice | Dice per slice |
 |---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 """

@@ -3,9 +3,9 @@
 import { one } from "../../viewer/dom.js";
 import { Mask, pathOf } from "../../viewer/masks.js";
 import { colourOf, here, state, titleOf } from "../../viewer/state.js";
-import { againstTruth, comparing } from "./comparing.js";
+import { againstReference, comparing } from "./comparing.js";
 
-const TRUTH_COLOUR = "#9be564", BOTH_COLOUR = "#ffffff";
+const REFERENCE_COLOUR = "#9be564", BOTH_COLOUR = "#ffffff";
 const PATTERNS = { full: "full", stripes: "striped", dots: "dotted" };
 const TILE_PX = 16; // two for a CSS pixel
 /** a method's mask -> what it has with another, and what only one of them has */
@@ -27,7 +27,7 @@ function bloodOf(model) {
 }
 
 const emptyMask = () => new Mask([], state.scan.shape);
-const truthHere = () => comparing.truth?.get(state.k);
+const referenceHere = () => comparing.reference?.get(state.k);
 
 function agreementOf(own, reference) {
   // The outlines of what both have, and of what only one has; made once for a pair of masks.
@@ -81,13 +81,13 @@ const PAINT = {
 
 /** Draw where a pane's method agrees, in the place of its masks; the first pane agrees with itself. */
 export function drawAgreement(context, index, transform) {
-  const truth = againstTruth();
-  if (!comparing.open || !comparing.agreement || !(truth || index > 0)) return false;
+  const reference = againstReference();
+  if (!comparing.open || !comparing.agreement || !(reference || index > 0)) return false;
   const own = bloodOf(state.models[index]) ?? emptyMask();
-  const { both, ownOnly, referenceOnly } = agreementOf(own, truth ? truthHere() : bloodOf(state.models[0]));
+  const { both, ownOnly, referenceOnly } = agreementOf(own, reference ? referenceHere() : bloodOf(state.models[0]));
   const layers = [
     [both, "full", BOTH_COLOUR],
-    [referenceOnly, "stripes", truth ? TRUTH_COLOUR : colourOf(state.models[0])],
+    [referenceOnly, "stripes", reference ? REFERENCE_COLOUR : colourOf(state.models[0])],
     [ownOnly, "dots", colourOf(state.models[index])],
   ];
   for (const [shape, kind, colour] of layers) {
@@ -103,14 +103,14 @@ export function drawAgreement(context, index, transform) {
 }
 
 /** Draw the reference mask's outline. */
-export function drawTruth(context, _, transform) {
-  const truth = truthHere();
-  if (!comparing.open || !comparing.outline || !truth) return;
+export function drawReference(context, _, transform) {
+  const reference = referenceHere();
+  if (!comparing.open || !comparing.outline || !reference) return;
   const path = new Path2D();
-  path.addPath(truth.path, transform);
+  path.addPath(reference.path, transform);
   context.setLineDash([5, 4]);
   context.lineWidth = 1.5;
-  context.strokeStyle = TRUTH_COLOUR;
+  context.strokeStyle = REFERENCE_COLOUR;
   context.stroke(path);
   context.setLineDash([]);
 }
@@ -124,8 +124,8 @@ export function showLegend() {
 }
 
 function meanings() {
-  if (againstTruth()) {
-    return [["full", BOTH_COLOUR, "reference mask and method"], ["stripes", TRUTH_COLOUR, "only the reference mask: missed"], ["dots", colourOf(state.models[0]), "only the method: too much"]];
+  if (againstReference()) {
+    return [["full", BOTH_COLOUR, "reference mask and method"], ["stripes", REFERENCE_COLOUR, "only the reference mask: missed"], ["dots", colourOf(state.models[0]), "only the method: too much"]];
   }
   const { models } = state;
   const others = models.length === 2 ? titleOf(models[1]) : "the pane's own method";

@@ -4,12 +4,12 @@ export const comparing = {
   open: false,
   /** whether the panes show where methods agree, in the place of their masks */
   agreement: false,
-  /** what they are to agree with: "first" (the left pane's method) or "truth" */
+  /** what they are to agree with: "first" (the left pane's method) or "reference" */
   against: "first",
   /** whether the reference mask's outline is drawn */
   outline: true,
   /** @type {Map<number, import("../../viewer/masks.js").Mask> | null} the reference masks, by slice */
-  truth: null,
+  reference: null,
   /** @type {any} as Python sends them; null where they are yet to come */
   scores: null,
   /** what the scores are of */
@@ -18,4 +18,4 @@ export const comparing = {
   askMethods: false,
 };
 
-export const againstTruth = () => Boolean(comparing.against === "truth" && comparing.truth);
+export const againstReference = () => Boolean(comparing.against === "reference" && comparing.reference);

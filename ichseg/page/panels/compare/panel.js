@@ -8,20 +8,20 @@ import { setModels, showSingle } from "../../viewer/panes.js";
 import { ask } from "../../viewer/server.js";
 import { marked, shown, state } from "../../viewer/state.js";
 import { upload } from "../../viewer/upload.js";
-import { drawAgreement, drawTruth, showLegend } from "./agreement.js";
-import { againstTruth, comparing } from "./comparing.js";
+import { drawAgreement, drawReference, showLegend } from "./agreement.js";
+import { againstReference, comparing } from "./comparing.js";
 import { showAbsent, showScores } from "./scores.js";
 
 function scoreKey() {
   // What the scores depend on: methods, marked slices, the slice on screen, the reference mask.
   const { k, models, slices } = state;
-  return JSON.stringify([k, models, marked().map((slice) => [slice, slices.get(slice).boxes, slices.get(slice).ml]), Boolean(comparing.truth)]);
+  return JSON.stringify([k, models, marked().map((slice) => [slice, slices.get(slice).boxes, slices.get(slice).ml]), Boolean(comparing.reference)]);
 }
 
 const scoresWanted = () => Boolean(comparing.open && state.scan && comparing.scored !== scoreKey());
 
 function show() {
-  const { open, agreement, truth } = comparing;
+  const { open, agreement, reference } = comparing;
   one(".ich-compare").hidden = !open;
   enable("compare", !state.lost);
   expand("compare", open);
@@ -30,23 +30,23 @@ function show() {
   press("show_agreement", agreement);
   press("show_two", state.models.length === 2 && !shown.single);
   press("show_every", state.models.length > 2 && !shown.single);
-  press("truth_outline", comparing.outline);
+  press("reference_outline", comparing.outline);
   const against = one(".ich-against");
   against.closest("label").hidden = !agreement;
-  against.options[1].disabled = !truth;
-  against.value = againstTruth() ? "truth" : "first";
-  button("truth_sample").hidden = Boolean(truth) || !state.scan.sample;
-  button("truth_open").hidden = Boolean(truth);
-  for (const name of ["truth_outline", "truth_remove"]) button(name).hidden = !truth;
+  against.options[1].disabled = !reference;
+  against.value = againstReference() ? "reference" : "first";
+  button("reference_sample").hidden = Boolean(reference) || !state.scan.sample;
+  button("reference_open").hidden = Boolean(reference);
+  for (const name of ["reference_outline", "reference_remove"]) button(name).hidden = !reference;
   showLegend();
   showScores(comparing.scored !== scoreKey());
   showAbsent();
 }
 
-function takeTruth(found) {
+function takeReference(found) {
   const masks = found && new Map();
   for (const [key, runs] of Object.entries(found?.slices ?? {})) masks.set(Number(key), new Mask(runs, state.scan.shape));
-  comparing.truth = masks;
+  comparing.reference = masks;
   if (!masks) comparing.against = "first";
   announce(masks ? "Reference mask loaded, with blood on " + masks.size + " slices." : "Reference mask removed.");
 }
@@ -82,23 +82,23 @@ export const panel = {
     show_agreement: () => set({ agreement: true }),
     show_two: () => showMethods(state.models.slice(0, 2)),
     show_every: showEvery,
-    truth_open: () => one(".ich-truth-file").click(),
-    truth_sample: () => ask({ op: "truth", sample: true }),
-    truth_remove: () => ask({ op: "truth", remove: true }),
-    truth_outline: () => set({ outline: !comparing.outline }),
+    reference_open: () => one(".ich-reference-file").click(),
+    reference_sample: () => ask({ op: "reference", sample: true }),
+    reference_remove: () => ask({ op: "reference", remove: true }),
+    reference_outline: () => set({ outline: !comparing.outline }),
   },
   keys: { c: toggle },
-  slow: ["truth", "fetch"],
+  slow: ["reference", "fetch"],
   start() {
     one(".ich-against").addEventListener("change", (event) => set({ against: event.target.value }));
-    onFiles(".ich-truth-file", (files) => upload(files, { op: "truth" }, "Reading the reference mask"));
+    onFiles(".ich-reference-file", (files) => upload(files, { op: "reference" }, "Reading the reference mask"));
   },
   opened(reply) {
-    Object.assign(comparing, { truth: null, scores: null, scored: "", against: "first" });
-    if (reply.truth !== undefined) takeTruth(reply.truth);
+    Object.assign(comparing, { reference: null, scores: null, scored: "", against: "first" });
+    if (reply.reference !== undefined) takeReference(reply.reference);
   },
   take(reply) {
-    if (reply.truth !== undefined && !reply.scan) takeTruth(reply.truth);
+    if (reply.reference !== undefined && !reply.scan) takeReference(reply.reference);
   },
   choices() { comparing.askMethods = false; },
   wants: () => scoresWanted() || comparing.askMethods,
@@ -107,7 +107,7 @@ export const panel = {
     if (scores && scores.slice === state.k && now) Object.assign(comparing, { scores, scored: scoreKey() });
   },
   drawInstead: drawAgreement,
-  drawUnder: drawTruth,
+  drawUnder: drawReference,
   show,
   slice: show,
 };

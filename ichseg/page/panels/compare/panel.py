@@ -87,7 +87,7 @@ def _reference(work: Work, session: Session, op: Reference, reply: Reply) -> Ite
     with session.lock:
         case, volume = work.case(session)
         if op.remove:
-            case.reference = reply["truth"] = None
+            case.reference = reply["reference"] = None
             return
         if op.sample:
             if not case.is_sample:
@@ -103,7 +103,7 @@ def _reference(work: Work, session: Session, op: Reference, reply: Reply) -> Ite
                 work.store.discard(upload)
             reply["said"] = list(given.notes)
         case.reference = np.packbits(given.blood_zyx)
-        reply["truth"] = reference_state(case)
+        reply["reference"] = reference_state(case)
 
 
 def _fetch(work: Work, session: Session, op: Fetch, reply: Reply) -> Iterable[Reply]:
@@ -125,7 +125,7 @@ def _choices() -> Reply:
 
 OPERATIONS = (
     Operation("models", Models, _models),
-    Operation("truth", Reference, _reference),
+    Operation("reference", Reference, _reference),
     Operation("fetch", Fetch, _fetch),
 )
 PASSING = (InPassing("compare", bool, _scores),)

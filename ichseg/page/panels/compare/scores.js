@@ -12,24 +12,24 @@ function volumeError({ difference_ml: ml, difference_percent: percent }) {
 
 /** @param {boolean} stale whether the scores are of something else than what is on screen */
 export function showScores(stale) {
-  const { scores, truth } = comparing;
+  const { scores, reference } = comparing;
   const region = one(".ich-scores");
   region.dataset.stale = stale;
   const note = one(".ich-scores-note");
   if (!scores) {
     region.replaceChildren();
-    note.textContent = marked().length || truth ? "Scoring…" : "Draw a box: the methods are compared on the slices that have one.";
+    note.textContent = marked().length || reference ? "Scoring…" : "Draw a box: the methods are compared on the slices that have one.";
     return;
   }
-  const withTruth = scores.scopes.some(({ rows }) => rows[0] && "dice" in rows[0]);
-  region.replaceChildren(scoreTable(scores, withTruth));
-  note.textContent = withTruth
+  const withReference = scores.scopes.some(({ rows }) => rows[0] && "dice" in rows[0]);
+  region.replaceChildren(scoreTable(scores, withReference));
+  note.textContent = withReference
     ? "Dice, Jaccard, surface Dice and volume error are against the reference mask. That of the whole scan includes slices without a box. " +
       "Surface Dice: boundaries in the plane of the slices, in three dimensions for the whole scan."
     : "Load a reference mask to score each method against it.";
 }
 
-function scoreTable({ first, slice, marked: count, scopes }, withTruth) {
+function scoreTable({ first, slice, marked: count, scopes }, withReference) {
   const names = {
     slice: "This slice (" + (slice + 1) + ")",
     marked: "Marked slices (" + count + ")",
@@ -37,9 +37,9 @@ function scoreTable({ first, slice, marked: count, scopes }, withTruth) {
   };
   /** @type {[string, (row: any) => string][]} */
   const columns = [["mL", (row) => number(row.ml)], ["Dice with " + titleOf(first), (row) => (row.model === first ? "" : share(row.with_first))]];
-  if (withTruth) {
+  if (withReference) {
     columns.push(
-      ["Reference, mL", (row) => number(row.truth_ml)], ["Dice", (row) => share(row.dice)], ["Jaccard", (row) => share(row.jaccard)],
+      ["Reference, mL", (row) => number(row.reference_ml)], ["Dice", (row) => share(row.dice)], ["Jaccard", (row) => share(row.jaccard)],
       ["Surface Dice, 2 mm", (row) => share(row.surface_dice)], ["Volume error, mL", volumeError],
     );
   }

@@ -66,7 +66,7 @@ def _reference_score(
 ) -> dict[str, Any]:
     found = agreement.compare(mask_zyx, reference_zyx, volume, slices)
     return {
-        "truth_ml": found.reference_ml,
+        "reference_ml": found.reference_ml,
         "dice": _finite(found.dice),
         "jaccard": _finite(found.jaccard),
         "surface_dice": _finite(found.surface_dice),

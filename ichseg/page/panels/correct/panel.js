@@ -46,7 +46,7 @@ function grab(point, pane) {
 function cursor(_, index) {
   if (state.tool === "box") return null;
   if (index !== state.own) return "not-allowed";
-  return state.tool === "piece" ? "pointer" : "crosshair";
+  return state.tool === "component" ? "pointer" : "crosshair";
 }
 
 // By keys

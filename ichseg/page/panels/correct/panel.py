@@ -26,14 +26,14 @@ SMOOTH_MM = 1.0
 class Correct:
     """Change the first model's mask of a lesion on a slice by a tool.
 
-    "brush" and "erase" go along ``points`` with a round tip of ``radius_mm``; "piece" takes away the connected
+    "brush" and "erase" go along ``points`` with a round tip of ``radius_mm``; "component" takes away the connected
     component at a point; "fill" fills holes; "smooth" calms the outline; "copy" puts the mask ``onto`` another slice;
     "between" fills in the slices between the lesion's edited ones.
     """
 
     slice: SliceIndex
     lesion: LesionId
-    tool: Literal["brush", "erase", "piece", "fill", "smooth", "copy", "between"]
+    tool: Literal["brush", "erase", "component", "fill", "smooth", "copy", "between"]
     points: Annotated[list[Point], Field(max_length=100_000)] = field(default_factory=list)
     radius_mm: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 2.0
     hu_range: HURange | None = None
@@ -85,7 +85,7 @@ def _component(case: Case, volume: CTVolume, op: Correct) -> dict[int, BoolArray
             "A connected component is taken away at a point; got none; point inside it."
         )
     x, y = op.points[0]
-    return {op.slice: edit.erase_piece(_mask(case, op), (math.floor(y), math.floor(x)))}
+    return {op.slice: edit.erase_component(_mask(case, op), (math.floor(y), math.floor(x)))}
 
 
 def _fill(case: Case, volume: CTVolume, op: Correct) -> dict[int, BoolArray]:
@@ -131,7 +131,7 @@ def _between(case: Case, volume: CTVolume, op: Correct) -> dict[int, BoolArray]:
 _TOOLS: dict[str, Callable[[Case, CTVolume, Correct], dict[int, BoolArray]]] = {
     "brush": _brush,
     "erase": _erase,
-    "piece": _component,
+    "component": _component,
     "fill": _fill,
     "smooth": _smooth,
     "copy": _copy,

@@ -60,7 +60,7 @@ def _switch(work: Work, session: Session, op: Switch, reply: Reply) -> Iterable[
         for k in case.segmentation.marked_slices():
             work.show(case, volume, k, reply)
         reply["scan"] = scan_state(case, volume, voxels)
-        reply["truth"] = reference_state(case)
+        reply["reference"] = reference_state(case)
 
 
 def _ask(work: Work, session: Session, op: Ask, reply: Reply) -> Iterable[Reply]:
