@@ -484,6 +484,7 @@ def cluster() -> Iterator[str]:
             yield "auto"
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_masks(cluster: str, manifest: Path, tmp_path: Path) -> None:
     here = cohort.run(segments(manifest, tmp_path / "here"))
     there = cohort.run(segments(manifest, tmp_path / "there"), where=cluster)
@@ -491,6 +492,7 @@ def test_a_cluster_gives_the_same_masks(cluster: str, manifest: Path, tmp_path: 
     assert there[1].error == here[1].error
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_cluster_that_dies_costs_one_job_only(cluster: str) -> None:
     def work(number: int) -> int:  # pickled by value: a cluster's worker has no tests
         if number == 1:

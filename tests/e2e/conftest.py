@@ -251,6 +251,19 @@ def visit(people: People, server: Server) -> Iterator[Callable[..., Viewer]]:
         yield open_page
 
 
+@pytest.fixture(scope="module")
+def one_viewer(people: People, server: Server) -> Iterator[Viewer]:
+    """One person with the sample on screen, for a file's tests to share: a page takes a second to load."""
+    with visiting(people, server.url) as open_page:
+        yield open_page().open_sample()
+
+
+@pytest.fixture
+def viewer(one_viewer: Viewer) -> Viewer:
+    """That person as they were before they did anything."""
+    return one_viewer.start_over()
+
+
 @pytest.fixture
 def visit_real(people: People, real_server: Server) -> Iterator[Callable[..., Viewer]]:
     """``visiting`` the page with the networks themselves."""

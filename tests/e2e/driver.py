@@ -29,6 +29,7 @@ class Viewer:
         page.wait_for_selector(".ich[data-live]")
         self.shape_zyx = (0, 0, 0)
         self.spacing_mm = (1.0, 1.0, 1.0)
+        self._first_slice = 0
 
     def _note(self, request: Request) -> None:
         if request.method != "POST" or (
@@ -64,6 +65,17 @@ class Viewer:
         columns, rows, depth = map(int, size.split(" × "))
         dx, dy, dz = map(float, spacing.split(" × "))
         self.shape_zyx, self.spacing_mm = (depth, rows, columns), (dz, dy, dx)
+        self._first_slice = self.slice
+        return self
+
+    def start_over(self) -> Viewer:
+        """As the scan was when it was opened: no box, its first slice on screen, at fit, in the first window."""
+        self.press("Escape")
+        if self.page.locator("[data-do=clear]").is_enabled():
+            self.do("clear").settle()
+        self.page.mouse.move(5, 5)
+        self.press("0", "1").go_to(self._first_slice)
+        self.sent.clear()
         return self
 
     @property

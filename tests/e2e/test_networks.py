@@ -160,11 +160,11 @@ def test_a_server_that_is_stopped_at_its_work_deletes_what_people_sent(
     assert list(folder.rglob("*someone*")) == list(folder.glob("ichseg-*")) == []
 
 
-@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_box_gives_the_whole_hematoma_which_is_corrected_undone_and_redone(
     visit_real: Visit, largest_lesion: Mask, tmp_path: Path, every: int
 ) -> None:
-    """On every second slice of the sample, or on all: each takes a second for each of two networks."""
+    """On every third slice of the sample, or on all: each takes a second for each of two networks."""
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.load(sample_paths()[0]).slicer[:, :, ::every], path)
     scan, largest_lesion = read_volume(path), largest_lesion[::every]

@@ -69,18 +69,20 @@ def test_boxes_are_exact_to_the_pixel(visit: Visit, size: tuple[int, int]) -> No
     assert viewer.sent[-1] == [[100, 120, 180, 200], [210, 150, 300, 260], [420, 60, 512, 140]]
 
 
-def test_both_panes_take_boxes(visit: Visit) -> None:
-    viewer = visit().open_sample().draw((200, 200, 260, 260), pane=1)
+def test_both_panes_take_boxes(viewer: Viewer) -> None:
+    viewer.draw((200, 200, 260, 260), pane=1)
     assert viewer.sent[-1] == [[200, 200, 260, 260]]
     assert viewer.ml(0)[0] > 0
 
 
-def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, reference: Mask) -> None:
+def test_five_boxes_without_waiting_end_with_the_mask_of_all(
+    viewer: Viewer, reference: Mask
+) -> None:
     k = largest(reference, 1)[0]
     x0, y0, x1, y1 = boxes_on(reference, k)[0]
     step = (x1 - x0) / 5
     boxes = [(x0 + n * step, y0, x0 + (n + 1) * step, y1) for n in range(5)]
-    viewer = visit().open_sample().go_to(k)
+    viewer.go_to(k)
     for box in boxes:
         viewer.draw(box, wait=False)
     viewer.settle()
@@ -94,12 +96,12 @@ def test_five_boxes_without_waiting_end_with_the_mask_of_all(visit: Visit, refer
 
 
 def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
-    visit: Visit, reference: Mask
+    viewer: Viewer, reference: Mask
 ) -> None:
     k = largest(reference, 1)[0]
     x0, y0, x1, y1 = map(round, boxes_on(reference, k)[0])
     start = (60, 60, 60 + x1 - x0, 60 + y1 - y0)
-    viewer = visit().open_sample().go_to(k).draw(start, wait=False)
+    viewer.go_to(k).draw(start, wait=False)
     at = (60, 60)
     for n in range(1, 6):
         to = (60 + round((x0 - 60) * n / 5), 60 + round((y0 - 60) * n / 5))
@@ -113,8 +115,7 @@ def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
     assert np.array_equal(hurried[1], viewer.pixels(0))
 
 
-def test_boxes_on_slices_in_quick_succession_are_all_kept(visit: Visit, reference: Mask) -> None:
-    viewer = visit().open_sample()
+def test_boxes_on_slices_in_quick_succession_are_all_kept(viewer: Viewer, reference: Mask) -> None:
     slices = largest(reference, 3)
     for k in slices:
         viewer.go_to(k).draw(boxes_on(reference, k)[0], wait=False)
@@ -124,8 +125,8 @@ def test_boxes_on_slices_in_quick_succession_are_all_kept(visit: Visit, referenc
     assert all(parts) and total == pytest.approx(sum(parts), abs=0.06)
 
 
-def test_a_box_is_resized_moved_cancelled_and_deleted(visit: Visit) -> None:
-    viewer = visit().open_sample().draw((200, 200, 260, 260))
+def test_a_box_is_resized_moved_cancelled_and_deleted(viewer: Viewer) -> None:
+    viewer.draw((200, 200, 260, 260))
     viewer.drag((260, 260, 280, 250))  # its lower right corner
     assert viewer.sent[-1] == [[200, 200, 280, 250]]
     viewer.drag((200, 225, 190, 225))  # its left edge
@@ -146,8 +147,7 @@ def test_a_box_is_resized_moved_cancelled_and_deleted(visit: Visit) -> None:
     assert viewer.ml(0)[0] > 0
 
 
-def test_undo_redo_and_the_two_ways_to_clear(visit: Visit, reference: Mask) -> None:
-    viewer = visit().open_sample()
+def test_undo_redo_and_the_two_ways_to_clear(viewer: Viewer, reference: Mask) -> None:
     first, second = largest(reference, 2)
     viewer.go_to(first).draw(boxes_on(reference, first)[0])
     one = viewer.ml(0)[1]
@@ -542,8 +542,7 @@ def test_files_are_dropped_anywhere_on_the_page(visit: Visit) -> None:
 # The picture
 
 
-def test_the_picture_is_the_scan_in_the_window(visit: Visit, sample: CTVolume) -> None:
-    viewer = visit().open_sample()
+def test_the_picture_is_the_scan_in_the_window(viewer: Viewer, sample: CTVolume) -> None:
     k, (y, x) = viewer.slice, (200, 310)
     page = viewer.page
     page.mouse.move(*viewer.point(0, x + 0.5, y + 0.5))
@@ -566,8 +565,7 @@ def test_the_picture_is_the_scan_in_the_window(visit: Visit, sample: CTVolume) -
     assert place["A"]["y"] < place["R"]["y"] < place["P"]["y"]  # type: ignore[index]
 
 
-def test_wheel_slider_strip_and_buttons_change_the_slice(visit: Visit, reference: Mask) -> None:
-    viewer = visit().open_sample()
+def test_wheel_slider_strip_and_buttons_change_the_slice(viewer: Viewer, reference: Mask) -> None:
     page, start = viewer.page, viewer.slice
     page.mouse.move(*viewer.point(0, 256, 256))
     page.mouse.wheel(0, 120)
@@ -603,8 +601,7 @@ def test_masks_hide_and_the_other_method_can_be_chosen(visit: Visit, reference: 
     assert viewer.ml(0) == viewer.ml(1) == right
 
 
-def test_zoom_keeps_boxes_exact(visit: Visit) -> None:
-    viewer = visit().open_sample()
+def test_zoom_keeps_boxes_exact(viewer: Viewer) -> None:
     page = viewer.page
     x, y = viewer.point(0, 256, 256)
     page.mouse.move(x, y)

@@ -483,6 +483,7 @@ def test_nothing_but_the_sentence_is_said_of_a_damaged_header(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_1200_files_are_one_series(tmp_path: Path) -> None:
     count = 1200
     hu_zyx = np.repeat(phantoms.speckled_head((1, 12, 12)), count, axis=0)

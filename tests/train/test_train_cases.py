@@ -269,6 +269,7 @@ def test_a_case_whose_parts_do_not_fit_is_refused() -> None:
         Case(stored=image, masks=image > 0, slice_numbers=(1, 2), **fields)
 
 
+@pytest.mark.slow
 def test_the_real_set_is_as_its_readme_says(shared_data: Path) -> None:
     cases = read_ct_ich_1_0_0(shared_data / "ct-ich-1.0.0", with_patient_070=True)
     patients = slices = marked = with_blood = 0

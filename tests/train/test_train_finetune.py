@@ -102,8 +102,9 @@ def test_a_fresh_adapter_trains_8_percent_and_changes_nothing(fresh: Any) -> Non
 
 def test_gradients_reach_the_adapter_alone(fresh: Any) -> None:
     network = fresh.get_base_model()
-    logits = Trainee(network)(torch.rand(1, 128, 128, 128), torch.tensor([BOX]))
-    segmentation_loss(logits, torch.ones(1, 256, 256), "bce").sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):  # as in training
+        logits = Trainee(network)(torch.rand(1, 128, 128, 128), torch.tensor([BOX]))
+    segmentation_loss(logits.float(), torch.ones(1, 256, 256), "bce").sum().backward()
     touched = {name for name, p in fresh.named_parameters() if p.grad is not None}
     assert touched and all("lora_" in name for name in touched)
     assert {name.split(".lora_")[0] for name in touched} == {
