@@ -136,7 +136,7 @@ class Controller:
             if session is None:  # there is no place for it: it is not to wait
                 refused["done"] = max([one.id for one in ops], default=0)
             refused = {**_nothing(), **refused}
-            yield self.shared.told(session or self.store.guest(), refused, known=known)
+            yield self.shared.told(session or self.store.guest(), refused, known=known, waits=False)
             return
         reply = _nothing()
         if session.answered.ids & {one.id for one in ops}:

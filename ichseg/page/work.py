@@ -130,15 +130,18 @@ class Work:
             **state.slice_state(case, volume, k, rough),
         }
 
-    def told(self, session: Session, reply: Reply, *, known: bool = False) -> Reply:
+    def told(
+        self, session: Session, reply: Reply, *, known: bool = False, waits: bool = True
+    ) -> Reply:
         """A reply with what every reply says: what was done, the totals, what undo and redo can do.
 
-        Of the scans and their names it tells only who is ``known`` to be that page.
+        Of the scans and their names it tells only who is ``known`` to be that page. One that does not wait leaves them
+        out while the session is at work: else each request that is refused would hold a thread until that is done.
         """
         out: Reply = {"n": next(self._replies), "done": session.done, **reply}
-        if not known:
+        if not known or not session.lock.acquire(blocking=waits):
             return out
-        with session.lock:
+        try:
             case = session.case
             if case is None:
                 return out
@@ -163,6 +166,8 @@ class Work:
                     for name, one in session.cases.items()
                 },
             }
+        finally:
+            session.lock.release()
 
     # The method whose masks are measured and saved
 

@@ -144,8 +144,10 @@ function take(reply) {
   if (reply.scan) tell("leave", reply);
   else busy(null);
   if (reply.models && (reply.scan || !isAsked("models"))) state.models = reply.models;
-  takeTotals(reply);
-  state.history = { undo: reply.undo, redo: reply.redo };
+  if (reply.totals || !reply.error) { // what is refused while the server is at work tells nothing else
+    takeTotals(reply);
+    state.history = { undo: reply.undo, redo: reply.redo };
+  }
   if (reply.edge !== undefined && !isAsked("edge")) state.edge = reply.edge;
   state.trouble = reply.trouble || {};
   if (reply.method) state.method = reply.method;
