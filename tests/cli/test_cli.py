@@ -139,6 +139,7 @@ def test_the_edge_is_drawn_unless_it_is_turned_off_and_the_record_says_which(
 # the back end
 
 
+@pytest.mark.slow
 def test_a_back_end_can_be_forced(run: Run, head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "auto")  # put back as it was, whatever the command sets
     box = ("--slice", 3, "--box", BOX, "--model", "litemedsam", "--json")

@@ -45,6 +45,7 @@ def test_a_dicom_scan_gives_a_dicom_seg_without_a_name(
     )
 
 
+@pytest.mark.slow
 def test_a_tilted_uneven_series_says_so_and_downloads_as_slices(
     visit: Visit, shared_data: Path, tmp_path: Path
 ) -> None:

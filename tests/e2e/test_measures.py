@@ -310,6 +310,7 @@ def test_without_webgl_a_sentence_says_what_to_do(visit: Visit) -> None:
 # Looks
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_measures_without_scrolling_sideways(visit: Visit) -> None:
     viewer = visit(viewport={"width": 390, "height": 844}).open_sample()
     viewer.page.locator(".ich-stage").first.scroll_into_view_if_needed()

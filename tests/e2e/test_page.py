@@ -58,7 +58,9 @@ def test_downloads_of_a_slice_a_table_and_a_record(
 # Boxes
 
 
-@pytest.mark.parametrize("size", [(1440, 900), (1024, 768), (390, 844)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1440, 900), pytest.param((1024, 768), marks=pytest.mark.slow), (390, 844)], ids=str
+)
 def test_boxes_are_exact_to_the_pixel(visit: Visit, size: tuple[int, int]) -> None:
     viewer = visit(viewport={"width": size[0], "height": size[1]}).open_sample()
     viewer.page.locator(".ich-stage").first.scroll_into_view_if_needed()
@@ -95,6 +97,7 @@ def test_five_boxes_without_waiting_end_with_the_mask_of_all(
     assert np.array_equal(quick[3], viewer.pixels(0))
 
 
+@pytest.mark.slow
 def test_one_box_moved_five_times_without_waiting_ends_with_the_last_ones_mask(
     viewer: Viewer, reference: Mask
 ) -> None:

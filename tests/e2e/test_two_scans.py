@@ -121,6 +121,7 @@ def test_a_second_scan_is_opened_from_a_file_and_asked_about_before_it_goes(
     assert viewer.ml(0)[0] > 0  # what is marked stays
 
 
+@pytest.mark.slow
 def test_the_range_of_the_growth_is_stopped_and_goes_on(visit: Visit) -> None:
     viewer = visit().open_sample()
     page = viewer.page

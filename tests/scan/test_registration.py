@@ -28,7 +28,9 @@ def test_a_known_motion_is_found_through_other_slices_tilt_and_coverage() -> Non
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
-@pytest.mark.parametrize("when", [0.1, 0.4, 0.42, 0.9])
+@pytest.mark.parametrize(
+    "when", [0.1, 0.42, *(pytest.param(when, marks=pytest.mark.slow) for when in (0.4, 0.9))]
+)
 def test_it_ends_soon_after_it_is_cancelled(when: float) -> None:
     """The first part alone takes seconds on a usual head: nobody waits for its end."""
     shares: list[float] = []

@@ -212,6 +212,7 @@ def test_a_slice_with_specks_alone_has_a_box_around_the_largest(heads: Prepared)
     assert only.slice_box == Box(40, 60, 52, 90) and len(only.component_boxes) == 1
 
 
+@pytest.mark.slow
 def test_real_slices_become_examples(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "ct-ich-1.0.0"
     (tmp_path / "few" / "Patients_CT").mkdir(parents=True)
