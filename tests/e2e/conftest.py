@@ -49,6 +49,7 @@ class Server:
     """Where it puts uploads and downloads."""
     settings: Mapping[str, str]
     """What its environment has beside that of the tests."""
+    pid: int
 
 
 #: app.py with light models, with the networks but nothing embedded ahead, and as it is.
@@ -63,7 +64,7 @@ def serving(
     port = free_port()
     process = start(root, folder, port, app=app, options=options, **environment)
     try:
-        yield Server(f"http://127.0.0.1:{port}", folder, environment)
+        yield Server(f"http://127.0.0.1:{port}", folder, environment, process.pid)
     finally:
         process.terminate()
         ended = process.wait(timeout=20)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +167,21 @@ def test_two_scans_opened_in_quick_succession_do_not_cross(
     assert viewer.ml(0)[0] > 0 and viewer.alert_text() == ""
     assert viewer.page.inner_text(".ich-scan") == "second"
     context.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_a_server_that_nobody_asks_rests(server: Server) -> None:
+    """Gradio's queue alone would take 0.07 s a second, of a laptop's battery."""
+
+    def seconds() -> float:
+        fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    used = 1.0
+    for _ in range(20):  # what the last person asked for may still be under way
+        before = seconds()
+        time.sleep(1)
+        used = min(used, seconds() - before)
+        if used <= 0.04:
+            break
+    assert used <= 0.04
