@@ -47,13 +47,16 @@ check: ready
 lint: $(VENV)/.installed-dev
 	+@$(MAKE) --no-print-directory -j2 --output-sync lint-python lint-scripts
 
-# The lint, and once after an installation what the tests import, compiled beside it; else each of their processes
-# would compile it for itself.
+# The lint, and once after an installation what the tests import and the networks that they ask, compiled and kept;
+# else each of their processes would compile them for itself.
 ready: $(VENV)/.installed-dev
 	+@$(MAKE) --no-print-directory -j3 --output-sync lint-python lint-scripts $(VENV)/.compiled
 
+LOAD_NETWORKS := from ichseg.methods.catalogue import default_baseline, default_model, load_predictor; \
+  [load_predictor(name) for name in (default_model(), default_baseline())]
 $(VENV)/.compiled: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null
+	@$(BIN)/python -c '$(LOAD_NETWORKS)'
 	@touch $@
 
 lint-python: $(VENV)/.installed-dev

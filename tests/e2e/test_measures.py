@@ -44,25 +44,38 @@ def webgl_browser(browser: Browser, chromium: str) -> Iterator[Browser]:
     opened.close()
 
 
+def marked(viewer: Viewer, reference: Mask) -> Viewer:
+    """Mark the two slices of the sample with most blood, and open the measures."""
+    viewer.open_sample()
+    assert not viewer.page.locator(".ich-measure").is_visible()  # basic use stays as it was
+    for k in sorted(np.argsort(reference.sum(axis=(1, 2)))[-2:].tolist()):
+        (box,) = [one for one in boxes_from_mask(reference[k]) if one.width * one.height > 1500]
+        viewer.go_to(k).draw(box.grow(4, reference.shape[1:]).xyxy, wait=False)
+    return viewer.settle().press("d")
+
+
 @pytest.fixture(scope="module")
-def person(webgl_browser: Browser, server: Server, reference: Mask) -> Iterator[Viewer]:
-    """Somebody who has marked the two slices of the sample with most blood, and opened the measures."""
-    with visiting(People(webgl_browser), server.url) as open_page:
-        viewer = open_page().open_sample()
-        assert not viewer.page.locator(".ich-measure").is_visible()  # basic use stays as it was
-        for k in sorted(np.argsort(reference.sum(axis=(1, 2)))[-2:].tolist()):
-            (box,) = [one for one in boxes_from_mask(reference[k]) if one.width * one.height > 1500]
-            viewer.go_to(k).draw(box.grow(4, reference.shape[1:]).xyxy, wait=False)
-        viewer.settle().press("d")
-        yield viewer
+def person(people: People, server: Server, reference: Mask) -> Iterator[Viewer]:
+    """Somebody who has done that."""
+    with visiting(people, server.url) as open_page:
+        yield marked(open_page(), reference)
 
 
 @pytest.fixture
 def measured(person: Viewer) -> Viewer:
-    """That person at rest, with all measured, A and B on screen, and nothing set by hand."""
+    """That person with all measured, A and B on screen, and nothing set by hand."""
     wait_for_measures(person)
     person.page.locator(".ich-abc-go").click()
     return person
+
+
+@pytest.fixture
+def in_3d(webgl_browser: Browser, server: Server, reference: Mask) -> Iterator[Viewer]:
+    """Somebody who has done that in a browser with WebGL, with all measured."""
+    with visiting(People(webgl_browser), server.url) as open_page:
+        viewer = marked(open_page(), reference)
+        wait_for_measures(viewer)
+        yield viewer
 
 
 @pytest.fixture(scope="module")
@@ -253,12 +266,12 @@ def picture(viewer: Viewer) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.slow
-def test_the_hematoma_is_turned_about_in_its_skull(measured: Viewer, server: Server) -> None:
-    page = measured.page
+def test_the_hematoma_is_turned_about_in_its_skull(in_3d: Viewer, server: Server) -> None:
+    page = in_3d.page
     page.click("[data-do=surface]")
     canvas = page.locator(".ich-surface canvas")
     page.wait_for_selector(".ich-surface canvas:not([data-drawn=''])[data-drawn]")
-    measured.answered()
+    in_3d.answered()
     canvas.scroll_into_view_if_needed()
     assert not list(server.folder.rglob("view.glb"))  # it was deleted when it was fetched
     label = canvas.get_attribute("aria-label") or ""
@@ -266,7 +279,7 @@ def test_the_hematoma_is_turned_about_in_its_skull(measured: Viewer, server: Ser
 
     def parts() -> tuple[float, float]:
         """The middle of what has the lesion's orange, across from 0 to 1; how much is skull."""
-        rgb = picture(measured)
+        rgb = picture(in_3d)
         red, green, blue = np.moveaxis(rgb, -1, 0)
         orange = (red > 80) & (green > 0.45 * red) & (green < 0.85 * red) & (blue < 0.35 * red)
         grey = (red > 20) & (abs(red - blue) < 30)
@@ -277,15 +290,15 @@ def test_the_hematoma_is_turned_about_in_its_skull(measured: Viewer, server: Ser
     front, skull = parts()
     assert front > 0.5 and skull > 0.05  # facing the patient, the left is on the right
     canvas.focus()
-    k = measured.slice
-    measured.press(*["ArrowRight"] * 18)
+    k = in_3d.slice
+    in_3d.press(*["ArrowRight"] * 18)
     assert "seen from the back" in (canvas.get_attribute("aria-label") or "")
     behind, _ = parts()
-    assert behind < 0.5 and measured.slice == k
-    measured.press("+", "+")
-    nearer = picture(measured)
-    measured.press("0")
-    assert not np.array_equal(nearer, picture(measured))
+    assert behind < 0.5 and in_3d.slice == k
+    in_3d.press("+", "+")
+    nearer = picture(in_3d)
+    in_3d.press("0")
+    assert not np.array_equal(nearer, picture(in_3d))
     page.click("[data-do=surface]")
     assert not canvas.is_visible()
 
