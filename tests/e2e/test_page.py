@@ -242,23 +242,30 @@ def test_two_methods_are_compared_with_each_other_and_with_the_reference(
     page.set_input_files(".ich-reference-file", __file__)
     assert "test_page.py" in viewer.alert()
 
-    # All that are here, side by side, and back.
-    page.click("[data-do=show_every]")
-    viewer.settle()
-    here = page.locator(".ich-pane").first.locator("option:not(:disabled)").count()
-    assert page.locator(".ich-pane").count() == here >= 2
-    assert len(rows()) == 3 * here
-    page.click("[data-do=show_two]")
-    viewer.settle()
-    assert page.locator(".ich-pane").count() == 2
-    for button in page.locator(".ich-absent button").all():
-        assert (button.text_content() or "").startswith(
-            "Fetch "
-        )  # the hub is asked when it is pressed
     viewer.do("compare").do("dismiss")
     page.mouse.move(5, 5)
     page.wait_for_timeout(300)
     assert not panel.is_visible() and np.array_equal(calm, viewer.pixels(1))
+
+
+@pytest.mark.slow
+def test_all_methods_are_shown_side_by_side_and_two_again(visit: Visit, reference: Mask) -> None:
+    viewer = visit().open_sample()
+    page, k = viewer.page, largest(reference, 1)[0]
+    viewer.go_to(k).draw(boxes_on(reference, k)[0]).press("c")
+    page.click("[data-do=show_every]")
+    viewer.settle()
+    here = page.locator(".ich-pane").first.locator("option:not(:disabled)").count()
+    assert page.locator(".ich-pane").count() == here >= 2
+    page.wait_for_selector(".ich-scores[data-stale=false] table", timeout=120_000)
+    rows = page.locator(".ich-scores tbody tr:has(td)")
+    assert rows.count() == 2 * here  # of this slice and of all that are marked
+    page.click("[data-do=show_two]")
+    viewer.settle()
+    assert page.locator(".ich-pane").count() == 2
+    for button in page.locator(".ich-absent button").all():
+        # The hub is asked when it is pressed.
+        assert (button.text_content() or "").startswith("Fetch ")
 
 
 # People
@@ -628,7 +635,7 @@ def test_zoom_keeps_boxes_exact(viewer: Viewer) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_follows_the_light(visit: Visit, scheme: str) -> None:
-    viewer = visit(color_scheme=scheme).open_sample()
+    viewer = visit(color_scheme=scheme)
     ground, text, film = viewer.page.evaluate(
         """() => { const style = (what, name) => getComputedStyle(document.querySelector(what))[name];
         return [style('.ich', 'backgroundColor'), style('.ich h1', 'color'),

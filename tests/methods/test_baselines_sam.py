@@ -238,6 +238,7 @@ def test_every_tensor_of_the_original_checkpoint_has_its_place() -> None:
             assert places[place] == shapes[name], (name, place)
 
 
+@pytest.mark.slow
 def test_litemedsams_own_decoder_answers_the_same_in_transformers() -> None:
     """The real weights, renamed, through the other implementation: order, places and conventions all fit."""
     ours, _ = load_litemedsam()

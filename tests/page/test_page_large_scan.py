@@ -78,7 +78,7 @@ def save_series(folder: Path, count: int) -> Path:
     )
 
 
-@pytest.mark.parametrize("save", [save_nifti, save_series])
+@pytest.mark.parametrize("save", [save_nifti, pytest.param(save_series, marks=pytest.mark.slow)])
 def test_opening_takes_a_scans_voxels_once(
     root: Path, tmp_path: Path, save: Callable[[Path, int], Path]
 ) -> None:
