@@ -126,7 +126,13 @@ def plain_masks(real_slices: list[RealSlice]) -> Callable[[str, bool, int], list
         pytest.param("litemedsam", False, 4, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=needs_openvino)])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("torch", marks=pytest.mark.slow),
+        pytest.param("openvino", marks=needs_openvino),
+    ],
+)
 def test_masks_on_real_slices_agree_with_the_plain_way(
     backend: str,
     name: str,

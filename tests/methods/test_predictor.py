@@ -187,6 +187,7 @@ def test_an_embedding_of_another_method_is_refused_in_a_sentence() -> None:
             network.predict(threshold.embed(slice_hu()), [BLOOD], second_look=look)
 
 
+@pytest.mark.slow
 def test_half_precision_agrees_with_full_precision() -> None:
     from ichseg.methods.bases import load_litemedsam
 

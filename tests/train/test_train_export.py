@@ -76,6 +76,7 @@ def test_an_unfinished_run_is_not_exported(run: Path, weights: Path) -> None:
         exporting.export(run, "litemedsam-rslora")
 
 
+@pytest.mark.slow
 def test_a_cross_validated_run_is_exported_as_one(run: Path, weights: Path, tmp_path: Path) -> None:
     for number, patient in enumerate(("one", "two")):
         fold = tmp_path / "cv" / f"fold-{number}"
