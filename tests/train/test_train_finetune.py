@@ -87,17 +87,30 @@ def fresh() -> Any:
     return adapt(RECIPES["paper"])
 
 
-def test_a_fresh_adapter_trains_8_percent_and_changes_nothing(fresh: Any) -> None:
+@pytest.fixture(scope="module")
+def picture() -> torch.Tensor:
+    """A slice, [1, 3, 256, 256]."""
+    return torch.from_numpy(image())[None, None].expand(1, 3, -1, -1)
+
+
+@pytest.fixture(scope="module")
+def plain_answer(picture: torch.Tensor) -> torch.Tensor:
+    """What the network answers without an adapter."""
+    plain = load_litemedsam()[0].fold_batch_norm()
+    with torch.inference_mode():
+        return plain(picture, torch.tensor([BOX]))[0]
+
+
+def test_a_fresh_adapter_trains_8_percent_and_changes_nothing(
+    fresh: Any, picture: torch.Tensor, plain_answer: torch.Tensor
+) -> None:
     trainable = sum(p.numel() for p in fresh.parameters() if p.requires_grad)
     assert trainable == 851_968
     layers = {name: m for name, m in fresh.named_modules() if hasattr(m, "scaling")}
     assert len(layers) == 24
     assert {m.scaling["default"] for m in layers.values()} == {128 / math.sqrt(64)}
-    picture = torch.from_numpy(image())[None, None].expand(1, 3, -1, -1)
-    plain = load_litemedsam()[0].fold_batch_norm()
     with torch.inference_mode():
-        box = torch.tensor([BOX])
-        assert torch.equal(fresh.eval()(picture, box)[0], plain(picture, box)[0])
+        assert torch.equal(fresh.eval()(picture, torch.tensor([BOX]))[0], plain_answer)
 
 
 def test_gradients_reach_the_adapter_alone(fresh: Any) -> None:
@@ -127,7 +140,9 @@ def test_the_losses_have_their_closed_forms() -> None:
     )
 
 
-def test_a_saved_adapter_predicts_to_the_bit_what_it_did(tmp_path: Path) -> None:
+def test_a_saved_adapter_predicts_to_the_bit_what_it_did(
+    tmp_path: Path, picture: torch.Tensor, plain_answer: torch.Tensor
+) -> None:
     """As it stood in training against peft's own loader on a new network."""
     from peft import PeftModel
 
@@ -140,13 +155,11 @@ def test_a_saved_adapter_predicts_to_the_bit_what_it_did(tmp_path: Path) -> None
     trained.save_pretrained(tmp_path)
     base, _ = load_litemedsam()
     loaded = PeftModel.from_pretrained(base.fold_batch_norm(), str(tmp_path)).eval()
-    picture = torch.from_numpy(image())[None, None].expand(1, 3, -1, -1)
-    plain = load_litemedsam()[0].fold_batch_norm()
     with torch.inference_mode():
         box = torch.tensor([BOX])
         before = trained(picture, box)[0]
         assert torch.equal(loaded(picture, box)[0], before)
-        assert not torch.equal(plain(picture, box)[0], before)
+        assert not torch.equal(plain_answer, before)
 
 
 def test_settings_change_one_field_each() -> None:
