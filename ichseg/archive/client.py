@@ -21,7 +21,7 @@ import pydicom
 from ichseg.archive.settings import PASSWORD, TOKEN, URL, USER, Settings
 from ichseg.errors import InputError, check_cancelled
 
-#: For a connection, and for the next piece of an answer.
+#: For a connection, and for the next part of an answer.
 WAITS_SECONDS = (10.0, 60.0)
 #: For one answer from its beginning to its end.
 ANSWER_SECONDS = 600.0
@@ -166,16 +166,16 @@ def _bounded(response: Any, *_: Any, **__: Any) -> Any:
 
     def iter_content(chunk_size: int = 1, decode_unicode: bool = False) -> Iterator[bytes]:
         taken = 0
-        for piece in given(max(chunk_size, 1 << 14), decode_unicode):
+        for chunk in given(max(chunk_size, 1 << 14), decode_unicode):
             check_cancelled()
-            taken += len(piece)
+            taken += len(chunk)
             if taken > MAX_BYTES or time.monotonic() > until:
                 response.close()
                 raise InputError(
                     f"An answer of the archive has at most {MAX_BYTES >> 20} MB and takes {ANSWER_SECONDS:.0f} s; this "
                     "one has or takes more; name another series with fewer images."
                 )
-            yield piece
+            yield chunk
 
     response.iter_content = iter_content
     return response

@@ -347,7 +347,7 @@ def test_benchmark_compares_models_over_scans(
     assert code == 1 and "threshold" in shown and "optimistic" in shown
 
 
-def test_averages_are_over_scans_with_a_truth() -> None:
+def test_averages_are_over_scans_with_a_reference() -> None:
     def outcome(number: int, dice: float | None, difference_ml: float) -> cohort.Outcome:
         scores = {"volume_ml": 9.0, "truth_ml": 5.0, "difference_ml": difference_ml, "dice": dice}
         model = {

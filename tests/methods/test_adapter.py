@@ -110,7 +110,7 @@ def test_on_slices_across_the_sample_the_adapter_overlaps_its_blood_better(
 @pytest.mark.slow
 @needs_adapter
 @pytest.mark.parametrize("lie", BOXES)
-def test_the_adapter_overlaps_the_truth_better_than_the_untuned_model(
+def test_the_adapter_overlaps_the_reference_better_than_the_untuned_model(
     lie: str, sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
 ) -> None:
     tuned, plain = (
@@ -122,7 +122,7 @@ def test_the_adapter_overlaps_the_truth_better_than_the_untuned_model(
 
 @pytest.mark.slow
 @needs_adapter
-def test_its_volume_is_closer_to_the_truth_and_depends_less_on_the_box(
+def test_its_volume_is_closer_to_the_reference_and_depends_less_on_the_box(
     sample: tuple[CTVolume, Mask], found: dict[tuple[str, str], Mask]
 ) -> None:
     """About every kind of box; where they move as a person's do the two are alike."""

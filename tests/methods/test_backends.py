@@ -120,7 +120,7 @@ def plain_masks(real_slices: list[RealSlice]) -> Callable[[str, bool, int], list
 @pytest.mark.parametrize(
     ("name", "second_look", "count"),
     [
-        ("litemedsam-rslora", False, 1),
+        ("litemedsam-rslora", False, 2),
         pytest.param("litemedsam-rslora", False, 4, marks=pytest.mark.slow),
         pytest.param("litemedsam-rslora", True, 4, marks=pytest.mark.slow),
         pytest.param("litemedsam", False, 4, marks=pytest.mark.slow),

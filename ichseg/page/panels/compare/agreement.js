@@ -81,13 +81,13 @@ const PAINT = {
 
 /** Draw where a pane's method agrees, in the place of its masks; the first pane agrees with itself. */
 export function drawAgreement(context, index, transform) {
-  const reference = againstReference();
-  if (!comparing.open || !comparing.agreement || !(reference || index > 0)) return false;
+  const isAgainst = againstReference();
+  if (!comparing.open || !comparing.agreement || !(isAgainst || index > 0)) return false;
   const own = bloodOf(state.models[index]) ?? emptyMask();
-  const { both, ownOnly, referenceOnly } = agreementOf(own, reference ? referenceHere() : bloodOf(state.models[0]));
+  const { both, ownOnly, referenceOnly } = agreementOf(own, isAgainst ? referenceHere() : bloodOf(state.models[0]));
   const layers = [
     [both, "full", BOTH_COLOUR],
-    [referenceOnly, "stripes", reference ? REFERENCE_COLOUR : colourOf(state.models[0])],
+    [referenceOnly, "stripes", isAgainst ? REFERENCE_COLOUR : colourOf(state.models[0])],
     [ownOnly, "dots", colourOf(state.models[index])],
   ];
   for (const [shape, kind, colour] of layers) {
