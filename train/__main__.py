@@ -78,6 +78,12 @@ def finetune_command(
         list[int] | None, typer.Option(help="Train these folds alone, e.g. --fold 0 --fold 3.")
     ] = None,
     split_seed: SplitSeed = 0,
+    validation_share: Annotated[
+        float,
+        typer.Option(
+            help="Of the patients who are not held out: set aside to choose an epoch by. 0 trains on them, too."
+        ),
+    ] = 0.1,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on where each fold was left.")] = False,
     device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
@@ -91,7 +97,7 @@ def finetune_command(
 
     config = recipe_named(recipe, base, settings or ())
     prepared = Prepared(data)
-    split = make_split(prepared, folds, split_seed)
+    split = make_split(prepared, folds, split_seed, validation_share)
     for number, target in folds_to_train(out, split, folds, fold, resume):
         finetune(
             config, prepared, split, number, target, resume=resume, console=console, device=device

@@ -118,6 +118,14 @@ def test_folds_test_each_patient_once_and_spread_the_kinds() -> None:
         assert len(fold["validation"]) == pytest.approx(0.1 * 31, abs=1)
 
 
+def test_who_validates_can_train_and_the_tests_stay_the_same() -> None:
+    usual = split_folds(KINDS, seed=3)["folds"]
+    without = split_folds(KINDS, seed=3, validation_share=0)["folds"]
+    for fold, other in zip(usual, without, strict=True):
+        assert other["test"] == fold["test"] and other["validation"] == []
+        assert other["train"] == sorted(fold["train"] + fold["validation"])
+
+
 def test_a_split_depends_on_its_seed_alone() -> None:
     reordered = dict(sorted(KINDS.items(), reverse=True))
     assert split_folds(KINDS, seed=1) == split_folds(reordered, seed=1)

@@ -16,10 +16,16 @@ from train.data.cases import DataError
 Split = dict[str, Any]
 
 
-def make_split(prepared: Prepared, folds: int, seed: int) -> dict[str, Any]:
+def make_split(
+    prepared: Prepared, folds: int, seed: int, validation_share: float = 0.1
+) -> dict[str, Any]:
     """Folds by patient, or (0 folds) every patient to train on and none held out."""
     if folds:
-        split = dict(split_folds(prepared.patients, folds=folds, seed=seed))
+        split = dict(
+            split_folds(
+                prepared.patients, folds=folds, seed=seed, validation_share=validation_share
+            )
+        )
     else:
         everyone = {"train": sorted(prepared.patients), "validation": [], "test": []}
         split = {"method": "all patients", "seed": seed, "folds": [everyone]}
