@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import ichseg.page  # noqa: F401 - before anything imports gradio
 from tools import browser
 
 if TYPE_CHECKING:
     from ichseg.page.controller import Controller
     from tests.pages import BoxModel, CloserModel
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before anything imports gradio
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before anything imports torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

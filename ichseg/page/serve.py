@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
-
 from ichseg.errors import InputError
 from ichseg.methods.backends import BACKEND_VARIABLE, BACKENDS, use_backend
 from ichseg.methods.catalogue import default_baseline, default_model, load_predictor
