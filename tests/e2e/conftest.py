@@ -188,6 +188,15 @@ def browser(chromium: str) -> Iterator[Browser]:
         opened.close()
 
 
+#: Gradio's sign of loading asks for a frame in each frame, for as long as the page is open, seen or not (6.31).
+#: Without a graphics card that is a tenth of a core for each page.
+NO_FRAMES_FOR_THE_SIGN_OF_LOADING = """
+const frame = window.requestAnimationFrame.bind(window);
+window.requestAnimationFrame = (callback) =>
+  new Error().stack.includes("/statustracker") ? 0 : frame(callback);
+"""
+
+
 class People:
     """Contexts of a browser, one for each kind of screen, which tests share.
 
@@ -204,6 +213,7 @@ class People:
         key = repr(sorted(screen.items()))
         if key not in self._contexts:
             self._contexts[key] = self._browser.new_context(**screen)
+            self._contexts[key].add_init_script(NO_FRAMES_FOR_THE_SIGN_OF_LOADING)
         return self._contexts[key].new_page()
 
     def forget(self, page: Page) -> None:
