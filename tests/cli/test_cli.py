@@ -342,7 +342,7 @@ def a_session_with_corrections(path: Path, scan: Path, model: str) -> Segmentati
     return marked
 
 
-@pytest.mark.parametrize("model", ["threshold", "litemedsam"])
+@pytest.mark.parametrize("model", ["threshold", pytest.param("litemedsam", marks=pytest.mark.slow)])
 def test_a_corrected_session_makes_the_same_labelled_mask_again(
     run: Run, head: Path, tmp_path: Path, model: str
 ) -> None:

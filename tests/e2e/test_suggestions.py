@@ -97,6 +97,7 @@ def test_a_person_steps_through_and_adjusts(opened: Viewer) -> None:
     look(opened, "dark")
 
 
+@pytest.mark.slow
 def test_a_box_on_a_calcification_is_told(
     opened: Viewer, sample: CTVolume, reference: npt.NDArray[np.bool_]
 ) -> None:

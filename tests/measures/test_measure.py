@@ -518,7 +518,7 @@ def test_an_empty_mask_measures_nothing() -> None:
     assert (whole.volume_ml, whole.pieces, whole.surface_area_mm2) == (0, 0, 0)
 
 
-def test_a_full_sized_scan_takes_less_than_two_seconds_of_a_processor() -> None:
+def test_a_full_sized_scan_takes_less_than_smoothing_it_eight_times() -> None:
     scan, reference = (nib.load(path) for path in sample_paths())
     hu = np.asarray(scan.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
     labels = np.asarray(reference.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
@@ -527,9 +527,11 @@ def test_a_full_sized_scan_takes_less_than_two_seconds_of_a_processor() -> None:
     volume = CTVolume(np.ascontiguousarray(hu), where, name="phantom")
     assert volume.shape_zyx == (40, 512, 512)
     surface_area_mm2(labels == 2, volume)  # imports the library
-    started = time.process_time()
+    begun = time.process_time()
+    ndimage.gaussian_filter(volume.hu_zyx.astype(np.float32), 2)
+    smoothed = time.process_time()
     measure(labels, volume, Landmarks(volume))
-    assert time.process_time() - started < 2
+    assert time.process_time() - smoothed < 8 * (smoothed - begun)
 
 
 # How sure
