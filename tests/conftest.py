@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before anyth
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_BROWSER = "there is no Chromium to drive the page with"
+
+
+# Nothing that collecting the tests imports is ever garbage, and to look for some took a tenth of the time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on it is looked for again, among what the tests themselves make."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:

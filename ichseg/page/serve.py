@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import ipaddress
 import os
 import signal
@@ -88,6 +89,9 @@ def _serve(
     folder: ServerFolder, health: Health, terms: Terms, study: Study | None, *, with_api: bool
 ) -> None:
     """Serve the page from a folder until the process is told to stop."""
+    # What is imported is never garbage. To look for some in it would take a tenth of the start, and a third of a second
+    # again and again while people work.
+    gc.disable()
     # Importing gradio takes seconds of one core: the models load on another meanwhile.
     from ichseg.page.api import Api
     from ichseg.page.controller import Controller
@@ -99,6 +103,8 @@ def _serve(
     try:
         demo, options = build_page(controller, api)
         options["app_kwargs"]["routes"].append(health.route())
+        gc.freeze()
+        gc.enable()
         demo.launch(**options)
     finally:
         if api is not None:

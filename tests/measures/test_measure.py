@@ -596,6 +596,7 @@ def test_one_draw_moves_all_boxes_alike() -> None:
     assert ten.draws_ml == pytest.approx([10 * ml for ml in one.draws_ml])
 
 
+@pytest.mark.slow
 def test_the_sample_through_the_model_has_a_range_about_its_number() -> None:
     volume = read_volume(sample_paths()[0])
     reference = read_mask(sample_paths()[1], volume) == 1

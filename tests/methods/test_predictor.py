@@ -44,7 +44,13 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-@pytest.fixture(params=["litemedsam/torch", "litemedsam/openvino", "threshold/auto"])
+@pytest.fixture(
+    params=[
+        pytest.param("litemedsam/torch", marks=pytest.mark.slow),
+        "litemedsam/openvino",
+        "threshold/auto",
+    ]
+)
 def predictor(request: pytest.FixtureRequest) -> Predictor:
     name, backend = request.param.split("/")
     if backend == "openvino":

@@ -140,6 +140,7 @@ def test_the_losses_have_their_closed_forms() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_predicts_to_the_bit_what_it_did(
     tmp_path: Path, picture: torch.Tensor, plain_answer: torch.Tensor
 ) -> None:
@@ -294,6 +295,7 @@ def test_a_resumed_run_has_the_weights_of_one_never_stopped(
     assert same_weights(run, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stem_that_is_kept_changes_nothing(
     run: Path,
     prepared: Prepared,
