@@ -21,7 +21,7 @@ from ichseg.errors import InputError
 from train.data.cache import Prepared, prepare
 from train.data.cases import DATASETS
 from train.data.files import write_json
-from train.data.split import make_split
+from train.data.split import VALIDATION_SHARE, make_split
 from train.options import CrossValidated, Data, Folds, SplitSeed, console, folds_to_train
 from train.proposals_cli import froc_command, proposals_command
 
@@ -83,7 +83,7 @@ def finetune_command(
         typer.Option(
             help="Of the patients who are not held out: set aside to choose an epoch by. 0 trains on them, too."
         ),
-    ] = 0.1,
+    ] = VALIDATION_SHARE,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on where each fold was left.")] = False,
     device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",

@@ -15,9 +15,12 @@ from train.data.cases import DataError
 
 Split = dict[str, Any]
 
+#: Of a fold's other patients so many are set aside to validate: the paper's 9:1.
+VALIDATION_SHARE = 0.1
+
 
 def make_split(
-    prepared: Prepared, folds: int, seed: int, validation_share: float = 0.1
+    prepared: Prepared, folds: int, seed: int, validation_share: float = VALIDATION_SHARE
 ) -> dict[str, Any]:
     """Folds by patient, or (0 folds) every patient to train on and none held out."""
     if folds:
@@ -34,7 +37,11 @@ def make_split(
 
 
 def split_folds(
-    patients: Mapping[str, str], *, folds: int = 5, seed: int = 0, validation_share: float = 0.1
+    patients: Mapping[str, str],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    validation_share: float = VALIDATION_SHARE,
 ) -> Split:
     """Divide patients (name -> kind) for cross-validation: each is tested once, and never trained on then.
 
@@ -66,7 +73,7 @@ def split_nine_to_one(
     By kind of hemorrhage; the result has one entry in "folds".
     """
     rest = {name: kind for name, kind in patients.items() if name not in set(test)}
-    validation = _set_aside(rest, 0.1, np.random.default_rng(seed))
+    validation = _set_aside(rest, VALIDATION_SHARE, np.random.default_rng(seed))
     part = _part(set(rest) - validation, validation, set(test))
     return {"format": FORMAT, "method": "9:1 by patient", "seed": seed, "folds": [part]}
 
