@@ -51,6 +51,10 @@ class Server:
     """What its environment has beside that of the tests."""
     pid: int
 
+    def files(self) -> set[Path]:
+        """What lies in its folder. Not by rglob, which fails where a folder goes while it looks."""
+        return {Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names}
+
 
 #: app.py with light models, with the networks but nothing embedded ahead, and as it is.
 LIGHT, NETWORKS, REAL = "tests/e2e/light_app.py", "tests/e2e/networks_app.py", "app.py"

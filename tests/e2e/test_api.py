@@ -69,8 +69,7 @@ def left(server: Server) -> Left:
     """Names of the files of this test's calls that are still on the server; pages of other tests have theirs."""
 
     def files() -> set[Path]:
-        paths = {path for path in server.folder.rglob("*") if path.is_file()}
-        return {path for path in paths if path.name.startswith(("SMITH", "hematoma-"))}
+        return {path for path in server.files() if path.name.startswith(("SMITH", "hematoma-"))}
 
     before = files()
     return lambda: sorted(path.name for path in files() - before)
