@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ichseg.methods.bases import load_base
 from ichseg.methods.network import BoxNetwork
 from ichseg.methods.predictor import NetworkPredictor
-from ichseg.methods.torch_backend import TorchBackend
+from ichseg.methods.torch_backend import TorchBackend, computes_in_bfloat16, pick_device
 from ichseg.replace_file import write_whole
 from train.data.cache import Prepared
 from train.data.example_config import ExampleConfig
@@ -105,10 +105,9 @@ def finetune(
     check_leaks(dict(split), prepared)
     run = RunFolder(Path(out), config, prepared, split["folds"][fold])
     run.check(resume=resume)
+    where = pick_device(device)
     # Processes that train together meet here: none has written yet when another checks the folder.
-    accelerator = Accelerator(
-        cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision=_precision()
-    )
+    accelerator = Accelerator(cpu=where.type == "cpu", mixed_precision=mixed_precision(where))
     learner = AdapterLearner(config, run, accelerator)
     if learner.is_main:
         run.describe()
@@ -279,8 +278,8 @@ def predictor_of(
     )
 
 
-def _precision() -> str:
-    """bfloat16 on a CPU and on GPUs that have it, float16 on those that do not (a T4)."""
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "fp16"
-    return "bf16"
+def mixed_precision(device: torch.device) -> str:
+    """bfloat16 where the hardware computes in it; else float16 on a GPU (a T4) and float32 on a CPU."""
+    if computes_in_bfloat16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "no"

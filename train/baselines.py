@@ -28,7 +28,7 @@ from train.data.example_config import ExampleConfig
 from train.data.examples import TrainingSlices, chunks
 from train.data.files import replace_file, write_json, write_table
 from train.data.split import check_leaks
-from train.loop import Learner, RunFolder, progress_bar, train
+from train.loop import Learner, RunFolder, autocast, progress_bar, train
 from train.loss import segmentation_loss
 from train.recipes import FOREST, ForestConfig, NetworkConfig
 from train.write.curves import draw_cutoffs
@@ -104,7 +104,7 @@ class NetworkLearner(Learner):
     def learn(self, indices: npt.NDArray[np.int64], step: int, epoch: int) -> float:
         images, targets = self._batch(self.examples, indices, epoch)
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+        with autocast(self.device):
             logits = self.network(images)
         loss = segmentation_loss(logits[:, 0].float(), targets, "bce+dice").mean()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -171,10 +171,6 @@ def one_cycle(step: int, total: int, peak: float, warm_share: float = 0.25) -> f
     if step < warm:
         return peak * (step + 1) / (warm + 1)
     return peak * (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _grow(config: ForestConfig, run: RunFolder, progress: Progress) -> None:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 import ichseg
 from ichseg.errors import InputError
 from ichseg.methods.predictor import Predictor
+from ichseg.methods.torch_backend import computes_in_bfloat16
 from train.data.cache import Prepared
 from train.data.files import replace_file, write_json, write_table
 from train.data.slices import native_slices
@@ -115,6 +116,11 @@ class RunFolder:
         }
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision, where the device computes in bfloat16; else float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bfloat16(device))
+
+
 def environment(prepared: Prepared) -> dict[str, Any]:
     """What a run was made with: versions, hardware, the code's commit and the data's hash."""
     import peft
@@ -126,6 +132,7 @@ def environment(prepared: Prepared) -> dict[str, Any]:
         "peft": peft.__version__,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "cpu_bfloat16": computes_in_bfloat16(torch.device("cpu")),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": _commit(),
         "data_sha256": prepared.sha256,

@@ -36,12 +36,12 @@ from ichseg.methods.predictor import Predictor
 from ichseg.methods.proposals import FindRule
 from ichseg.methods.torch_backend import pick_device
 from ichseg.methods.weights import sha256
-from train.baselines import has_bfloat16, one_cycle
+from train.baselines import one_cycle
 from train.data.examples import chunks
 from train.data.features import Features, reflections
 from train.data.files import replace_file, write_json
 from train.data.split import check_leaks
-from train.loop import Learner, RunFolder, progress_bar, train
+from train.loop import Learner, RunFolder, autocast, progress_bar, train
 from train.scores.scans import volume_of
 
 #: Of the frame: what shrinks the soft Dice's answer to a slice without blood, and to a speck.
@@ -276,7 +276,7 @@ class HeadLearner(Learner):
         torch.manual_seed(int(rng.integers(2**31)))  # of the dropout
         embeddings, images, affine, targets = self._augmented(indices, rng)
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+        with autocast(self.device):
             logits = self.network(embeddings, images, affine)
         losses = self._losses(logits.float(), targets)
         losses.mean().backward()  # type: ignore[no-untyped-call]

@@ -119,11 +119,17 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _torch_precision(device: torch.device, bfloat16: bool) -> str:
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; where it is emulated, training takes many times as long."""
     import torch
 
     if device.type == "cuda":
-        return "float16"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capability = torch.backends.cpu.get_cpu_capability()
-    has_bfloat16 = bfloat16 and capability == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if has_bfloat16 else "float32"
+    return capability == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+
+
+def _torch_precision(device: torch.device, bfloat16: bool) -> str:
+    if device.type == "cuda":
+        return "float16"
+    return "bfloat16" if bfloat16 and computes_in_bfloat16(device) else "float32"

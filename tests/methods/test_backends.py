@@ -26,7 +26,7 @@ from ichseg.methods.network import LiteMedSAM
 from ichseg.methods.network.inference import InferenceNetwork
 from ichseg.methods.openvino_backend import cache_key
 from ichseg.methods.predictor import NetworkPredictor
-from ichseg.methods.torch_backend import TorchBackend
+from ichseg.methods.torch_backend import TorchBackend, computes_in_bfloat16
 from ichseg.page.embeddings import Embeddings
 
 Masks = npt.NDArray[np.bool_]
@@ -282,6 +282,24 @@ def test_what_is_kept_of_an_image_goes_when_a_scan_is_closed() -> None:
     assert memory.get(image, lambda: "first") == "first"
     Embeddings().forget("a scan")
     assert memory.get(image, lambda: "second") == "second"
+
+
+@pytest.mark.parametrize(
+    ("capability", "has_instructions", "computes"),
+    [
+        ("AVX512", True, True),
+        ("AVX512", False, False),
+        ("AVX2", True, False),
+        ("AVX2", False, False),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_it_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, capability: str, has_instructions: bool, computes: bool
+) -> None:
+    """torch itself can be told to use less than the processor has, by ATEN_CPU_CAPABILITY."""
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_instructions)
+    assert computes_in_bfloat16(torch.device("cpu")) is computes
 
 
 # The cache of compiled models

@@ -28,10 +28,11 @@ from ichseg.sample import sample_paths
 from tests.make_golden import BOX, image
 from tests.train.conftest import BASES
 from tests.train.scans import write_scan
-from train.adapter import Trainee, adapt, finetune, predictor_of
+from train.adapter import Trainee, adapt, finetune, mixed_precision, predictor_of
 from train.data.cache import Prepared, prepare
 from train.data.example_config import ExampleConfig
 from train.data.examples import TrainingSlices
+from train.loop import autocast
 from train.loss import segmentation_loss
 from train.recipes import RECIPES, FinetuneConfig
 
@@ -115,7 +116,7 @@ def test_a_fresh_adapter_trains_8_percent_and_changes_nothing(
 
 def test_gradients_reach_the_adapter_alone(fresh: Any) -> None:
     network = fresh.get_base_model()
-    with torch.autocast("cpu", torch.bfloat16):  # as in training
+    with autocast(torch.device("cpu")):  # as in training
         logits = Trainee(network)(torch.rand(1, 128, 128, 128), torch.tensor([BOX]))
     segmentation_loss(logits.float(), torch.ones(1, 256, 256), "bce").sum().backward()
     touched = {name for name, p in fresh.named_parameters() if p.grad is not None}
@@ -123,6 +124,19 @@ def test_gradients_reach_the_adapter_alone(fresh: Any) -> None:
     assert {name.split(".lora_")[0] for name in touched} == {
         name.split(".lora_")[0] for name, p in fresh.named_parameters() if p.requires_grad
     }
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_a_cpu_that_would_emulate_bfloat16_trains_in_float32(
+    monkeypatch: pytest.MonkeyPatch, computes: bool
+) -> None:
+    for module in ("train.adapter", "train.loop"):
+        monkeypatch.setattr(f"{module}.computes_in_bfloat16", lambda _: computes)
+    cpu = torch.device("cpu")
+    assert mixed_precision(cpu) == ("bf16" if computes else "no")
+    with autocast(cpu):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if computes else torch.float32)
 
 
 def test_the_losses_have_their_closed_forms() -> None:
