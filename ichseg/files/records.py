@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -63,6 +64,12 @@ def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, An
 
 def versions() -> dict[str, str]:
     """Versions of what a mask depends on, and this program's commit; what is not installed or not known is left out."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: a study writes a record for each of its scans, and each reading parses six files."""
     found = {"ichseg": __version__, "python": platform.python_version()}
     if commit():
         found["commit"] = commit()
