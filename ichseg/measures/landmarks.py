@@ -33,6 +33,7 @@ _MOST_UNCERTAIN_MM = 6.0
 _MOST_TURN_DEGREES = 35.0
 _ONE_SIDE = 0.95
 _RAYS, _LEAST_RAYS = 72, 0.7
+_FIRST_BONE = 500  # points of bone that bound how far the nearest may be
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Landmarks:
             )
         slices, rows, columns = _surface_voxels(mask)
         places = self._places_mm(slices, rows, columns)
-        found, lesion, bone_mm = _nearest(places, self._bone_points_mm, self._bone_surface_mm)
+        found, lesion, bone_mm = nearest_bone(places, self._bone_surface_mm)
         distance_mm = max(0.0, found - self._voxel_extent_mm(bone_mm - places[lesion]))
         positions = self._volume.geometry.slice_positions_mm
         to_end = min(
@@ -252,16 +253,18 @@ def _surface_voxels(mask: Mask) -> tuple[Indices, Indices, Indices]:
     return slices, rows, columns
 
 
-def _nearest(places: Floats, some_bone: Floats, all_bone: Floats) -> tuple[float, int, Floats]:
+def nearest_bone(places: Floats, bone: Floats) -> tuple[float, int, Floats]:
     """The least distance from places [n, 3] to bone [m, 3], the place's index and the bone's point.
 
-    The lesion is small and the bone lies all around it, so bone looks for the lesion: first some of it, which bounds
-    how near the rest has to be to matter.
+    The lesion is small and the bone lies all around it, so bone looks for the lesion: first what is nearest to the
+    lesion's bounding box, which bounds how near the rest has to be to matter.
     """
     tree = cKDTree(places)
-    bound = float(tree.query(some_bone)[0].min()) if len(some_bone) else math.inf
-    beyond = np.maximum(places.min(axis=0) - all_bone, all_bone - places.max(axis=0))
-    near = all_bone[(np.maximum(beyond, 0) ** 2).sum(axis=1) <= bound**2 * (1 + 1e-9)]
+    beyond = np.maximum(places.min(axis=0) - bone, bone - places.max(axis=0))
+    squares = (np.maximum(beyond, 0) ** 2).sum(axis=1)
+    some = bone[np.argpartition(squares, min(_FIRST_BONE, len(squares)) - 1)[:_FIRST_BONE]]
+    bound = float(tree.query(some)[0].min())
+    near = bone[squares <= bound**2 * (1 + 1e-9)]
     gaps, index = tree.query(near, distance_upper_bound=bound * (1 + 1e-9) + 1e-9)
     best = int(gaps.argmin())
     return float(gaps[best]), int(index[best]), near[best]

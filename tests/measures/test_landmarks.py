@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import phantoms
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ichseg.files.nifti_mask import read_mask
-from ichseg.measures.landmarks import Landmarks, Midline
+from ichseg.measures.landmarks import Landmarks, Midline, nearest_bone
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
 from ichseg.scan.volume import CTVolume
@@ -113,6 +115,27 @@ def test_the_distance_to_the_inner_table(tilt: float) -> None:
     assert found.distance_mm == pytest.approx(20, abs=2)
     touching = Landmarks(volume).inner_table(ball(head, (-60, 0, 0), 12) & (volume.hu_zyx < 100))
     assert touching.distance_mm == pytest.approx(0, abs=0.5)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    lesion=st.integers(1, 40),
+    bone=st.sampled_from([1, 7, 499, 500, 501, 3000]),
+    apart_mm=st.floats(0, 90),
+)
+def test_the_nearest_bone_is_that_of_all_pairs(
+    seed: int, lesion: int, bone: int, apart_mm: float
+) -> None:
+    """Bone on a shell about a lesion that may touch or cross it, against every distance there is."""
+    rng = np.random.default_rng(seed)
+    places = rng.normal(0, 12, (lesion, 3)) + np.array([apart_mm, 0, 0])
+    ways = rng.normal(0, 1, (bone, 3))
+    shell = ways / np.linalg.norm(ways, axis=1)[:, None] * [[70, 90, 75]]
+    found, at, bone_mm = nearest_bone(places, shell)
+    gaps = np.linalg.norm(places[:, None] - shell, axis=2)
+    assert found == pytest.approx(gaps.min())
+    assert np.linalg.norm(places[at] - bone_mm) == pytest.approx(found)
 
 
 def test_calcium_is_not_the_inner_table() -> None:
