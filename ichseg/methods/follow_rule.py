@@ -149,10 +149,7 @@ class Stop:
             "bone": f"{value:.0%} bone, above {threshold:.0%}",
             "overlap": f"overlap {value:.0%} with the last slice, below {threshold:.0%}",
             "iou": f"the model's own estimate {value:.2f}, below {threshold:.2f}",
-            "likeness": (
-                f"too little like the prompted blood: {value:.2f}, below {threshold:.2f} "
-                "(1 is like that blood, -1 like what surrounds it)"
-            ),
+            "likeness": f"likeness to the prompted blood {value:.2f}, below {threshold:.2f}",
             "cancelled": "cancelled",
         }[self.reason]
 

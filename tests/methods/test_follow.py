@@ -329,9 +329,8 @@ def test_it_stops_where_the_blood_looks_more_like_what_surrounds_it() -> None:
     (stop,) = (one for one in done.stops if one.direction == 1)
     assert (stop.reason, stop.threshold) == ("likeness", 0.3)
     assert stop.value == pytest.approx(-4 / 15, abs=0.01)
-    assert stop.sentence == (
-        "stopped above slice 2: too little like the prompted blood: -0.27, below 0.30 "
-        "(1 is like that blood, -1 like what surrounds it)"
+    assert (
+        stop.sentence == "stopped above slice 2: likeness to the prompted blood -0.27, below 0.30"
     )
     pale = propagate_lesions(TellsBlood(), volume, prompts, rule=Rule(least_likeness=-0.5))
     assert (pale.mask_zyx() == reference).all()

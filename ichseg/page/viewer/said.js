@@ -19,17 +19,17 @@ export function volumesSentence(k, rows) {
 /**
  * How far a lesion was followed, and why no further; empty where it was not.
  *
- * @param {{ name: string, stops: { slice: number, reason: string, sentence: string }[] } | undefined} lesion
+ * @param {{ name: string, stops: { reason: string, sentence: string }[] } | undefined} lesion
  * @param {boolean} several whether the scan has more than one
  */
 export function stopsSentence(lesion, several) {
   if (!lesion?.stops.length) return "";
   const reasons = lesion.stops
     .filter(({ reason }) => reason !== "end")
-    .map(({ slice, sentence }) => capital(sentence) + " (--slice " + slice + ")")
-    .join("; ");
+    .map(({ sentence }) => capital(sentence) + ".")
+    .join(" ");
   const whose = several ? lesion.name + ": " : "";
-  return whose + (reasons ? reasons + "." : "followed to both ends of the scan.") + " Look at every slice; a box where it is wrong wins.";
+  return whose + (reasons || "followed to both ends of the scan.") + " Look at every slice; a box where it is wrong wins.";
 }
 
 const about = (seconds) => (Number.isFinite(seconds) ? ", about " + Math.max(1, Math.round(seconds)) + " s" : "");

@@ -14,11 +14,13 @@ test("the result says each method's millilitres, here and in total", () => {
 });
 
 test("the stops of a whole hematoma are said, and whose they are where there are several", () => {
-  const stop = { slice: 9, reason: "leak", sentence: "stopped at slice 10: it leaks" };
-  const end = { slice: 27, reason: "end", sentence: "the end" };
+  const stop = { reason: "leak", sentence: "stopped at slice 10: it leaks" };
+  const end = { reason: "end", sentence: "the end" };
   const tail = " Look at every slice; a box where it is wrong wins.";
   assert.equal(stopsSentence(undefined, false), "");
   assert.equal(stopsSentence({ name: "Lesion 1", stops: [] }, false), "");
-  assert.equal(stopsSentence({ name: "Lesion 1", stops: [stop, end] }, false), "Stopped at slice 10: it leaks (--slice 9)." + tail);
+  assert.equal(stopsSentence({ name: "Lesion 1", stops: [stop, end] }, false), "Stopped at slice 10: it leaks." + tail);
+  const other = { reason: "hu", sentence: "stopped below slice 4: too dark" };
+  assert.equal(stopsSentence({ name: "Lesion 2", stops: [stop, other] }, true), "Lesion 2: Stopped at slice 10: it leaks. Stopped below slice 4: too dark." + tail);
   assert.equal(stopsSentence({ name: "Lesion 2", stops: [end] }, true), "Lesion 2: followed to both ends of the scan." + tail);
 });
