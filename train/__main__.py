@@ -36,8 +36,7 @@ Base = Annotated[
     str,
     typer.Option(
         help="The network to adapt: litemedsam (256 x 256), or at 1024 x 1024 and for a GPU medsam or sam, whose "
-        "weights weights/README.md says how to get; --set microbatch=1 takes least of a card's memory and trains the "
-        "same."
+        "weights weights/README.md says how to get; --set microbatch=1 takes least of a card's memory."
     ),
 ]
 Settings = Annotated[

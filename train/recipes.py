@@ -43,7 +43,7 @@ class FinetuneConfig:
     accumulate: int = 8
     """Gradients an optimizer step."""
     microbatch: int = 4
-    """Examples that are in memory at once; changes the result by rounding alone."""
+    """Examples that are in memory at once; changes the result by rounding, and by what dropout draws."""
     seed: int = 0
     select: Literal["best", "last"] = "best"
     """Which epoch's adapter is the run's: the best on the validation patients (by the mean of Dice and Jaccard), or the
