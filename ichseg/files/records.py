@@ -62,20 +62,18 @@ def table_record(mask_zyx: npt.ArrayLike, volume: CTVolume) -> list[dict[str, An
     ]
 
 
+#: Kept, for each reading parses a file, and a study writes a record for each of its scans.
+_version_of = cache(metadata.version)
+
+
 def versions() -> dict[str, str]:
     """Versions of what a mask depends on, and this program's commit; what is not installed or not known is left out."""
-    return dict(_versions())
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """Read once: a study writes a record for each of its scans, and each reading parses six files."""
     found = {"ichseg": __version__, "python": platform.python_version()}
     if commit():
         found["commit"] = commit()
     for package in ("numpy", "scipy", "torch", "openvino", "nibabel", "pydicom"):
         try:
-            found[package] = metadata.version(package)
+            found[package] = _version_of(package)
         except metadata.PackageNotFoundError:
             continue
     return found

@@ -273,9 +273,8 @@ def test_the_hematoma_is_turned_about_in_its_skull(in_3d: Viewer, server: Server
     page.wait_for_selector(".ich-surface canvas:not([data-drawn=''])[data-drawn]")
     in_3d.answered()
     canvas.scroll_into_view_if_needed()
-    assert not [
-        path for path in server.files() if path.name == "view.glb"
-    ]  # it was deleted when it was fetched
+    # It was deleted when it was fetched.
+    assert "view.glb" not in {path.name for path in server.files()}
     label = canvas.get_attribute("aria-label") or ""
     assert "seen from the front and left. Lesion 1, " in label and "mL, left" in label
 

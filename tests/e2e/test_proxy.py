@@ -5,21 +5,20 @@ from __future__ import annotations
 import getpass
 import re
 import shutil
+import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from playwright.sync_api import Browser
 
 from ichseg.files.nifti_mask import read_mask
+from ichseg.measures.volume import volume_ml
 from ichseg.sample import sample_paths
 from ichseg.scan.read import read_volume
-from tests.e2e.conftest import Server, free_port, serving
-from tests.e2e.driver import Viewer
+from tests.e2e.conftest import People, Server, free_port, serving, visiting
+from tests.pages import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,6 +30,8 @@ pytestmark = [
 
 BOX = (285, 174, 349, 291)
 USER, PASSWORD = "reader", "of scans"
+#: The addresses of all that a page was made of.
+LOADED = "performance.getEntries().map(({ name }) => name).filter(name => name.includes(':'))"
 #: What nginx writes is kept in the test's folder, and it ends with the test.
 AROUND = """
 user {user};
@@ -56,7 +57,7 @@ def configured(root: Path, folder: Path, port: int, page: Server) -> str:
     (block,) = re.findall(r"```nginx\n(.*?)```", document, re.DOTALL)
     for theirs, here in {
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-        "ct.example.org": "localhost",
+        "ct.example.org": "127.0.0.1",
         "/etc/ssl/ct.pem": str(folder / "ct.pem"),
         "/etc/ssl/ct.key": str(folder / "ct.key"),
         "/etc/nginx/ct.users": str(folder / "ct.users"),
@@ -77,7 +78,7 @@ def address(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """Where nginx shows the page, to whoever logs in."""
     folder = tmp_path_factory.mktemp("nginx")
     key, certificate = str(folder / "ct.key"), str(folder / "ct.pem")
-    name = ("-subj", "/CN=localhost", "-days", "2")
+    name = ("-subj", "/CN=127.0.0.1", "-days", "2")
     openssl(
         "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *name
     )
@@ -88,56 +89,43 @@ def address(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         conf.write_text(configured(root, folder, port, page))
         process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(conf)])
         try:
-            yield f"https://localhost:{port}/hematoma/"
+            wait_until(lambda: listens(port), 20)
+            yield f"https://127.0.0.1:{port}/hematoma/"
         finally:
             process.terminate()
             process.wait(30)
 
 
-def status(address: str, **log_in: tuple[str, str]) -> int:
-    limit = time.monotonic() + 20
-    while True:  # until nginx listens
-        try:
-            return httpx.get(address, verify=False, **log_in).status_code  # type: ignore[arg-type]
-        except httpx.ConnectError:
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_who_has_no_log_in_gets_nothing(address: str) -> None:
-    assert status(address) == 401
-    assert status(address, auth=(USER, PASSWORD)) == 200
+    assert httpx.get(address, verify=False).status_code == 401
+    assert httpx.get(address, verify=False, auth=(USER, PASSWORD)).status_code == 200
 
 
 def test_a_scan_is_marked_and_its_mask_downloaded_under_a_path(
-    address: str, browser: Browser, tmp_path: Path
+    address: str, people: People, tmp_path: Path
 ) -> None:
-    assert status(address) == 401
-    context = browser.new_context(
-        viewport={"width": 1440, "height": 900},
-        ignore_https_errors=True,
-        http_credentials={"username": USER, "password": PASSWORD},
-    )
-    page = context.new_page()
-    complaints: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda one: complaints.append(one.text) if one.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
     copy = tmp_path / "mine.nii.gz"
     shutil.copyfile(sample_paths()[0], copy)
-    viewer = Viewer(page, address).open_files(copy).opened()
-    viewer.draw(BOX).settle()
-    drawn_ml = viewer.ml(0)[1]
-    assert drawn_ml > 0
-    viewer.press("w").settle()
-    assert viewer.ml(0)[1] > drawn_ml
+    with visiting(people, address) as visit:
+        viewer = visit(
+            ignore_https_errors=True, http_credentials={"username": USER, "password": PASSWORD}
+        )
+        asked: list[str] = viewer.page.evaluate(LOADED)
+        assert asked
+        viewer.page.on("request", lambda request: asked.append(request.url))
+        viewer.open_files(copy).opened().draw(BOX).settle()
+        drawn_ml = viewer.ml(0)[1]
+        assert drawn_ml > 0
+        viewer.press("w").settle()
+        assert viewer.ml(0)[1] > drawn_ml
 
-    scan = read_volume(copy)
-    mask_zyx = read_mask(viewer.download("mask", tmp_path), scan) != 0
-    voxels_ml = scan.voxel_volumes_ml * np.count_nonzero(mask_zyx, axis=(1, 2))
-    assert voxels_ml.sum() == pytest.approx(viewer.ml(0)[1], rel=0.01)
-    context.close()
-    assert complaints == []
+        scan = read_volume(copy)
+        mask_zyx = read_mask(viewer.download("mask", tmp_path), scan) != 0
+        assert volume_ml(mask_zyx, scan) == pytest.approx(viewer.ml(0)[1], rel=0.01)
     elsewhere = {url for url in asked if not url.startswith((address, "blob:", "data:"))}
     assert elsewhere == set()
