@@ -5,8 +5,8 @@
 #
 # Both build .venv on their first run; after that they start at once, until a requirements file changes.
 
-# Nothing is compiled when it is installed (see PIP). Where the environment forbids to write what an import has compiled,
-# each process compiles torch and Gradio anew, for 6 s.
+# What is imported is compiled then, and kept (see PIP). Where the environment forbids to keep it, each process compiles
+# torch and Gradio anew, for 6 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint ready lint-python lint-scripts format coverage bench screenshot hooks space clean
+.PHONY: help demo test test-all check lint lint-python lint-scripts format coverage bench screenshot hooks space clean
 
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
@@ -32,32 +32,20 @@ demo: $(VENV)/.installed
 
 # Files in their own order: the long ones, which have few tests, would come last by the number of tests.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-test: ready
+test: lint
 	$(BIN)/python -m tools.browser
 	$(PYTEST) -m "not network and not slow" --durations 15
 
-test-all: ready
+test-all: lint
 	$(BIN)/python -m tools.browser
 	$(PYTEST) -m "not network" --durations 15
 
-check: ready
+check: lint
 	$(PYTEST) -m "not network and not slow and not e2e" --durations 5
 
 # Both parts at once: each keeps one core busy.
 lint: $(VENV)/.installed-dev
 	+@$(MAKE) --no-print-directory -j2 --output-sync lint-python lint-scripts
-
-# The lint, and once after an installation what the tests import and the networks that they ask, compiled and kept;
-# else each of their processes would compile them for itself.
-ready: $(VENV)/.installed-dev
-	+@$(MAKE) --no-print-directory -j3 --output-sync lint-python lint-scripts $(VENV)/.compiled
-
-LOAD_NETWORKS := from ichseg.methods.catalogue import default_baseline, default_model, load_predictor; \
-  [load_predictor(name) for name in (default_model(), default_baseline())]
-$(VENV)/.compiled: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --collect-only -qq >/dev/null
-	@$(BIN)/python -c '$(LOAD_NETWORKS)'
-	@touch $@
 
 lint-python: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -107,9 +95,12 @@ space: $(if $(DRY),,$(VENV)/.installed)
 clean:
 	rm -rf $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 
-# The stamps: a newer requirements file, or none of these, means installing again. A package is compiled when it is
-# first imported: to compile all of them takes as long as all the rest.
+# The stamps: a newer requirements file, or none of these, means installing again. Pip compiles nothing: all packages
+# would take as long as all the rest, so that what is imported is compiled then. For the tests that is here, with the
+# networks that they ask; else each of their processes would compile both for itself.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOAD_NETWORKS := from ichseg.methods.catalogue import default_baseline, default_model, load_predictor; \
+  [load_predictor(name) for name in (default_model(), default_baseline())]
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -124,4 +115,6 @@ $(VENV)/.installed: requirements.txt | $(BIN)/pip
 $(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-ray.txt requirements-agree.txt requirements-archive.txt train/requirements.txt | $(BIN)/pip
 	@echo "Installing into $(VENV) (first time only; it takes a few minutes)"
 	$(PIP) install --no-compile -r requirements-dev.txt
+	-@$(BIN)/python -m pytest --collect-only -qq >/dev/null
+	-@$(BIN)/python -c '$(LOAD_NETWORKS)'
 	@touch $(VENV)/.installed $@
