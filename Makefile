@@ -14,7 +14,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint lint-python lint-scripts format coverage bench screenshot hooks space clean
+.PHONY: help demo test test-all check pytest lint lint-python lint-scripts format coverage bench screenshot hooks space clean
 
 help:
 	@echo "make demo        the page, with a sample scan, at http://127.0.0.1:7860"
@@ -30,18 +30,23 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/python app.py
 
+# The lint goes on beside the tests, which wait now and then.
+MARKED ?= not network
+ALL := +@$(MAKE) --no-print-directory -j3 lint-python lint-scripts pytest
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m tools.browser
+	$(ALL) MARKED="not network and not slow"
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m tools.browser
+	$(ALL) MARKED="not network"
+
+check: $(VENV)/.installed-dev
+	$(ALL) MARKED="not network and not slow and not e2e"
+
 # Files in their own order: the long ones, which have few tests, would come last by the number of tests.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-test: lint
-	$(BIN)/python -m tools.browser
-	$(PYTEST) -m "not network and not slow" --durations 15
-
-test-all: lint
-	$(BIN)/python -m tools.browser
-	$(PYTEST) -m "not network" --durations 15
-
-check: lint
-	$(PYTEST) -m "not network and not slow and not e2e" --durations 5
+pytest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "$(MARKED)" --durations 15
 
 # Both parts at once: each keeps one core busy.
 lint: $(VENV)/.installed-dev
