@@ -66,9 +66,10 @@ class ProposalsConfig:
     """How much the cross-entropy counts beside the soft Dice."""
     clean_share: float = 1.0
     """Slices without blood in an epoch, for each with blood: half drawn at random, half those that fooled it most."""
-    implants: int = 0
-    """How many implants there are, of all patients; a fold takes those whose two patients are its own."""
-    implants_an_epoch: int = 40
+    varied: int = 0
+    """How many slices are varied before they are embedded (``train.data.varied``); a fold takes those of its own."""
+    varied_share: float = 1.0
+    """Varied slices in an epoch, drawn at random, for each slice with blood as it is."""
     rotation_degrees: float = 10.0
     scale: float = 0.1
     """Embedding, images and mask are turned and scaled alike by up to so much."""
@@ -185,9 +186,9 @@ def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 class HeadExamples:
-    """What a head is trained on, by rows of the features: slices with blood, without, and implants.
+    """What a head is trained on, by rows of the features: slices with blood, without, and varied ones.
 
-    ``order(epoch)`` gives numbers of rows; an implant's is that of ``features.implants`` after all rows.
+    ``order(epoch)`` gives numbers of rows; that of a varied slice comes after all rows.
     """
 
     def __init__(
@@ -197,16 +198,10 @@ class HeadExamples:
         mine = np.isin(features.patients, list(patients))
         self.blood = np.flatnonzero(mine & features.marked)
         self.clean = np.flatnonzero(mine & features.bloodless & features.embedded)
-        self.implants = np.array(
-            [
-                len(features.rows) + number
-                for number, one in enumerate(features.implants)
-                if {one["host"], one["donor"]} <= set(patients)
-            ],
-            dtype=int,
-        )
+        own = features.varied_of(patients) & features.varied_embedded
+        self.varied = len(features.rows) + np.flatnonzero(own)
         self.n_clean = min(round(config.clean_share * len(self.blood)), len(self.clean))
-        self.n_implants = min(config.implants_an_epoch, len(self.implants))
+        self.n_varied = min(round(config.varied_share * len(self.blood)), len(self.varied))
         #: How much each clean slice fooled the head when it was last seen; those not seen yet come first.
         self.fooled = torch.full((len(self.clean),), torch.inf)
         #: The clean slices of the epoch under way, and which epoch that is.
@@ -214,7 +209,7 @@ class HeadExamples:
         self.drawn_for = torch.tensor(-1)
 
     def __len__(self) -> int:
-        return len(self.blood) + self.n_clean + self.n_implants
+        return len(self.blood) + self.n_clean + self.n_varied
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """An epoch's rows in the order to train on them. Asked anew within the epoch, it is the same."""
@@ -223,8 +218,8 @@ class HeadExamples:
             self.drawn = torch.from_numpy(self._draw(rng))
             self.drawn_for = torch.tensor(epoch)
         rng = np.random.default_rng([self.config.seed, epoch, 1])
-        implants = rng.choice(self.implants, self.n_implants, replace=False)
-        rows = np.concatenate([self.blood, self.clean[self.drawn.numpy()], implants])
+        varied = rng.choice(self.varied, self.n_varied, replace=False)
+        rows = np.concatenate([self.blood, self.clean[self.drawn.numpy()], varied])
         return rng.permutation(rows).astype(np.int64)
 
     def _draw(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -251,14 +246,13 @@ class HeadLearner(Learner):
         self.device = pick_device(device)
         self.examples = self.rows = HeadExamples(config, features, run.part["train"])
         self.group, self.epochs = config.batch, config.epochs
-        self._arrays = {name: features.array(name) for name in ("emb", "image", "inside", "mask")}
+        names = ["emb", "image", "inside", "mask"]
+        if features.varied:
+            names += ["varied", "varied_emb"]
+        self._arrays = {name: features.array(name) for name in names}
         self._reflections = reflections(self._arrays["image"])
-        self._implants = features.implants
-        if self._implants:
-            self._arrays |= {
-                name: features.array(name)
-                for name in ("imp_emb", "imp_image", "imp_inside", "imp_mask")
-            }
+        if features.varied:
+            self._varied_reflections = reflections(self._arrays["varied"][:, 1])
         torch.manual_seed(config.seed)
         self.network = DetectionHead(config.width, config.dropout).to(
             self.device,
@@ -365,22 +359,18 @@ class HeadLearner(Learner):
         return embeddings, images, affine, targets
 
     def _row(self, row: int) -> tuple[npt.NDArray[Any], ...]:
-        number, arrays, features = row - len(self.features.rows), self._arrays, self.features
-        if number < 0:
-            at, prefix, place = row, "", row
-        else:
-            at, prefix, place = number, "imp_", int(self._implants[number]["row"])
-        middle = arrays[f"{prefix}image"][at]
-        shown = [arrays["image"][features.below[place]], middle]
-        shown.append(arrays["image"][features.above[place]])
-        images = np.stack(shown).astype(np.float32) / 255
-        inside = arrays[f"{prefix}inside"][at].astype(np.float32)
-        return (
-            arrays[f"{prefix}emb"][at],
-            np.concatenate([images, inside[None]]),
-            self._reflections[place],
-            arrays[f"{prefix}mask"][at],
+        """Embedding, images, reflection and mask of a row, or of a varied slice after them."""
+        arrays, features, number = self._arrays, self.features, row - len(self.features.rows)
+        if number >= 0:
+            images = arrays["varied"][number].astype(np.float32)
+            images[:3] /= 255
+            reflection = self._varied_reflections[number]
+            return arrays["varied_emb"][number], images[:4], reflection, images[4]
+        shown = np.stack(
+            [arrays["image"][k] for k in (features.below[row], row, features.above[row])]
         )
+        images = np.stack([*(shown.astype(np.float32) / 255), arrays["inside"][row]])
+        return arrays["emb"][row], images, self._reflections[row], arrays["mask"][row]
 
     def _augmented(
         self, rows: npt.NDArray[np.int64], rng: np.random.Generator

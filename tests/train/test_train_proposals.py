@@ -46,7 +46,7 @@ from train.scores.proposals import (
 from train.scores.scans import volume_of
 from train.write.proposals import write_proposals
 
-CONFIG = ProposalsConfig(width=8, cells=16, epochs=2, batch=2, implants=2, implants_an_epoch=1)
+CONFIG = ProposalsConfig(width=8, cells=16, epochs=2, batch=2, varied=4, varied_share=0.4)
 SPLIT = {
     "folds": [{"train": ["a", "b"], "validation": ["clear"], "test": ["stranger"]}],
 }
@@ -64,7 +64,7 @@ class Bright(ThresholdPredictor):
 
 @pytest.fixture(scope="module")
 def features(heads: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Features:
-    made = Features(tmp_path_factory.mktemp("features"), heads, implants=2)
+    made = Features(tmp_path_factory.mktemp("features"), heads, varied=4)
     made.complete(Bright, lambda *_: None)
     return made
 
@@ -90,14 +90,13 @@ def test_features_are_of_each_slice_and_its_neighbours(heads: Prepared, features
     assert np.array_equal(features.array("mask")[row], frame.mask(mask))
     assert features.array("image")[row] / 255 == pytest.approx(frame.image(hu, SEEN), abs=1 / 500)
     assert features.array("emb")[row].shape == (256, 64, 64)
-    assert [one["donor"] in ("a", "b", "stranger") for one in features.implants] == [True, True]
 
 
 def test_features_that_are_there_are_not_made_again(features: Features) -> None:
     def refuse() -> Bright:
         raise AssertionError("asked to embed again")
 
-    Features(features.folder, features.prepared, 2).complete(refuse, lambda *_: None)
+    Features(features.folder, features.prepared, 4).complete(refuse, lambda *_: None)
     (features.folder / "emb.done").write_text("35")
     told: list[tuple[str, int, int]] = []
     features.complete(Bright, lambda *one: told.append(one))
@@ -106,7 +105,7 @@ def test_features_that_are_there_are_not_made_again(features: Features) -> None:
 
 def test_features_of_other_data_are_refused(features: Features) -> None:
     with pytest.raises(InputError, match="give another --features"):
-        Features(features.folder, features.prepared, implants=5)
+        Features(features.folder, features.prepared, varied=5)
 
 
 def test_a_folds_own_adapter_embeds_what_the_fold_needs_alone(
@@ -117,43 +116,52 @@ def test_a_folds_own_adapter_embeds_what_the_fold_needs_alone(
             return super().embed(-np.asarray(slice_hu))
 
     part = part_of(SPLIT, 0)
-    shared = Features(tmp_path, heads)
+    shared = Features(tmp_path, heads, varied=20)
     shared.complete_images(lambda *_: None)
-    rows = rows_of(shared, part)
+    rows, varied = rows_of(shared, part), shared.varied_of(part["train"])
+    of = {True: set[str](), False: set[str]()}
+    for mine, plan in zip(varied, shared.varied, strict=True):
+        of[bool(mine)] |= {plan.donor.scan_id, plan.host.scan_id}  # scans are named as patients are
+    assert of[True] <= {"a", "b", "clear"} and "stranger" in of[False]
     # All slices of the patient that is held out; of the others all here, for there are fewer than would be drawn.
     held_out = np.array([name == "stranger" for _, name, _ in shared.rows])
     marked = shared.array("mask").any(axis=(1, 2))
     assert rows[held_out].all() and rows[marked].all()
     rows &= held_out | marked
-    mine = shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows)
-    told: list[int] = []
-    mine.complete(Dark, lambda *one: told.append(one[1]))
-    assert told[-1] == rows.sum() and not (tmp_path / "emb.npy").exists()
+    mine = shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows, varied)
+    told: dict[str, int] = {}
+    mine.complete(Dark, lambda name, done, _: told.update({name: done}))
+    assert told == {"emb": rows.sum(), "varied_emb": varied.sum()}
+    assert not (tmp_path / "emb.npy").exists()
+    assert mine.array("varied_emb").any(axis=(1, 2, 3)).tolist() == varied.tolist()
     row = int(np.flatnonzero(held_out)[0])
     scan, _, k = mine.rows[row]
     dark = Dark().embed(heads.slice_hu(scan, k)).features
     assert np.array_equal(mine.array("emb")[row], dark[0])
     assert not mine.array("emb")[~rows].any()
-    clean = HeadExamples(dataclasses.replace(CONFIG, implants=0), mine, ["a", "b", "clear"]).clean
+    clean = HeadExamples(CONFIG, mine, ["a", "b", "clear"]).clean
     assert not len(clean), "what has no embedding is not trained on"
     # Found again, it is not made again; of another adapter, or of other slices, it is refused.
-    shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows).complete(
+    shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows, varied).complete(
         lambda: pytest.fail("asked to embed again"), lambda *_: None
     )
-    for identity, other in (({"adapter": "2"}, rows), ({"adapter": "1"}, ~rows)):
+    for identity, others in (
+        ({"adapter": "2"}, (rows, varied)),
+        ({"adapter": "1"}, (~rows, varied)),
+        ({"adapter": "1"}, (rows, ~varied)),
+    ):
         with pytest.raises(InputError, match="is of one network and of the same slices"):
-            shared.by("fold-0/adapter", identity, "fold-0", other)
-    with pytest.raises(InputError, match="leave --implants out"):
-        Features(tmp_path / "implants", heads, 2).by("fold-0/adapter", {}, "fold-0", rows)
+            shared.by("fold-0/adapter", identity, "fold-0", *others)
 
 
 def test_a_head_says_whose_embedding_it_reads(heads: Prepared, tmp_path: Path) -> None:
     features = Features(tmp_path / "features", heads)
     features.complete_images(lambda *_: None)
     part = part_of(SPLIT, 0)
-    mine = features.by("threshold", {}, "fold-0", rows_of(features, part))
+    rows, none = rows_of(features, part), features.varied_of(())
+    mine = features.by("threshold", {}, "fold-0", rows, none)
     mine.complete(Bright, lambda *_: None)
-    config = dataclasses.replace(CONFIG, implants=0, implants_an_epoch=0, epochs=1)
+    config = dataclasses.replace(CONFIG, varied=0, epochs=1)
     model = train_proposals(config, mine, SPLIT, 0, tmp_path / "fold-0", device="cpu")
     assert load_proposals(str(model)).embedded_by == "threshold"
 
@@ -162,7 +170,7 @@ def test_a_head_says_whose_embedding_it_reads(heads: Prepared, tmp_path: Path) -
 
 
 def test_an_epoch_has_all_blood_and_as_many_slices_without(features: Features) -> None:
-    config = dataclasses.replace(CONFIG, implants_an_epoch=0)
+    config = dataclasses.replace(CONFIG, varied_share=0)
     rows = HeadExamples(config, features, ["a", "b", "clear"])
     order = rows.order(0)
     assert len(rows) == len(order) == 6
@@ -175,12 +183,14 @@ def test_an_epoch_has_all_blood_and_as_many_slices_without(features: Features) -
     assert rows.clean[4] in rows.order(1)
 
 
-def test_implants_are_of_a_folds_own_patients(features: Features) -> None:
+def test_an_epoch_draws_from_the_varied_slices_of_its_own_patients(features: Features) -> None:
     everyone = HeadExamples(CONFIG, features, ["a", "b", "clear", "stranger"])
-    nobody = HeadExamples(CONFIG, features, ["clear", "a"])
-    assert list(everyone.implants) == [36, 37]
-    own = [{one["host"], one["donor"]} <= {"clear", "a"} for one in features.implants]
-    assert len(nobody.implants) == sum(own)
+    assert list(everyone.varied) == [36, 37, 38, 39]
+    order = everyone.order(0)
+    assert len(order) == len(everyone) == 4 + 4 + 2  # 0.4 of four slices with blood
+    assert sum(order >= 36) == 2
+    own = features.varied_of({"clear", "a"})
+    assert own.sum() == len(HeadExamples(CONFIG, features, ["clear", "a"]).varied)
 
 
 def test_a_run_that_was_interrupted_gives_the_same_weights(

@@ -1,10 +1,11 @@
 """What proposals are trained on, computed once: each slice's embedding by a network, its image and its mask.
 
-    FOLDER/features.json   the network, the data's hash, and how many implants: whose features these are
+    FOLDER/features.json   the network, the data's hash, and how many slices are varied: whose features these are
     FOLDER/rows.json       [scan, patient, slice] of each row
     FOLDER/NAME.npy        an array whose first axis is the row, and NAME.done beside it, how many of them are made
-    FOLDER/implants.json   {host, donor, row} of each implant: real blood of one patient laid into a slice of another
-    FOLDER/fold-K/emb.npy  the embedding by fold K's own adapter, of the rows that this fold trains on or holds out
+    FOLDER/varied.npy      slices that are varied (``train.data.varied``): below, slice, above, inside the skull, mask
+    FOLDER/fold-K/         embeddings by fold K's own adapter: emb.npy of the rows that this fold trains on or
+                           holds out, varied_emb.npy of the varied slices whose patients it trains on
 
 Interrupted, it goes on where it was. The un-tuned network has seen no patient of any data set here, so that one set of
 its embeddings serves all folds. An adapter has seen those that it was trained on, so that each fold has its own.
@@ -13,8 +14,9 @@ its embeddings serves all folds. An adapter has seen those that it was trained o
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,20 +35,17 @@ from ichseg.scan.slabs import Slab, SliceOrSlab
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Mask, Prepared, Slice
 from train.data.files import replace_file, write_json
-from train.data.implants import paste
-from train.data.slices import bloodless_slices, keep_large, label_components
+from train.data.varied import VariedSlice, plans, vary
 
 Array = npt.NDArray[Any]
 
-#: Donors' components, and what is left of them in the other head, from this area at 512 x 512.
-_LEAST_IMPLANT_PX = 30.0
 _SAVE_EVERY = 40
 
 
 class Features:
     """A folder of features, opened; ``complete`` makes what it lacks."""
 
-    def __init__(self, folder: Path, prepared: Prepared, implants: int = 0) -> None:
+    def __init__(self, folder: Path, prepared: Prepared, varied: int = 0) -> None:
         """Open a folder for some data, or begin one.
 
         Raises:
@@ -54,16 +53,17 @@ class Features:
 
         """
         self.folder, self.prepared = folder, prepared
-        mine = {"data_sha256": prepared.sha256, "network": EMBEDDED_BY, "implants": implants}
+        mine = {"data_sha256": prepared.sha256, "network": EMBEDDED_BY, "varied": varied}
         path = folder / "features.json"
         if not path.exists():
             write_json(path, mine)
         elif (there := json.loads(path.read_text(encoding="utf-8"))) != mine:
             raise InputError(
-                f"A folder of features is of one data set and number of implants; '{folder.name}' has {there}, and "
-                f"{mine} was asked for; give another --features."
+                f"A folder of features is of one data set and number of varied slices; '{folder.name}' has {there}, "
+                f"and {mine} was asked for; give another --features."
             )
-        self.count_implants = implants
+        self.varied = plans(prepared, varied)
+        """Whose blood each varied slice has, and whose slice it is."""
         self.network = EMBEDDED_BY
         """Whose embedding it is: a name of the catalogue, or an adapter's folder."""
         self._embeddings = folder
@@ -80,8 +80,12 @@ class Features:
         self.below, self.above = here - ~starts, here + ~ends
         self.embedded = np.ones(len(self.rows), dtype=bool)
         """The rows that have an embedding, once it is complete."""
+        self.varied_embedded = np.ones(varied, dtype=bool)
+        """The varied slices that have one."""
 
-    def by(self, network: str, identity: Mapping[str, str], name: str, embedded: Mask) -> Features:
+    def by(
+        self, network: str, identity: Mapping[str, str], name: str, embedded: Mask, varied: Mask
+    ) -> Features:
         """The same features with the embedding by another network, in a folder of its own below this one.
 
         Args:
@@ -89,32 +93,42 @@ class Features:
             identity: {file: hash} of its weights.
             name: of the folder.
             embedded: bool [rows], which of them are embedded.
+            varied: bool [varied slices], likewise.
 
         Raises:
-            InputError: a folder with the embeddings of another network or of other rows; implants, which have none.
+            InputError: a folder with the embeddings of another network or of other slices.
 
         """
-        if self.count_implants:
-            raise InputError(
-                f"Implants are embedded by the un-tuned network alone; got {self.count_implants} of them; leave "
-                "--implants out."
-            )
         folder = self.folder / name
-        mine = {"network": dict(identity), "rows": int(embedded.sum())}
+        mine = {
+            "network": dict(identity),
+            "rows": _hash(embedded),
+            "varied": _hash(varied),
+        }
         path = folder / "embeddings.json"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(path, mine)
-            np.save(folder / "embedded.npy", embedded)
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if there != mine or not np.array_equal(np.load(folder / "embedded.npy"), embedded):
+        if json.loads(path.read_text(encoding="utf-8")) != mine:
             raise InputError(
                 f"A folder of embeddings is of one network and of the same slices; '{name}' has others; give another "
                 "--features."
             )
         other = copy.copy(self)
-        other.network, other._embeddings, other.embedded = network, folder, embedded
+        other.network, other._embeddings = network, folder
+        other.embedded, other.varied_embedded = embedded, varied
         return other
+
+    def varied_of(self, patients: Collection[str]) -> Mask:
+        """Which varied slices have nothing of other patients than these, bool [varied slices]."""
+        of = self.prepared.scans
+        return np.array(
+            [
+                {of[place.scan_id].patient_id for place in (plan.donor, plan.host)} <= set(patients)
+                for plan in self.varied
+            ],
+            dtype=bool,
+        )
 
     @cached_property
     def marked(self) -> Mask:
@@ -140,13 +154,8 @@ class Features:
             ("inside", np.bool_, _inside),
         ):
             self._fill(name, len(self.rows), square, dtype, self._of_row(make), told)
-        if self.count_implants:
-            self._implant(told)
-            for name, dtype, of in (
-                ("imp_image", np.uint8, _image),
-                ("imp_inside", np.bool_, _inside),
-            ):
-                self._fill(name, self.count_implants, square, dtype, self._of_implant(of), told)
+        count = len(self.varied)
+        self._fill("varied", count, (5, *square), np.uint8, self._varied_images, told)
 
     def complete(
         self, predictor: Callable[[], Predictor], told: Callable[[str, int, int], object]
@@ -163,9 +172,16 @@ class Features:
         embed = _embedder(predictor)
         rows = np.flatnonzero(self.embedded)
         self._fill("emb", len(self.rows), grid, np.float16, self._of_row(embed), told, rows)
-        if self.count_implants:
-            of = self._of_implant(embed)
-            self._fill("imp_emb", self.count_implants, grid, np.float16, of, told)
+        varied = np.flatnonzero(self.varied_embedded)
+        self._fill(
+            "varied_emb",
+            len(self.varied),
+            grid,
+            np.float16,
+            lambda i: embed(self._vary(i).hu[1]),
+            told,
+            varied,
+        )
 
     def array(self, name: str) -> Array:
         """An array that is complete, mapped from disk."""
@@ -173,7 +189,7 @@ class Features:
         return array
 
     def _path(self, name: str) -> Path:
-        return (self._embeddings if name == "emb" else self.folder) / f"{name}.npy"
+        return (self._embeddings if name.endswith("emb") else self.folder) / f"{name}.npy"
 
     def embeddings(self, scan_id: str, volume: CTVolume) -> Callable[[SliceOrSlab], SliceEmbedding]:
         """A scan's embeddings that are kept, by slice; those of a thin series' slabs are made."""
@@ -187,19 +203,14 @@ class Features:
 
         return embedding
 
-    @property
-    def implants(self) -> list[dict[str, Any]]:
-        """{host, donor, row} of each implant; empty without any."""
-        if not self.count_implants:
-            return []
-        text = (self.folder / "implants.json").read_text(encoding="utf-8")
-        found: list[dict[str, Any]] = json.loads(text)
-        return found
+    def _vary(self, number: int) -> VariedSlice:
+        return vary(self.prepared, self.varied[number], number)
 
-    def _of_implant(self, make: Callable[[Slice], Array]) -> Callable[[int], Array]:
-        """What makes a row of an implant's array: of its slice in HU."""
-        hu = np.load(self.folder / "imp_hu.npy", mmap_mode="r")
-        return lambda i: make(np.asarray(hu[i], dtype=np.float32))
+    def _varied_images(self, number: int) -> Array:
+        """A varied slice's images, where the inside of its skull is, and its mask, uint8 [5, 256, 256]."""
+        made = self._vary(number)
+        inside, mask = _inside(made.hu[1]), _frame(made.mask).mask(made.mask)
+        return np.stack([*map(_image, made.hu), inside.astype(np.uint8), mask.astype(np.uint8)])
 
     def _of_row(self, make: Callable[[Slice], Array] | None) -> Callable[[int], Array]:
         """What makes a row: of its slice in HU, or without ``make`` its reference mask in the frame."""
@@ -243,71 +254,14 @@ class Features:
                 replace_file(done, lambda part, made=str(number): part.write_text(made))  # type: ignore[misc]
                 told(name, number, len(rows))
 
-    def _implant(self, told: Callable[[str, int, int], object]) -> None:
-        """Implants of all patients into all others, drawn with one seed: a fold takes those that are all its own."""
-        if (self.folder / "implants.json").exists():
-            return
-        rng = np.random.default_rng(0)
-        index = {(scan, k): row for row, (scan, _, k) in enumerate(self.rows)}
-        donors = [
-            (scan.scan_id, k)
-            for scan in self.prepared.scans.values()
-            for k, entry in enumerate(scan.slices)
-            if entry.mask_row is not None and self._labels(scan.scan_id, k).any()
-        ]
-        hosts = [pair for scan in self.prepared.scans.values() for pair in bloodless_slices(scan)]
-        told_of: list[dict[str, Any]] = []
-        hu, masks = [], []
-        while len(told_of) < self.count_implants:
-            donor, host = (some[rng.integers(len(some))] for some in (donors, hosts))
-            made = self._one_implant(donor, host, rng)
-            if made is None:
-                continue
-            told_of.append(
-                {
-                    "host": self.prepared.scans[host[0]].patient_id,
-                    "donor": self.prepared.scans[donor[0]].patient_id,
-                    "row": index[host],
-                }
-            )
-            hu.append(made[0].astype(np.float16))
-            masks.append(_frame(made[1]).mask(made[1]))
-            told("implants", len(told_of), self.count_implants)
-        for name, stacked in (("imp_hu", np.stack(hu)), ("imp_mask", np.stack(masks))):
-            array = np.lib.format.open_memmap(
-                self.folder / f"{name}.npy", mode="w+", dtype=stacked.dtype, shape=stacked.shape
-            )
-            array[:] = stacked
-            array.flush()
-        replace_file(
-            self.folder / "implants.json", lambda part: part.write_text(json.dumps(told_of))
-        )
-
-    def _one_implant(
-        self, donor: tuple[str, int], host: tuple[str, int], rng: np.random.Generator
-    ) -> tuple[Slice, Mask] | None:
-        donor_hu, hu = self.prepared.slice_hu(*donor), self.prepared.slice_hu(*host)
-        inside_donor, inside = intracranial(donor_hu), intracranial(hu)
-        share, share_donor = inside.mean(), inside_donor.mean()
-        if hu.shape != donor_hu.shape or not 0 < 0.6 * share_donor <= share <= 1.6 * share_donor:
-            return None
-        labels = self._labels(*donor)
-        component = labels == rng.integers(1, labels.max() + 1)
-        made = paste(donor_hu, component, inside_donor, hu, inside, rng)
-        if made is None:
-            return None
-        least = _LEAST_IMPLANT_PX * self.prepared.scans[host[0]].reference_scale ** 2
-        return made if keep_large(made[1], least).any() else None
-
-    def _labels(self, scan_id: str, k: int) -> npt.NDArray[np.int32]:
-        scan = self.prepared.scans[scan_id]
-        least = _LEAST_IMPLANT_PX * scan.reference_scale**2
-        return label_components(self.prepared.mask(scan_id, k), scan.slices[k], least)
-
 
 def reflections(images: Array) -> npt.NDArray[np.float32]:
     """The reflection of each of a stack of images in 0..255: float32 [n, 2, 3]."""
     return np.stack([reflection_of(image.astype(np.float32) / 255) for image in images])
+
+
+def _hash(which: Mask) -> str:
+    return hashlib.sha256(np.packbits(which).tobytes()).hexdigest()
 
 
 def _embedder(predictor: Callable[[], Predictor]) -> Callable[[Slice], Array]:
