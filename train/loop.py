@@ -88,7 +88,11 @@ class RunFolder:
             for name in ("config.json", "split.json", "environment.json")
         )
         config.pop("data_sha256", None)  # in the networks' runs of before 0.2.0
-        if type(self.config).from_json(config) != self.config:
+        try:
+            same = type(self.config).from_json(config) == self.config
+        except TypeError:  # fields of another version
+            same = False
+        if not same:
             raise InputError(
                 f"A run is resumed with the configuration it began with; '{self.out.name}' has another; "
                 "give the same options or another --out."

@@ -66,10 +66,6 @@ class ProposalsConfig:
     """How much the cross-entropy counts beside the soft Dice."""
     clean_share: float = 1.0
     """Slices without blood in an epoch, for each with blood: half drawn at random, half those that fooled it most."""
-    varied: int = 0
-    """How many slices are varied before they are embedded (``train.data.varied``); a fold takes those of its own."""
-    varied_share: float = 1.0
-    """Varied slices in an epoch, drawn at random, for each slice with blood as it is."""
     rotation_degrees: float = 10.0
     scale: float = 0.1
     """Embedding, images and mask are turned and scaled alike by up to so much."""
@@ -186,10 +182,7 @@ def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 class HeadExamples:
-    """What a head is trained on, by rows of the features: slices with blood, without, and varied ones.
-
-    ``order(epoch)`` gives numbers of rows; that of a varied slice comes after all rows.
-    """
+    """What a head is trained on: rows of the features, slices with blood and slices without."""
 
     def __init__(
         self, config: ProposalsConfig, features: Features, patients: Sequence[str]
@@ -198,10 +191,7 @@ class HeadExamples:
         mine = np.isin(features.patients, list(patients))
         self.blood = np.flatnonzero(mine & features.marked)
         self.clean = np.flatnonzero(mine & features.bloodless & features.embedded)
-        own = features.varied_of(patients) & features.varied_embedded
-        self.varied = len(features.rows) + np.flatnonzero(own)
         self.n_clean = min(round(config.clean_share * len(self.blood)), len(self.clean))
-        self.n_varied = min(round(config.varied_share * len(self.blood)), len(self.varied))
         #: How much each clean slice fooled the head when it was last seen; those not seen yet come first.
         self.fooled = torch.full((len(self.clean),), torch.inf)
         #: The clean slices of the epoch under way, and which epoch that is.
@@ -209,7 +199,7 @@ class HeadExamples:
         self.drawn_for = torch.tensor(-1)
 
     def __len__(self) -> int:
-        return len(self.blood) + self.n_clean + self.n_varied
+        return len(self.blood) + self.n_clean
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """An epoch's rows in the order to train on them. Asked anew within the epoch, it is the same."""
@@ -218,8 +208,7 @@ class HeadExamples:
             self.drawn = torch.from_numpy(self._draw(rng))
             self.drawn_for = torch.tensor(epoch)
         rng = np.random.default_rng([self.config.seed, epoch, 1])
-        varied = rng.choice(self.varied, self.n_varied, replace=False)
-        rows = np.concatenate([self.blood, self.clean[self.drawn.numpy()], varied])
+        rows = np.concatenate([self.blood, self.clean[self.drawn.numpy()]])
         return rng.permutation(rows).astype(np.int64)
 
     def _draw(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -246,13 +235,8 @@ class HeadLearner(Learner):
         self.device = pick_device(device)
         self.examples = self.rows = HeadExamples(config, features, run.part["train"])
         self.group, self.epochs = config.batch, config.epochs
-        names = ["emb", "image", "inside", "mask"]
-        if features.varied:
-            names += ["varied", "varied_emb"]
-        self._arrays = {name: features.array(name) for name in names}
+        self._arrays = {name: features.array(name) for name in ("emb", "image", "inside", "mask")}
         self._reflections = reflections(self._arrays["image"])
-        if features.varied:
-            self._varied_reflections = reflections(self._arrays["varied"][:, 1])
         torch.manual_seed(config.seed)
         self.network = DetectionHead(config.width, config.dropout).to(
             self.device,
@@ -359,13 +343,8 @@ class HeadLearner(Learner):
         return embeddings, images, affine, targets
 
     def _row(self, row: int) -> tuple[npt.NDArray[Any], ...]:
-        """Embedding, images, reflection and mask of a row, or of a varied slice after them."""
-        arrays, features, number = self._arrays, self.features, row - len(self.features.rows)
-        if number >= 0:
-            images = arrays["varied"][number].astype(np.float32)
-            images[:3] /= 255
-            reflection = self._varied_reflections[number]
-            return arrays["varied_emb"][number], images[:4], reflection, images[4]
+        """Embedding, images, reflection and mask."""
+        arrays, features = self._arrays, self.features
         shown = np.stack(
             [arrays["image"][k] for k in (features.below[row], row, features.above[row])]
         )

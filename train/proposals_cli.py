@@ -45,14 +45,6 @@ def proposals_command(
     split_seed: SplitSeed = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first weights and of all that is drawn.")] = 0,
-    varied: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Slices with blood that are varied before they are embedded, half of them with blood of another "
-            "patient laid in.",
-        ),
-    ] = 0,
     resume: Annotated[bool, typer.Option(help="Go on where each fold was left.")] = False,
     device: Annotated[str, typer.Option(help="auto, or cpu to leave a GPU alone.")] = "auto",
 ) -> None:
@@ -61,11 +53,11 @@ def proposals_command(
     from train.data.features import Features
     from train.proposals import ProposalsConfig, predict_held_out, train_proposals
 
-    config = ProposalsConfig(varied=varied, seed=seed)
+    config = ProposalsConfig(seed=seed)
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
     prepared = Prepared(data)
-    shared = Features(features or data / "features", prepared, varied)
+    shared = Features(features or data / "features", prepared)
     split = make_split(prepared, folds, split_seed)
     incomplete = dict(folds_to_train(out, split, folds, fold, resume))
     with Progress(console=console) as progress:
@@ -121,7 +113,7 @@ def _by_adapter(
         network = (run / "adapter").as_posix()
         check_same_test(run, part["test"])
     hashes = load_predictor(network).weights_sha256
-    return shared.by(network, hashes, name, rows_of(shared, part), shared.varied_of(part["train"]))
+    return shared.by(network, hashes, name, rows_of(shared, part))
 
 
 def froc_command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ from train.scores.proposals import (
 from train.scores.scans import volume_of
 from train.write.proposals import write_proposals
 
-CONFIG = ProposalsConfig(width=8, cells=16, epochs=2, batch=2, varied=4, varied_share=0.4)
+CONFIG = ProposalsConfig(width=8, cells=16, epochs=2, batch=2)
 SPLIT = {
     "folds": [{"train": ["a", "b"], "validation": ["clear"], "test": ["stranger"]}],
 }
@@ -64,7 +65,7 @@ class Bright(ThresholdPredictor):
 
 @pytest.fixture(scope="module")
 def features(heads: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Features:
-    made = Features(tmp_path_factory.mktemp("features"), heads, varied=4)
+    made = Features(tmp_path_factory.mktemp("features"), heads)
     made.complete(Bright, lambda *_: None)
     return made
 
@@ -96,16 +97,17 @@ def test_features_that_are_there_are_not_made_again(features: Features) -> None:
     def refuse() -> Bright:
         raise AssertionError("asked to embed again")
 
-    Features(features.folder, features.prepared, 4).complete(refuse, lambda *_: None)
+    Features(features.folder, features.prepared).complete(refuse, lambda *_: None)
     (features.folder / "emb.done").write_text("35")
     told: list[tuple[str, int, int]] = []
     features.complete(Bright, lambda *one: told.append(one))
     assert told == [("emb", 36, 36)]
 
 
-def test_features_of_other_data_are_refused(features: Features) -> None:
+def test_features_of_other_data_are_refused(heads: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "features.json").write_text('{"data_sha256": "other"}')
     with pytest.raises(InputError, match="give another --features"):
-        Features(features.folder, features.prepared, varied=5)
+        Features(tmp_path, heads)
 
 
 def test_a_folds_own_adapter_embeds_what_the_fold_needs_alone(
@@ -116,24 +118,19 @@ def test_a_folds_own_adapter_embeds_what_the_fold_needs_alone(
             return super().embed(-np.asarray(slice_hu))
 
     part = part_of(SPLIT, 0)
-    shared = Features(tmp_path, heads, varied=20)
+    shared = Features(tmp_path, heads)
     shared.complete_images(lambda *_: None)
-    rows, varied = rows_of(shared, part), shared.varied_of(part["train"])
-    of = {True: set[str](), False: set[str]()}
-    for mine, plan in zip(varied, shared.varied, strict=True):
-        of[bool(mine)] |= {plan.donor.scan_id, plan.host.scan_id}  # scans are named as patients are
-    assert of[True] <= {"a", "b", "clear"} and "stranger" in of[False]
+    rows = rows_of(shared, part)
     # All slices of the patient that is held out; of the others all here, for there are fewer than would be drawn.
     held_out = np.array([name == "stranger" for _, name, _ in shared.rows])
     marked = shared.array("mask").any(axis=(1, 2))
     assert rows[held_out].all() and rows[marked].all()
     rows &= held_out | marked
-    mine = shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows, varied)
+    mine = shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows)
     told: dict[str, int] = {}
     mine.complete(Dark, lambda name, done, _: told.update({name: done}))
-    assert told == {"emb": rows.sum(), "varied_emb": varied.sum()}
+    assert told == {"emb": rows.sum()}
     assert not (tmp_path / "emb.npy").exists()
-    assert mine.array("varied_emb").any(axis=(1, 2, 3)).tolist() == varied.tolist()
     row = int(np.flatnonzero(held_out)[0])
     scan, _, k = mine.rows[row]
     dark = Dark().embed(heads.slice_hu(scan, k)).features
@@ -142,26 +139,21 @@ def test_a_folds_own_adapter_embeds_what_the_fold_needs_alone(
     clean = HeadExamples(CONFIG, mine, ["a", "b", "clear"]).clean
     assert not len(clean), "what has no embedding is not trained on"
     # Found again, it is not made again; of another adapter, or of other slices, it is refused.
-    shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows, varied).complete(
+    shared.by("fold-0/adapter", {"adapter": "1"}, "fold-0", rows).complete(
         lambda: pytest.fail("asked to embed again"), lambda *_: None
     )
-    for identity, others in (
-        ({"adapter": "2"}, (rows, varied)),
-        ({"adapter": "1"}, (~rows, varied)),
-        ({"adapter": "1"}, (rows, ~varied)),
-    ):
+    for identity, other in (({"adapter": "2"}, rows), ({"adapter": "1"}, ~rows)):
         with pytest.raises(InputError, match="is of one network and of the same slices"):
-            shared.by("fold-0/adapter", identity, "fold-0", *others)
+            shared.by("fold-0/adapter", identity, "fold-0", other)
 
 
 def test_a_head_says_whose_embedding_it_reads(heads: Prepared, tmp_path: Path) -> None:
     features = Features(tmp_path / "features", heads)
     features.complete_images(lambda *_: None)
     part = part_of(SPLIT, 0)
-    rows, none = rows_of(features, part), features.varied_of(())
-    mine = features.by("threshold", {}, "fold-0", rows, none)
+    mine = features.by("threshold", {}, "fold-0", rows_of(features, part))
     mine.complete(Bright, lambda *_: None)
-    config = dataclasses.replace(CONFIG, varied=0, epochs=1)
+    config = dataclasses.replace(CONFIG, epochs=1)
     model = train_proposals(config, mine, SPLIT, 0, tmp_path / "fold-0", device="cpu")
     assert load_proposals(str(model)).embedded_by == "threshold"
 
@@ -170,8 +162,7 @@ def test_a_head_says_whose_embedding_it_reads(heads: Prepared, tmp_path: Path) -
 
 
 def test_an_epoch_has_all_blood_and_as_many_slices_without(features: Features) -> None:
-    config = dataclasses.replace(CONFIG, varied_share=0)
-    rows = HeadExamples(config, features, ["a", "b", "clear"])
+    rows = HeadExamples(CONFIG, features, ["a", "b", "clear"])
     order = rows.order(0)
     assert len(rows) == len(order) == 6
     marked = [bool(features.array("mask")[row].any()) for row in order]
@@ -181,16 +172,6 @@ def test_an_epoch_has_all_blood_and_as_many_slices_without(features: Features) -
     rows.fooled[:] = 0
     rows.remember(rows.clean[[4]], torch.tensor([3.0]))
     assert rows.clean[4] in rows.order(1)
-
-
-def test_an_epoch_draws_from_the_varied_slices_of_its_own_patients(features: Features) -> None:
-    everyone = HeadExamples(CONFIG, features, ["a", "b", "clear", "stranger"])
-    assert list(everyone.varied) == [36, 37, 38, 39]
-    order = everyone.order(0)
-    assert len(order) == len(everyone) == 4 + 4 + 2  # 0.4 of four slices with blood
-    assert sum(order >= 36) == 2
-    own = features.varied_of({"clear", "a"})
-    assert own.sum() == len(HeadExamples(CONFIG, features, ["clear", "a"]).varied)
 
 
 def test_a_run_that_was_interrupted_gives_the_same_weights(
@@ -207,6 +188,17 @@ def test_a_run_that_was_interrupted_gives_the_same_weights(
     training = json.loads((run / "model" / "training.json").read_text())
     assert training["split"]["test"] == ["stranger"]
     assert training["split"]["train"] == ["a", "b", "clear"]
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(
+    features: Features, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fold-0"
+    shutil.copytree(run, out, ignore=shutil.ignore_patterns("model"))
+    config = json.loads((out / "config.json").read_text()) | {"implants": 0}
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="the configuration it began with"):
+        train_proposals(CONFIG, features, SPLIT, 0, out, device="cpu", resume=True)
 
 
 # Scores

@@ -13,9 +13,10 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from ichseg.marks.box import Box, box_from_mask, jitter
-from ichseg.methods.frame import MODEL_SIZE, SliceFrame
+from ichseg.methods.frame import MODEL_SIZE, PAPER, SliceFrame
 from ichseg.scan.skull import intracranial
 from train.data.cache import Mask, Prepared, ScanEntry, Slice
 from train.data.cases import DataError
@@ -23,7 +24,6 @@ from train.data.example_config import ExampleConfig
 from train.data.implants import paste
 from train.data.placement import moved, random_crop, rotate, rotate_labels
 from train.data.slices import Labels, bloodless_slices, keep_large, label_components
-from train.data.weather import weathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,9 +219,28 @@ class TrainingSlices:
         seen = region.clip((rows, columns))
         hu = rotate(scene.slice_hu, degrees, seen) if degrees else scene.slice_hu[seen.slices()]
         frame = self._frame_of((hu.shape[0], hu.shape[1]), moved(region, seen))
-        image = frame.image(weathered(hu, scale, config, rng))
+        image = frame.image(self._weathered(hu, scale, rng))
         wanted = dataclasses.replace(frame, size=self._target_size).mask(target[seen.slices()])
         return frame, image, frame.box(moved(box, seen)), wanted
+
+    def _weathered(self, hu: Slice, scale: float, rng: np.random.Generator) -> Slice:
+        """HU with the configured denoising, blur, noise, contrast and shift."""
+        config = self.config
+        if config.median_px:
+            hu = ndimage.median_filter(hu, size=config.median_px)
+        if config.blur_px:
+            hu = ndimage.gaussian_filter(hu, rng.uniform(0, config.blur_px * scale))
+        if config.noise_hu or config.hu_scale or config.hu_shift:
+            # 8-bit data end at 100 HU, where bone is flat: it must stay white, whatever is added.
+            hu = np.where(hu >= PAPER.high - 1, hu + 200, hu)
+        if config.noise_hu:
+            sd = np.float32(rng.uniform(0, config.noise_hu))
+            hu = hu + sd * rng.standard_normal(hu.shape, dtype=np.float32)
+        if config.hu_scale:
+            hu = (hu - 35) * np.float32(1 + rng.uniform(-config.hu_scale, config.hu_scale)) + 35
+        if config.hu_shift:
+            hu = hu + np.float32(rng.uniform(-config.hu_shift, config.hu_shift))
+        return hu
 
     def _intracranial(self, scan_id: str, k: int) -> Mask:
         rows, columns = self.prepared.scans[scan_id].shape_zyx[1:]

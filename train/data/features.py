@@ -1,11 +1,9 @@
 """What proposals are trained on, computed once: each slice's embedding by a network, its image and its mask.
 
-    FOLDER/features.json   the network, the data's hash, and how many slices are varied: whose features these are
+    FOLDER/features.json   the network, and the data's hash: whose features these are
     FOLDER/rows.json       [scan, patient, slice] of each row
     FOLDER/NAME.npy        an array whose first axis is the row, and NAME.done beside it, how many of them are made
-    FOLDER/varied.npy      slices that are varied (``train.data.varied``): below, slice, above, inside the skull, mask
-    FOLDER/fold-K/         embeddings by fold K's own adapter: emb.npy of the rows that this fold trains on or
-                           holds out, varied_emb.npy of the varied slices whose patients it trains on
+    FOLDER/fold-K/emb.npy  the embedding by fold K's own adapter, of the rows that this fold trains on or holds out
 
 Interrupted, it goes on where it was. The un-tuned network has seen no patient of any data set here, so that one set of
 its embeddings serves all folds. An adapter has seen those that it was trained on, so that each fold has its own.
@@ -16,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,6 @@ from ichseg.scan.slabs import Slab, SliceOrSlab
 from ichseg.scan.volume import CTVolume
 from train.data.cache import Mask, Prepared, Slice
 from train.data.files import replace_file, write_json
-from train.data.varied import VariedSlice, plans, vary
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +42,7 @@ _SAVE_EVERY = 40
 class Features:
     """A folder of features, opened; ``complete`` makes what it lacks."""
 
-    def __init__(self, folder: Path, prepared: Prepared, varied: int = 0) -> None:
+    def __init__(self, folder: Path, prepared: Prepared) -> None:
         """Open a folder for some data, or begin one.
 
         Raises:
@@ -53,17 +50,15 @@ class Features:
 
         """
         self.folder, self.prepared = folder, prepared
-        mine = {"data_sha256": prepared.sha256, "network": EMBEDDED_BY, "varied": varied}
+        mine = {"data_sha256": prepared.sha256, "network": EMBEDDED_BY}
         path = folder / "features.json"
         if not path.exists():
             write_json(path, mine)
         elif (there := json.loads(path.read_text(encoding="utf-8"))) != mine:
             raise InputError(
-                f"A folder of features is of one data set and number of varied slices; '{folder.name}' has {there}, "
-                f"and {mine} was asked for; give another --features."
+                f"A folder of features is of one data set and network; '{folder.name}' has {there}, and {mine} was "
+                "asked for; give another --features."
             )
-        self.varied = plans(prepared, varied)
-        """Whose blood each varied slice has, and whose slice it is."""
         self.network = EMBEDDED_BY
         """Whose embedding it is: a name of the catalogue, or an adapter's folder."""
         self._embeddings = folder
@@ -80,12 +75,8 @@ class Features:
         self.below, self.above = here - ~starts, here + ~ends
         self.embedded = np.ones(len(self.rows), dtype=bool)
         """The rows that have an embedding, once it is complete."""
-        self.varied_embedded = np.ones(varied, dtype=bool)
-        """The varied slices that have one."""
 
-    def by(
-        self, network: str, identity: Mapping[str, str], name: str, embedded: Mask, varied: Mask
-    ) -> Features:
+    def by(self, network: str, identity: Mapping[str, str], name: str, embedded: Mask) -> Features:
         """The same features with the embedding by another network, in a folder of its own below this one.
 
         Args:
@@ -93,18 +84,13 @@ class Features:
             identity: {file: hash} of its weights.
             name: of the folder.
             embedded: bool [rows], which of them are embedded.
-            varied: bool [varied slices], likewise.
 
         Raises:
             InputError: a folder with the embeddings of another network or of other slices.
 
         """
         folder = self.folder / name
-        mine = {
-            "network": dict(identity),
-            "rows": _hash(embedded),
-            "varied": _hash(varied),
-        }
+        mine = {"network": dict(identity), "rows": _hash(embedded)}
         path = folder / "embeddings.json"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,20 +101,8 @@ class Features:
                 "--features."
             )
         other = copy.copy(self)
-        other.network, other._embeddings = network, folder
-        other.embedded, other.varied_embedded = embedded, varied
+        other.network, other._embeddings, other.embedded = network, folder, embedded
         return other
-
-    def varied_of(self, patients: Collection[str]) -> Mask:
-        """Which varied slices have nothing of other patients than these, bool [varied slices]."""
-        of = self.prepared.scans
-        return np.array(
-            [
-                {of[place.scan_id].patient_id for place in (plan.donor, plan.host)} <= set(patients)
-                for plan in self.varied
-            ],
-            dtype=bool,
-        )
 
     @cached_property
     def marked(self) -> Mask:
@@ -154,8 +128,6 @@ class Features:
             ("inside", np.bool_, _inside),
         ):
             self._fill(name, len(self.rows), square, dtype, self._of_row(make), told)
-        count = len(self.varied)
-        self._fill("varied", count, (5, *square), np.uint8, self._varied_images, told)
 
     def complete(
         self, predictor: Callable[[], Predictor], told: Callable[[str, int, int], object]
@@ -172,16 +144,6 @@ class Features:
         embed = _embedder(predictor)
         rows = np.flatnonzero(self.embedded)
         self._fill("emb", len(self.rows), grid, np.float16, self._of_row(embed), told, rows)
-        varied = np.flatnonzero(self.varied_embedded)
-        self._fill(
-            "varied_emb",
-            len(self.varied),
-            grid,
-            np.float16,
-            lambda i: embed(self._vary(i).hu[1]),
-            told,
-            varied,
-        )
 
     def array(self, name: str) -> Array:
         """An array that is complete, mapped from disk."""
@@ -189,7 +151,7 @@ class Features:
         return array
 
     def _path(self, name: str) -> Path:
-        return (self._embeddings if name.endswith("emb") else self.folder) / f"{name}.npy"
+        return (self._embeddings if name == "emb" else self.folder) / f"{name}.npy"
 
     def embeddings(self, scan_id: str, volume: CTVolume) -> Callable[[SliceOrSlab], SliceEmbedding]:
         """A scan's embeddings that are kept, by slice; those of a thin series' slabs are made."""
@@ -202,15 +164,6 @@ class Features:
             return SliceEmbedding(volume.hu_zyx[where], np.asarray(kept[first + where]))
 
         return embedding
-
-    def _vary(self, number: int) -> VariedSlice:
-        return vary(self.prepared, self.varied[number], number)
-
-    def _varied_images(self, number: int) -> Array:
-        """A varied slice's images, where the inside of its skull is, and its mask, uint8 [5, 256, 256]."""
-        made = self._vary(number)
-        inside, mask = _inside(made.hu[1]), _frame(made.mask).mask(made.mask)
-        return np.stack([*map(_image, made.hu), inside.astype(np.uint8), mask.astype(np.uint8)])
 
     def _of_row(self, make: Callable[[Slice], Array] | None) -> Callable[[int], Array]:
         """What makes a row: of its slice in HU, or without ``make`` its reference mask in the frame."""
